@@ -1,0 +1,1 @@
+"""Runs on the distributor's machine: finds a model and welds it to a runtime pack."""

@@ -1,0 +1,1 @@
+"""Where models come from; the only code of the bundler that uses the network."""

@@ -1,0 +1,1 @@
+"""Messages to prompt, with the model's own template."""

@@ -1,0 +1,204 @@
+"""The program's life: settings, model, server, engine, end.
+
+The model is loaded by a thread of its own while the server already listens; whichever happens first, the end of the
+load or a signal, the event loop hears of it through `call_soon_threadsafe`.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runtime import __version__, launch, settings
+from runtime.container import Container, Extent, locate
+from runtime.engine.engine import Engine, EngineParams
+from runtime.engine.native import Library, Model, resident_fraction
+from runtime.engine.sampling import SamplingParams
+from runtime.engine.threads import default_num_threads
+from runtime.errors import EngineError, HoldallError, ModelError
+from runtime.settings import Settings
+
+if TYPE_CHECKING:
+    from runtime.server.lifecycle import Lifecycle
+    from runtime.server.listener import Listener
+
+_DEFAULT_N_CTX = 8192
+_SECONDS_BETWEEN_PROGRESS = 0.1
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def main() -> int:
+    """Run the program and return its exit status. The only catcher of what a person can cause."""
+    launch.restore_environment(os.environ)
+    words = sys.argv[1:]
+    try:
+        return _run(words, os.environ)
+    except HoldallError as error:
+        if {"-v", "--verbose"} & set(words):
+            traceback.print_exc()
+        _say(f"error: {error}")
+        return error.exit_status
+    except KeyboardInterrupt:  # before the event loop took the signals over
+        return 130
+
+
+def _run(words: list[str], environment: Mapping[str, str]) -> int:
+    command_line = settings.from_words(words, origin="command line")
+    program = Path(sys.argv[0]).name
+    if command_line.pop("show_help", False):
+        print(settings.help_text(program))
+        return 0
+    container = locate(Path(sys.executable))
+    if command_line.pop("show_version", False):
+        model = f" with {container.manifest.name}" if container else ""
+        print(f"holdall {__version__}{model}")
+        return 0
+    chosen = settings.merge(
+        [
+            ("manifest", settings.from_mapping(container.manifest.defaults, origin="manifest") if container else {}),
+            (".args", settings.from_words(container.args(), origin=".args") if container else {}),
+            ("environment", settings.from_environment(environment)),
+            ("command line", command_line),
+        ]
+    )
+    name, weights = find_model(chosen, container, Path(sys.executable))
+    bound = launch.bind(chosen.host, chosen.port)
+    url = launch.address_of(bound)
+    taken = chosen.port is None and bound.getsockname()[1] != launch.DEFAULT_PORT
+    _say(f"{name} is at {url}" + (f" (port {launch.DEFAULT_PORT} was taken)" if taken else "") + "; Ctrl-C ends it")
+    if not (chosen.server or chosen.nobrowser):
+        launch.open_page(url, environment)
+    return asyncio.new_event_loop().run_until_complete(Program(chosen, name, weights).serve(bound))
+
+
+def find_model(chosen: Settings, container: Container | None, executable: Path) -> tuple[str, Extent]:
+    """Return the model's name and where its GGUF lies: `-m`, else inside this file, else `<name>.gguf` beside it.
+
+    Raises ModelError when there is none.
+    """
+    if chosen.model is not None:
+        return chosen.model.stem, _whole_file(chosen.model)
+    embedded = container.model() if container else None
+    if container and embedded:
+        return container.manifest.name, embedded
+    sidecar = executable.with_suffix(".gguf")
+    if sidecar.exists():
+        return sidecar.stem, _whole_file(sidecar)
+    raise ModelError("there is no model in this file and none beside it; name one with -m MODEL.gguf")
+
+
+def _whole_file(path: Path) -> Extent:
+    try:
+        return Extent(path, 0, path.stat().st_size)
+    except OSError as error:
+        raise ModelError(f"can't open {path}: {error.strerror}") from error
+
+
+class Program:
+    """The server and the engine from the first request to the last; everything but `_load` runs on the event loop."""
+
+    def __init__(self, chosen: Settings, name: str, weights: Extent) -> None:
+        self._settings = chosen
+        self._name = name
+        self._weights = weights
+
+    async def serve(self, bound: socket.socket) -> int:
+        """Serve until a signal comes or the model can't be loaded; return the exit status.
+
+        Raises what the load raised.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._loaded: asyncio.Future[Engine] = self._loop.create_future()
+        # First of all: the weights come in while Python still imports the server.
+        threading.Thread(target=self._load, name="load", daemon=True).start()
+        from runtime.server.app import create_app
+        from runtime.server.lifecycle import Lifecycle
+        from runtime.server.listener import Listener
+
+        lifecycle = Lifecycle()
+        app = create_app(
+            lifecycle,
+            _sampling_defaults(self._settings),
+            model_alias=self._name,
+            default_max_tokens=self._settings.n_predict if self._settings.n_predict >= 0 else None,
+            props={"build_info": f"holdall {__version__}"},
+        )
+        listener = Listener(app, verbose=self._settings.verbose)
+        for number in _SIGNALS:
+            self._loop.add_signal_handler(number, listener.stop)
+        watch = asyncio.create_task(self._watch_load(lifecycle, listener))
+        await listener.run_on(bound)
+        lifecycle.set_stopping()
+        watch.cancel()
+        if self._loaded.done():
+            self._loaded.result().close()  # or raises why there is no engine
+        return 0
+
+    async def _watch_load(self, lifecycle: "Lifecycle", listener: "Listener") -> None:
+        """Tell the lifecycle how far the load is and how it ended."""
+        weights = self._weights
+        while not self._loaded.done():
+            fraction = await asyncio.to_thread(resident_fraction, weights.path, weights.offset, weights.size)
+            lifecycle.set_progress(fraction)
+            await asyncio.wait([self._loaded], timeout=_SECONDS_BETWEEN_PROGRESS)
+        error = self._loaded.exception()
+        if error is None:
+            lifecycle.set_ready(self._loaded.result())
+        else:
+            lifecycle.set_failed(error)
+            listener.stop()
+
+    def _load(self) -> None:
+        """Load libraries and weights and start the engine, on a thread of its own."""
+        chosen = self._settings
+        try:
+            library = Library(on_log=_write_through if chosen.verbose else None)
+            model = Model(library, self._weights.path, self._weights.offset, n_gpu_layers=chosen.n_gpu_layers)
+            params = EngineParams(
+                n_ctx=_n_ctx(chosen.n_ctx, model.facts.n_ctx_train),
+                n_batch=chosen.n_batch,
+                num_threads=chosen.n_threads if (chosen.n_threads or 0) > 0 else default_num_threads(),
+            )
+            engine = Engine(model, params, self._post)
+        except Exception as error:
+            failure = error if isinstance(error, HoldallError) else EngineError(f"the model can't be loaded: {error!r}")
+            self._post(lambda: self._loaded.set_exception(failure))
+        else:
+            self._post(lambda: self._loaded.set_result(engine))
+
+    def _post(self, call: Callable[[], None]) -> None:
+        # After its last turn the loop takes no more calls, and nobody is there to hear them.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(call)
+
+
+def _n_ctx(wanted: int | None, n_ctx_train: int) -> int:
+    if wanted is None:
+        return min(_DEFAULT_N_CTX, n_ctx_train)
+    return wanted or n_ctx_train
+
+
+def _sampling_defaults(chosen: Settings) -> SamplingParams:
+    return SamplingParams(
+        temperature=chosen.temperature,
+        top_k=chosen.top_k,
+        top_p=chosen.top_p,
+        min_p=chosen.min_p,
+        repeat_penalty=chosen.repeat_penalty,
+        seed=chosen.seed if chosen.seed >= 0 else None,
+    )
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _write_through(text: str) -> None:
+    sys.stderr.write(text)

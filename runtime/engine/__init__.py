@@ -1,0 +1,1 @@
+"""Tokens in, text out: no HTTP, no JSON, no templates."""

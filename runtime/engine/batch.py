@@ -1,0 +1,47 @@
+"""What one step computes: the value that the scheduler hands to llama.cpp."""
+
+from dataclasses import dataclass, field
+
+from runtime.engine.sequence import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class BatchEntry:
+    """One token to compute: its place in its sequence, the slot that holds it, and whether logits are wanted."""
+
+    token: int
+    position: int
+    slot: int
+    wants_logits: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Before the step: drop all but the first `keep` tokens of a slot."""
+
+    slot: int
+    keep: int
+
+
+@dataclass(slots=True)
+class Batch:
+    """One step, in the order in which it must be carried out: cuts, then one decode of all entries.
+
+    `parts` says how many tokens of which sequence are in it; `outputs` which entry holds the logits from which a
+    sequence's next token is sampled.
+    """
+
+    cuts: list[Cut] = field(default_factory=list)
+    entries: list[BatchEntry] = field(default_factory=list)
+    parts: list[tuple[Sequence, int]] = field(default_factory=list)
+    outputs: list[tuple[Sequence, int]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """The token chosen for a sequence, the bytes it stands for, and whether it ends the text."""
+
+    sequence: Sequence
+    token: int
+    piece: bytes
+    is_end: bool

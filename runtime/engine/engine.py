@@ -1,0 +1,277 @@
+"""The thread that owns the context: requests in, events out.
+
+Each turn of the thread takes what has been submitted or cancelled, computes one step, and hands all its events to the
+event loop in a single call. Public methods may be called from any thread; events reach a request's sink on the thread
+that `post` leads to. Knows no HTTP and no asyncio.
+"""
+
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from collections.abc import Sequence as Tokens
+from dataclasses import dataclass
+
+from runtime.engine.batch import Batch, Sampled
+from runtime.engine.native import Aborted, Context, Model, NoRoom, Sampler
+from runtime.engine.scheduler import Outcome, Scheduler
+from runtime.engine.sequence import Failed, Finished, GenerationRequest, Sequence, Sink
+from runtime.errors import EngineError, HoldallError, PromptTooLong, RequestError, Unavailable
+
+Post = Callable[[Callable[[], None]], object]
+
+# Beside sequences that generate, a step computes at most this many prompt tokens: enough to use the processor well
+# (the matrices are read once for all of them), few enough that the others' next token isn't late.
+_NUM_PREFILL_BESIDE_DECODE = 64
+_JOIN_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineParams:
+    """Sizes of an engine: n_ctx and n_batch in tokens, n_ctx shared by all slots."""
+
+    n_ctx: int
+    n_batch: int = 512
+    num_slots: int = 8
+    num_threads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What the server may tell about the model and its context."""
+
+    name: str
+    description: str
+    architecture: str
+    n_ctx: int
+    n_ctx_train: int
+    n_vocab: int
+    n_embd: int
+    n_params: int
+    size_bytes: int
+    chat_template: str | None
+    bos_token: str
+    eos_token: str
+    add_bos: bool
+    num_slots: int
+    vocab_type: int
+
+
+class Engine:
+    """Generates for many requests at once. `post` runs a function on the thread where sinks are called."""
+
+    def __init__(self, model: Model, params: EngineParams, post: Post) -> None:
+        """Make the context and start the thread. Raises ModelError when the context's memory can't be had."""
+        self._model = model
+        self._post = post
+        self._context = Context(
+            model,
+            n_ctx=params.n_ctx,
+            n_batch=params.n_batch,
+            num_slots=params.num_slots,
+            num_threads=params.num_threads,
+        )
+        self.info = _model_info(model, self._context.n_ctx, params.num_slots)
+        self._scheduler = Scheduler(
+            num_slots=params.num_slots,
+            n_ctx=self._context.n_ctx,
+            n_batch=params.n_batch,
+            num_prefill_beside_decode=_NUM_PREFILL_BESIDE_DECODE,
+            is_cuttable=model.facts.is_memory_cuttable,
+        )
+        self._samplers: dict[int, Sampler] = {}  # the engine thread's, by sequence id
+        self._end_tokens: tuple[int, ...] | None = None
+        self._wake = threading.Condition()
+        # Guarded by _wake:
+        self._submitted: list[Sequence] = []
+        self._alive: dict[int, Sequence] = {}
+        self._has_cancelled = False
+        self._next_id = 0
+        self._closed: HoldallError | None = None
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    # -- from any thread --------------------------------------------------------------------------------------------
+
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        return self._model.tokenize(text, add_special=add_special, parse_special=parse_special)
+
+    def detokenize(self, tokens: Tokens[int]) -> str:
+        return self._model.detokenize(tokens)
+
+    def piece(self, token: int) -> bytes:
+        return self._model.piece(token)
+
+    @property
+    def num_processing(self) -> int:
+        return self._scheduler.num_running
+
+    @property
+    def num_deferred(self) -> int:
+        return self._scheduler.num_waiting
+
+    def submit(self, request: GenerationRequest, sink: Sink) -> int:
+        """Queue a request and return its sequence's id.
+
+        Raises RequestError or PromptTooLong for a prompt that can't be computed, Unavailable when closed.
+        """
+        prompt = request.prompt_tokens
+        if not prompt:
+            raise RequestError("the prompt is empty; give it at least one token", "prompt")
+        if len(prompt) >= self.info.n_ctx:
+            raise PromptTooLong(len(prompt), self.info.n_ctx)
+        if min(prompt) < 0 or max(prompt) >= self.info.n_vocab:
+            raise RequestError(f"the prompt has token ids outside the vocabulary of {self.info.n_vocab}", "prompt")
+        with self._wake:
+            if self._closed is not None:
+                raise self._closed
+            self._next_id += 1
+            sequence = Sequence.of(self._next_id, request, sink)
+            self._alive[sequence.id] = sequence
+            self._submitted.append(sequence)
+            self._wake.notify()
+        return sequence.id
+
+    def cancel(self, sequence_id: int) -> None:
+        """End a sequence without further events; its place is free in the next step."""
+        with self._wake:
+            sequence = self._alive.get(sequence_id)
+            if sequence is not None:
+                sequence.is_cancelled = True
+                self._has_cancelled = True
+                self._wake.notify()
+
+    def close(self) -> None:
+        """Stop at once, in the middle of a step if need be, and free the context."""
+        self._refuse(Unavailable("the program is stopping"))
+        self._context.abort()
+        self._thread.join(_JOIN_SECONDS)
+        if not self._thread.is_alive():
+            self._context.close()
+
+    # -- the engine's thread ----------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while self._take_commands():
+                self._step()
+        except Exception as error:  # a bug of ours: tell every client instead of leaving it waiting
+            failure = EngineError(f"the engine has stopped: {error!r}; start the program again")
+            self._refuse(failure)
+            self._deliver([(sequence, Failed(failure)) for sequence in list(self._alive.values())])
+            raise
+        finally:
+            for sampler in self._samplers.values():
+                sampler.close()
+
+    def _refuse(self, reason: HoldallError) -> None:
+        with self._wake:
+            self._closed = self._closed or reason
+            self._wake.notify()
+
+    def _take_commands(self) -> bool:
+        """Wait for something to do and take what came in; False when the engine is to stop."""
+        with self._wake:
+            self._wake.wait_for(lambda: self._closed or self._submitted or self._has_cancelled or self._has_work)
+            if self._closed:
+                return False
+            submitted, self._submitted = self._submitted, []
+            cancelled = [s for s in self._alive.values() if s.is_cancelled] if self._has_cancelled else []
+            self._has_cancelled = False
+        for sequence in submitted:
+            self._scheduler.add(sequence)
+        for sequence in cancelled:
+            self._scheduler.remove(sequence)
+            self._forget(sequence)
+        return True
+
+    @property
+    def _has_work(self) -> bool:
+        return bool(self._scheduler.num_running or self._scheduler.num_waiting)
+
+    def _step(self) -> None:
+        batch = self._scheduler.schedule(time.monotonic())
+        for cut in batch.cuts:
+            self._context.cut(cut.slot, cut.keep)
+        if not batch.entries:
+            return
+        try:
+            self._context.decode(batch.entries)
+        except Aborted:
+            return  # only `close` aborts; the next turn sees it
+        except (NoRoom, EngineError) as error:
+            self._fail(batch, error if isinstance(error, EngineError) else EngineError("the KV cache is full"))
+            return
+        sampled = [self._sample(sequence, index) for sequence, index in batch.outputs]
+        self._deliver(self._scheduler.commit(batch, sampled, time.monotonic()))
+
+    def _sample(self, sequence: Sequence, index: int) -> Sampled:
+        sampler = self._samplers.get(sequence.id)
+        if sampler is None:
+            sampler = self._samplers[sequence.id] = self._make_sampler(sequence.request)
+        token = self._context.sample(sampler, index)
+        return Sampled(sequence, token, self._model.piece(token), self._model.is_end_of_generation(token))
+
+    def _make_sampler(self, request: GenerationRequest) -> Sampler:
+        params = request.sampling
+        seed = params.seed if params.seed is not None else secrets.randbits(32)
+        banned = self._all_end_tokens() if request.ignore_eos else ()
+        sampler = Sampler(self._model, params, seed, banned=banned)
+        last_n = params.repeat_last_n
+        for token in request.prompt_tokens[-last_n:] if last_n > 0 else request.prompt_tokens if last_n < 0 else ():
+            sampler.accept(token)
+        return sampler
+
+    def _all_end_tokens(self) -> tuple[int, ...]:
+        if self._end_tokens is None:
+            vocabulary = range(self.info.n_vocab)
+            self._end_tokens = tuple(t for t in vocabulary if self._model.is_end_of_generation(t))
+        return self._end_tokens
+
+    def _fail(self, batch: Batch, error: EngineError) -> None:
+        sequences = [sequence for sequence, _count in batch.parts]
+        for sequence in sequences:
+            self._scheduler.forget_cache(sequence)
+            self._scheduler.remove(sequence)
+        self._deliver([(sequence, Failed(error)) for sequence in sequences])
+
+    def _deliver(self, outcomes: list[Outcome]) -> None:
+        for sequence, event in outcomes:
+            if isinstance(event, (Finished, Failed)):
+                self._forget(sequence)
+        if outcomes:
+            self._post(lambda: _call_sinks(outcomes))
+
+    def _forget(self, sequence: Sequence) -> None:
+        with self._wake:
+            self._alive.pop(sequence.id, None)
+        sampler = self._samplers.pop(sequence.id, None)
+        if sampler is not None:
+            sampler.close()
+
+
+def _call_sinks(outcomes: list[Outcome]) -> None:
+    for sequence, event in outcomes:
+        if not sequence.is_cancelled:
+            sequence.sink(event)
+
+
+def _model_info(model: Model, n_ctx: int, num_slots: int) -> ModelInfo:
+    facts = model.facts
+    return ModelInfo(
+        name=facts.name,
+        description=facts.description,
+        architecture=facts.architecture,
+        n_ctx=n_ctx,
+        n_ctx_train=facts.n_ctx_train,
+        n_vocab=facts.n_vocab,
+        n_embd=facts.n_embd,
+        n_params=facts.n_params,
+        size_bytes=facts.size_bytes,
+        chat_template=facts.chat_template,
+        bos_token=facts.bos_token,
+        eos_token=facts.eos_token,
+        add_bos=facts.add_bos,
+        num_slots=num_slots,
+        vocab_type=facts.vocab_type,
+    )

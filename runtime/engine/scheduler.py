@@ -1,0 +1,183 @@
+"""What to compute next: `schedule()` plans a step, `commit()` takes its outcome.
+
+Each step is one batch: the newest token of every sequence that generates, and with the room that is left a chunk of
+the prompts that wait, oldest first, so that a long prompt never stalls the others. Sequences share one pool of cells.
+When it runs out, first the caches of idle slots go, then the youngest sequence gives its cells back and waits; it
+computes them again later, so nothing is lost. The oldest one always gets on, so every sequence ends.
+
+Policy only: no threads, no clocks, no llama.cpp. Times come in as seconds of any monotonic clock.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+
+from runtime.engine.batch import Batch, BatchEntry, Cut, Sampled
+from runtime.engine.sequence import Event, Finished, FinishReason, Sequence, TextDelta
+from runtime.engine.slots import Slots
+
+Outcome = tuple[Sequence, Event]
+
+
+class Scheduler:
+    """Owns all sequences from `add` to their last event."""
+
+    def __init__(
+        self, *, num_slots: int, n_ctx: int, n_batch: int, num_prefill_beside_decode: int, is_cuttable: bool
+    ) -> None:
+        """`n_batch` bounds the tokens of a step; `num_prefill_beside_decode` those of prompts while others generate."""
+        self._slots = Slots(num_slots, n_ctx, is_cuttable=is_cuttable)
+        self._n_ctx = n_ctx
+        self._n_batch = n_batch
+        self._num_prefill_beside_decode = num_prefill_beside_decode
+        self._waiting: deque[Sequence] = deque()
+        self._running: list[Sequence] = []  # oldest first
+        self._cuts: list[Cut] = []
+
+    @property
+    def num_running(self) -> int:
+        return len(self._running)
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def sequences(self) -> list[Sequence]:
+        return [*self._running, *self._waiting]
+
+    def add(self, sequence: Sequence) -> None:
+        self._waiting.append(sequence)
+
+    def remove(self, sequence: Sequence) -> None:
+        """Forget a sequence that was cancelled or has failed; what is computed of it stays in its slot for reuse."""
+        if sequence in self._running:
+            self._stop(sequence)
+        elif sequence in self._waiting:
+            self._waiting.remove(sequence)
+
+    def forget_cache(self, sequence: Sequence) -> None:
+        """Empty the slot of a running sequence whose computation failed half way."""
+        assert sequence.slot is not None
+        self._slots[sequence.slot].tokens.clear()
+        self._cuts.append(Cut(sequence.slot, 0))
+
+    # -- planning ---------------------------------------------------------------------------------------------------
+
+    def schedule(self, now: float) -> Batch:
+        """Plan the next step; a batch without entries means that there is nothing to do."""
+        batch = Batch()
+        self._admit(now)
+        generating = [sequence for sequence in self._running if sequence.num_pending == 1]
+        for sequence in generating:
+            if sequence.slot is not None and self._make_room(sequence, batch):
+                self._append(batch, sequence, 1)
+        budget = self._num_prefill_beside_decode if batch.entries else self._n_batch
+        budget = min(budget, self._n_batch - len(batch.entries))
+        for sequence in [s for s in self._running if s.num_pending > 1]:
+            if budget > 0 and sequence.slot is not None and self._make_room(sequence, batch):
+                count = min(sequence.num_pending, budget, self._slots.num_free_cells)
+                self._append(batch, sequence, count)
+                budget -= count
+        batch.cuts, self._cuts = self._cuts, []
+        return batch
+
+    def _admit(self, now: float) -> None:
+        while self._waiting:
+            sequence = self._waiting[0]
+            place = self._slots.best_for(sequence.tokens)
+            if place is None:
+                return
+            slot, keep = place if sequence.request.cache_prompt else (place[0], 0)
+            promised = sum(other.num_pending for other in self._running)
+            available = self._slots.num_free_cells + self._slots.num_idle_cells - keep
+            if self._running and len(sequence.tokens) - keep + promised >= available:
+                return
+            self._waiting.popleft()
+            if keep < len(slot.tokens):
+                self._cuts.append(Cut(slot.index, keep))
+            self._slots.acquire(slot, keep)
+            sequence.slot = slot.index
+            sequence.num_computed = keep
+            if sequence.started_at is None:
+                sequence.started_at = now
+                sequence.num_cached = keep
+            self._running.append(sequence)
+
+    def _make_room(self, sequence: Sequence, batch: Batch) -> bool:
+        """Free a cell for `sequence`, at the cost of idle caches, then of the youngest; False when it was the cost."""
+        planned = {id(part) for part, _count in batch.parts}
+        while self._slots.num_free_cells == 0:
+            evicted = self._slots.evict()
+            if evicted is not None:
+                self._cuts.append(Cut(evicted.index, 0))
+                continue
+            youngest = next(other for other in reversed(self._running) if id(other) not in planned)
+            self._preempt(youngest)
+            if youngest is sequence:
+                return False
+        return True
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self.forget_cache(sequence)
+        self._stop(sequence)
+        sequence.slot = None
+        sequence.num_computed = 0
+        self._waiting.appendleft(sequence)
+
+    def _append(self, batch: Batch, sequence: Sequence, count: int) -> None:
+        assert sequence.slot is not None
+        start, end = sequence.num_computed, sequence.num_computed + count
+        is_last = end == len(sequence.tokens)
+        for position in range(start, end):
+            wants_logits = is_last and position == end - 1
+            batch.entries.append(BatchEntry(sequence.tokens[position], position, sequence.slot, wants_logits))
+        self._slots[sequence.slot].tokens += sequence.tokens[start:end]
+        batch.parts.append((sequence, count))
+        if is_last:
+            batch.outputs.append((sequence, len(batch.entries) - 1))
+
+    # -- outcome ----------------------------------------------------------------------------------------------------
+
+    def commit(self, batch: Batch, sampled: Iterable[Sampled], now: float) -> list[Outcome]:
+        """Take a step that was computed and the tokens sampled from it; return the events for the clients.
+
+        A sequence's `Finished` is its last event, and the scheduler has forgotten it then.
+        """
+        for sequence, count in batch.parts:
+            sequence.num_computed += count
+        outcomes: list[Outcome] = []
+        for choice in sampled:
+            self._take(choice, now, outcomes)
+        return outcomes
+
+    def _take(self, choice: Sampled, now: float, outcomes: list[Outcome]) -> None:
+        sequence = choice.sequence
+        request = sequence.request
+        if sequence.first_token_at is None:
+            sequence.first_token_at = now
+        if request.max_tokens == 0:  # the prompt was to be computed, nothing more
+            self._finish(sequence, FinishReason.LENGTH, now, outcomes)
+            return
+        sequence.tokens.append(choice.token)
+        sequence.num_generated += 1
+        if choice.is_end and not request.ignore_eos:
+            self._finish(sequence, FinishReason.END_OF_TEXT, now, outcomes)
+            return
+        text = sequence.text.feed(choice.piece)
+        outcomes.append((sequence, TextDelta(text, (choice.token,))))
+        if sequence.text.stopping_string:
+            self._finish(sequence, FinishReason.STOP_STRING, now, outcomes)
+        elif sequence.num_generated == request.max_tokens or len(sequence.tokens) >= self._n_ctx:
+            self._finish(sequence, FinishReason.LENGTH, now, outcomes)
+
+    def _finish(self, sequence: Sequence, reason: FinishReason, now: float, outcomes: list[Outcome]) -> None:
+        rest = sequence.text.finish()
+        if rest:
+            outcomes.append((sequence, TextDelta(rest, ())))
+        outcomes.append((sequence, Finished(reason, sequence.timings(now), sequence.text.stopping_string)))
+        self._stop(sequence)
+
+    def _stop(self, sequence: Sequence) -> None:
+        assert sequence.slot is not None
+        self._running.remove(sequence)
+        self._slots.release(self._slots[sequence.slot])

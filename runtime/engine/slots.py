@@ -1,0 +1,87 @@
+"""Which sequence of the KV cache a request gets, and what it finds there already.
+
+A slot keeps its tokens after its request has ended; a later prompt that begins with them doesn't compute them again.
+All slots share one pool of `num_cells` cells, a token each, so what idle slots keep is given up when the pool is short.
+Knows nothing of llama.cpp: the caller carries out the cuts.
+"""
+
+from collections.abc import Sequence as Tokens
+from dataclasses import dataclass, field
+
+
+@dataclass(eq=False, slots=True)
+class Slot:
+    """One sequence of the KV cache: the tokens whose keys and values it holds."""
+
+    index: int
+    tokens: list[int] = field(default_factory=list)
+    is_busy: bool = False
+    last_used: int = 0
+
+
+class Slots:
+    """All slots of a context. `is_cuttable` tells whether the model's memory can drop the end of a sequence."""
+
+    def __init__(self, num_slots: int, num_cells: int, *, is_cuttable: bool) -> None:
+        self._slots = [Slot(index) for index in range(num_slots)]
+        self._num_cells = num_cells
+        self._is_cuttable = is_cuttable
+        self._clock = 0
+
+    @property
+    def num_free_cells(self) -> int:
+        return self._num_cells - sum(len(slot.tokens) for slot in self._slots)
+
+    @property
+    def num_idle_cells(self) -> int:
+        """Cells that `evict` could give back."""
+        return sum(len(slot.tokens) for slot in self._slots if not slot.is_busy)
+
+    def __getitem__(self, index: int) -> Slot:
+        return self._slots[index]
+
+    def best_for(self, prompt: Tokens[int]) -> tuple[Slot, int] | None:
+        """Return the idle slot to use for a prompt and how many of its tokens can stay; None when all are busy.
+
+        At least one token of the prompt is always left to compute, since only that gives logits.
+        """
+        idle = [slot for slot in self._slots if not slot.is_busy]
+        if not idle:
+            return None
+        reusable = {slot.index: self._num_reusable(slot, prompt) for slot in idle}
+        best = max(idle, key=lambda slot: (reusable[slot.index], -slot.last_used))
+        # A short common beginning is not worth another conversation's cache while there is room elsewhere.
+        if reusable[best.index] * 2 < len(best.tokens):
+            best = min(idle, key=lambda slot: (len(slot.tokens) > 0, slot.last_used))
+        return best, reusable[best.index]
+
+    def _num_reusable(self, slot: Slot, prompt: Tokens[int]) -> int:
+        common = common_prefix_length(slot.tokens, prompt)
+        if common == len(slot.tokens) < len(prompt):
+            return common
+        return min(common, len(prompt) - 1) if self._is_cuttable else 0
+
+    def acquire(self, slot: Slot, keep: int) -> None:
+        self._clock += 1
+        slot.last_used = self._clock
+        slot.is_busy = True
+        del slot.tokens[keep:]
+
+    def release(self, slot: Slot) -> None:
+        slot.is_busy = False
+
+    def evict(self) -> Slot | None:
+        """Empty the idle slot that was not used for the longest time; None when there is nothing to give up."""
+        idle = [slot for slot in self._slots if not slot.is_busy and slot.tokens]
+        if not idle:
+            return None
+        slot = min(idle, key=lambda slot: slot.last_used)
+        slot.tokens.clear()
+        return slot
+
+
+def common_prefix_length(a: Tokens[int], b: Tokens[int]) -> int:
+    shorter = min(len(a), len(b))
+    if a[:shorter] == b[:shorter]:  # compared in C: the usual case of a conversation that goes on
+        return shorter
+    return next(index for index in range(shorter) if a[index] != b[index])

@@ -1,0 +1,80 @@
+"""Errors inside a bundle, drawn by whose fault they are.
+
+    HoldallError
+    ├── CallerError               the person's or client's: a bad flag, file or request
+    │   ├── UsageError            command line, environment or .args
+    │   ├── ContainerError        the file is no bundle, truncated, altered, or of a newer format
+    │   ├── ModelError            the model is missing or can't be used
+    │   └── RequestError          a bad request; `param` names the field
+    │       └── PromptTooLong     carries the numbers
+    ├── MomentError               the moment's: try again, or elsewhere
+    │   ├── PortInUse
+    │   └── Unavailable           loading, stopping or too busy
+    └── EngineError               ours: llama.cpp failed, or a bug
+
+Raised where they are found, caught once: at the command line's edge (one line, then `exit_status`) and in
+`server/errors.py` (the dialect's own shape).
+"""
+
+
+class HoldallError(Exception):
+    """Root of the tree; `str(error)` is the sentence for the person."""
+
+    exit_status = 1
+
+
+class CallerError(HoldallError):
+    exit_status = 2
+
+
+class UsageError(CallerError):
+    """A flag, environment variable or `.args` line that can't be used."""
+
+
+class ContainerError(CallerError):
+    exit_status = 3
+
+
+class ModelError(CallerError):
+    exit_status = 4
+
+
+class RequestError(CallerError):
+    """A request that can't be served as it stands; `param` is the JSON field at fault, if there is one."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class PromptTooLong(RequestError):
+    """The prompt leaves no room for a single new token."""
+
+    def __init__(self, num_prompt_tokens: int, n_ctx: int) -> None:
+        super().__init__(
+            f"the prompt has {num_prompt_tokens} tokens but the context holds {n_ctx}, "
+            "one of which is kept for the answer; shorten it or start with a larger -c"
+        )
+        self.num_prompt_tokens = num_prompt_tokens
+        self.n_ctx = n_ctx
+
+
+class MomentError(HoldallError):
+    exit_status = 5
+
+
+class PortInUse(MomentError):
+    """Another program listens there already."""
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(f"port {port} on {host} is taken by another program; choose another with --port")
+        self.host = host
+        self.port = port
+
+
+class Unavailable(MomentError):
+    """The model is loading, or the program is stopping."""
+
+
+class EngineError(HoldallError):
+    exit_status = 70

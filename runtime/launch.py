@@ -1,0 +1,77 @@
+"""A launch as a person meets it: a port that is free, an address to read, a page that opens."""
+
+import errno
+import socket
+import sys
+import threading
+import webbrowser
+from collections.abc import Mapping, MutableMapping
+
+from runtime.errors import PortInUse, UsageError
+
+DEFAULT_PORT = 8080
+_NUM_PORTS_TRIED = 100
+_SIGNS_OF_A_SCREEN = ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY")
+
+
+def bind(host: str, port: int | None) -> socket.socket:
+    """Return a bound socket; with no `port` the first free one from 8080 on.
+
+    Raises PortInUse when the named port, or every tried one, is taken, and UsageError when the address isn't ours.
+    """
+    if port is not None:
+        return _bind(host, port)
+    for candidate in range(DEFAULT_PORT, DEFAULT_PORT + _NUM_PORTS_TRIED):
+        try:
+            return _bind(host, candidate)
+        except PortInUse:
+            continue
+    raise PortInUse(host, DEFAULT_PORT)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _name, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise UsageError(f"--host {host}: there is no such address ({error.strerror})") from error
+    bound = socket.socket(family, kind, protocol)
+    try:
+        # A port that was in use until a moment ago is free; Linux still refuses one that somebody listens on.
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        bound.listen(socket.SOMAXCONN)  # here, not later: two programs may bind the same port, only one may listen
+    except OSError as error:
+        bound.close()
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUse(host, port) from error
+        if error.errno == errno.EACCES:
+            raise UsageError(f"--port {port}: this port needs more rights; choose one above 1023") from error
+        raise UsageError(f"--host {host}: this computer can't listen there ({error.strerror})") from error
+    return bound
+
+
+def address_of(bound: socket.socket) -> str:
+    """Return the URL to open in a browser on this computer."""
+    host, port = bound.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):
+        host = "127.0.0.1" if host == "0.0.0.0" else "::1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def restore_environment(environment: MutableMapping[str, str]) -> None:
+    """Undo the library path that the bootloader set for us, so that programs we start find their own libraries."""
+    original = environment.pop("LD_LIBRARY_PATH_ORIG", None)
+    if original is not None:
+        environment["LD_LIBRARY_PATH"] = original
+    elif getattr(sys, "frozen", False):
+        environment.pop("LD_LIBRARY_PATH", None)
+
+
+def open_page(url: str, environment: Mapping[str, str]) -> threading.Thread | None:
+    """Open the page in the person's browser, on the thread returned; None where there is no screen to show it on."""
+    # Without a display `webbrowser` falls back to text browsers, which would take over the terminal.
+    if sys.platform.startswith("linux") and not any(environment.get(name) for name in _SIGNS_OF_A_SCREEN):
+        return None
+    opener = threading.Thread(target=webbrowser.open, args=(url,), name="browser", daemon=True)
+    opener.start()
+    return opener

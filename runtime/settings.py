@@ -1,0 +1,281 @@
+"""Every setting, declared once, and how the layers are laid over each other.
+
+defaults < manifest < `.args` < environment < command line; the result is one frozen value that remembers where each
+setting came from. Flags and environment variables bear llama.cpp's and llamafile's names. This module reads neither
+`os.environ` nor `sys.argv`: the command line's edge hands them in.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from runtime.errors import UsageError
+
+Layer = Mapping[str, Any]
+
+
+def _option(*flags: str, type: Any, help: str, env: str | None = None) -> dict[str, Any]:
+    return {"flags": flags, "type": type, "help": help, "env": env}
+
+
+class _GpuLayers(click.ParamType[int]):
+    """A number, or llama.cpp's words `auto` and `all`."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if value in ("auto", "all"):
+            return -1
+        return int(click.INT.convert(value, param, ctx))
+
+
+_METAVARS: dict[Any, str] = {click.IntRange: "N", click.FloatRange: "X", _GpuLayers: "N"}
+_FRACTION = click.FloatRange(0, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One launch. Context and batch sizes in tokens; None means chosen by the machine and the model."""
+
+    model: Path | None = field(
+        default=None,
+        metadata=_option(
+            "-m",
+            "--model",
+            type=click.Path(path_type=Path),
+            env="LLAMA_ARG_MODEL",
+            help="GGUF file to use instead of the model inside this file.",
+        ),
+    )
+    n_ctx: int | None = field(
+        default=None,
+        metadata=_option(
+            "-c",
+            "--ctx-size",
+            type=click.IntRange(min=0),
+            env="LLAMA_ARG_CTX_SIZE",
+            help="Tokens of context, shared by all requests that run at once; 0 is the model's maximum. "
+            "[default: 8192 or the model's maximum, whichever is less]",
+        ),
+    )
+    n_threads: int | None = field(
+        default=None,
+        metadata=_option(
+            "-t",
+            "--threads",
+            type=click.INT,
+            env="LLAMA_ARG_THREADS",
+            help="Threads to compute with. [default: the physical cores this process may use]",
+        ),
+    )
+    n_batch: int = field(
+        default=512,
+        metadata=_option(
+            "-b",
+            "--batch-size",
+            type=click.IntRange(min=32),
+            env="LLAMA_ARG_BATCH",
+            help="Tokens computed in one step.",
+        ),
+    )
+    n_predict: int = field(
+        default=-1,
+        metadata=_option(
+            "-n",
+            "--predict",
+            "--n-predict",
+            type=click.IntRange(min=-1),
+            env="LLAMA_ARG_N_PREDICT",
+            help="Longest answer in tokens where a request names none; -1 is no limit but the context.",
+        ),
+    )
+    n_gpu_layers: int = field(
+        default=-1,
+        metadata=_option(
+            "-ngl",
+            "--gpu-layers",
+            "--n-gpu-layers",
+            type=_GpuLayers(),
+            env="LLAMA_ARG_N_GPU_LAYERS",
+            help="Layers to compute on a GPU where there is one; -1 is all.",
+        ),
+    )
+    temperature: float = field(
+        default=0.8,
+        metadata=_option(
+            "--temp",
+            "--temperature",
+            type=click.FloatRange(min=0),
+            env="LLAMA_ARG_TEMPERATURE",
+            help="How adventurous answers are; 0 always takes the likeliest token.",
+        ),
+    )
+    top_k: int = field(
+        default=40,
+        metadata=_option(
+            "--top-k",
+            type=click.INT,
+            env="LLAMA_ARG_TOP_K",
+            help="Choose among the k likeliest tokens; 0 is off.",
+        ),
+    )
+    top_p: float = field(
+        default=0.95,
+        metadata=_option(
+            "--top-p",
+            type=_FRACTION,
+            env="LLAMA_ARG_TOP_P",
+            help="Choose among the likeliest tokens that together have this probability; 1 is off.",
+        ),
+    )
+    min_p: float = field(
+        default=0.05,
+        metadata=_option(
+            "--min-p",
+            type=_FRACTION,
+            env="LLAMA_ARG_MIN_P",
+            help="Leave out tokens below this fraction of the likeliest one's probability; 0 is off.",
+        ),
+    )
+    repeat_penalty: float = field(
+        default=1.0,
+        metadata=_option(
+            "--repeat-penalty",
+            type=click.FloatRange(min=0, min_open=True),
+            env="LLAMA_ARG_REPEAT_PENALTY",
+            help="How much tokens of the last 64 are held back; 1 is off.",
+        ),
+    )
+    seed: int = field(
+        default=-1,
+        metadata=_option(
+            "-s",
+            "--seed",
+            type=click.IntRange(-1, 2**32 - 1),
+            help="Seed of the random choices; -1 draws a new one for each request.",
+        ),
+    )
+    host: str = field(
+        default="127.0.0.1",
+        metadata=_option(
+            "--host",
+            type=click.STRING,
+            env="LLAMA_ARG_HOST",
+            help="Address to listen on; 0.0.0.0 lets other computers in.",
+        ),
+    )
+    port: int | None = field(
+        default=None,
+        metadata=_option(
+            "--port",
+            type=click.IntRange(0, 65535),
+            env="LLAMA_ARG_PORT",
+            help="Port to listen on; 0 takes any free one. [default: 8080, or the next free one]",
+        ),
+    )
+    server: bool = field(
+        default=False, metadata=_option("--server", type=click.BOOL, help="Serve only (what happens anyway).")
+    )
+    nobrowser: bool = field(
+        default=False, metadata=_option("--nobrowser", type=click.BOOL, help="Don't open the chat page.")
+    )
+    verbose: bool = field(
+        default=False, metadata=_option("-v", "--verbose", type=click.BOOL, help="Say more, llama.cpp included.")
+    )
+    origins: Mapping[str, str] = field(default_factory=dict, metadata={"flags": ()})
+
+
+def _declared() -> Iterable["dataclasses.Field[Any]"]:
+    return (each for each in dataclasses.fields(Settings) if each.metadata["flags"])
+
+
+def _command(program: str) -> click.Command:
+    options = []
+    for each in _declared():
+        default = each.default if each.default not in (None, False) else None
+        options.append(
+            click.Option(
+                [each.name, *each.metadata["flags"]],
+                type=None if each.metadata["type"] is click.BOOL else each.metadata["type"],
+                is_flag=each.metadata["type"] is click.BOOL,
+                default=default,
+                show_default=default is not None,
+                metavar=_METAVARS.get(type(each.metadata["type"])),
+                help=each.metadata["help"],
+            )
+        )
+    options.append(
+        click.Option(["show_version", "--version"], is_flag=True, help="Say which version this is, and end.")
+    )
+    options.append(click.Option(["show_help", "-h", "--help"], is_flag=True, help="Show this text, and end."))
+    text = "Serve a chat page and an HTTP API for the model inside this file."
+    return click.Command(program, params=list(options), add_help_option=False, help=text)
+
+
+def help_text(program: str) -> str:
+    command = _command(program)
+    return command.get_help(click.Context(command, info_name=program, max_content_width=100))
+
+
+def from_words(words: Sequence[str], *, origin: str) -> dict[str, Any]:
+    """Return the settings that a command line names, and `show_help`/`show_version` when asked for.
+
+    Raises UsageError, which names the nearest known flag for an unknown one.
+    """
+    command = _command("holdall")
+    try:
+        context = command.make_context("holdall", list(words))
+    except click.NoSuchOption as error:
+        raise UsageError(f"{origin}: {_unknown_flag(error.option_name, words, command)}; see --help") from error
+    except click.UsageError as error:
+        raise UsageError(f"{origin}: {error.format_message().rstrip('.')}; see --help") from error
+    given = ParameterSource.COMMANDLINE
+    return {name: value for name, value in context.params.items() if context.get_parameter_source(name) is given}
+
+
+def _unknown_flag(name: str, words: Sequence[str], command: click.Command) -> str:
+    # Of "-prot" click reports "-p": look for the whole word that was typed.
+    typed = next((word.split("=")[0] for word in words if word.startswith(name)), name)
+    flags = [flag for parameter in command.params for flag in parameter.opts]
+    nearest = difflib.get_close_matches(typed, flags, n=1, cutoff=0.5)
+    return f"there is no flag {typed}" + (f", did you mean {nearest[0]}?" if nearest else "")
+
+
+def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return the settings that llama.cpp's environment variables name; UsageError for a value that is none."""
+    variables = {each.metadata["env"]: each for each in _declared() if each.metadata["env"]}
+    found = {name: environment[name] for name in variables if environment.get(name)}
+    return {variables[name].name: _convert(variables[name], text, f"${name}") for name, text in found.items()}
+
+
+def from_mapping(values: Layer, *, origin: str) -> dict[str, Any]:
+    """Return the settings of a manifest's defaults; UsageError for a name or value that can't be used."""
+    declared = {each.name: each for each in _declared()}
+    unknown = sorted(set(values) - set(declared))
+    if unknown:
+        raise UsageError(f"{origin}: there is no setting called {unknown[0]!r}; rebuild the file without it")
+    return {name: _convert(declared[name], value, origin) for name, value in values.items()}
+
+
+def _convert(declared: "dataclasses.Field[Any]", value: Any, origin: str) -> Any:
+    try:
+        return declared.metadata["type"].convert(value, None, None)
+    except click.BadParameter as error:
+        raise UsageError(f"{origin}: {error.message}") from error
+
+
+def merge(layers: Sequence[tuple[str, Layer]]) -> Settings:
+    """Lay the layers over each other, the last one on top; each is its origin's name and its settings."""
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for origin, layer in layers:
+        for name, value in layer.items():
+            values[name] = value
+            origins[name] = origin
+    return Settings(**values, origins=origins)

@@ -1,0 +1,198 @@
+"""The engine's thread with real models."""
+
+import queue
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runtime.engine import engine as engine_module
+from runtime.engine.engine import Engine, EngineParams
+from runtime.engine.native import Library, Model
+from runtime.engine.sampling import SamplingParams
+from runtime.engine.sequence import Event, Failed, Finished, FinishReason, GenerationRequest, TextDelta
+from runtime.errors import EngineError, PromptTooLong, RequestError, Unavailable
+
+GREEDY = SamplingParams(temperature=0)
+
+
+class Client:
+    """One request and what it hears."""
+
+    def __init__(self, engine: Engine, request: GenerationRequest) -> None:
+        self.events: queue.Queue[Event] = queue.Queue()
+        self.text = ""
+        self.id = engine.submit(request, self.events.put)
+
+    def next(self) -> Event:
+        event = self.events.get(timeout=30)
+        if isinstance(event, TextDelta):
+            self.text += event.text
+        return event
+
+    def finish(self) -> Finished:
+        while True:
+            event = self.next()
+            if isinstance(event, Finished):
+                return event
+            assert isinstance(event, TextDelta), event
+
+
+@pytest.fixture(scope="module")
+def stories(stories260k: Path) -> Iterator[Model]:
+    model = Model(Library(), stories260k)
+    yield model
+    model.close()
+
+
+@pytest.fixture
+def engine(stories: Model) -> Iterator[Engine]:
+    engine = Engine(stories, EngineParams(n_ctx=256, n_batch=64, num_slots=4), post=lambda call: call())
+    yield engine
+    engine.close()
+
+
+def request(engine: Engine, text: str, **more: object) -> GenerationRequest:
+    tokens = tuple(engine.tokenize(text, add_special=True, parse_special=True))
+    return GenerationRequest(tokens, **{"sampling": GREEDY, "max_tokens": 16, **more})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def chat_engine(smollm2: Path) -> Iterator[Engine]:
+    model = Model(Library(), smollm2)
+    engine = Engine(model, EngineParams(n_ctx=512, num_threads=2), post=lambda call: call())
+    yield engine
+    engine.close()
+    model.close()
+
+
+QUESTION = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_smollm2_knows_the_capital_of_france(chat_engine: Engine) -> None:
+    client = Client(chat_engine, request(chat_engine, QUESTION, max_tokens=32))
+    assert client.finish().reason is FinishReason.END_OF_TEXT
+    assert client.text == "The capital of France is Paris."
+
+
+def test_ignore_eos_goes_on_where_the_model_would_end(chat_engine: Engine) -> None:
+    client = Client(chat_engine, request(chat_engine, QUESTION, max_tokens=40, ignore_eos=True))
+    assert client.finish().reason is FinishReason.LENGTH
+    assert client.text.startswith("The capital of France is Paris.")
+    assert len(client.text) > len("The capital of France is Paris.")
+
+
+def test_eight_requests_on_four_slots_get_the_text_each_would_have_alone(engine: Engine) -> None:
+    prompts = [f"Once upon a time, there was {what}" for what in ("a cat", "a dog", "Tom", "a big tree")] * 2
+    alone = []
+    for prompt in prompts:
+        client = Client(engine, request(engine, prompt, cache_prompt=False))
+        client.finish()
+        alone.append(client.text)
+    clients = [Client(engine, request(engine, prompt)) for prompt in prompts]
+    for client in clients:
+        client.finish()
+    assert [client.text for client in clients] == alone
+
+
+def test_a_seed_gives_the_same_text_again(engine: Engine) -> None:
+    texts = []
+    for seed in (1, 1, 2):
+        sampling = SamplingParams(temperature=1.0, seed=seed)
+        client = Client(engine, request(engine, "Once", sampling=sampling, max_tokens=30, cache_prompt=False))
+        client.finish()
+        texts.append(client.text)
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_a_repeated_prompt_is_found_in_the_cache(engine: Engine) -> None:
+    prompt = request(engine, "Once upon a time, there was a little girl", max_tokens=1)
+    assert Client(engine, prompt).finish().timings.num_cached_tokens == 0
+    timings = Client(engine, prompt).finish().timings
+    assert (timings.num_cached_tokens, timings.num_prompt_tokens) == (len(prompt.prompt_tokens) - 1, 1)
+
+
+def test_a_full_context_ends_with_length(engine: Engine) -> None:
+    prompt = request(engine, "Once", max_tokens=None, ignore_eos=True)
+    finished = Client(engine, prompt).finish()
+    assert finished.reason is FinishReason.LENGTH
+    assert len(prompt.prompt_tokens) + finished.timings.num_generated_tokens == engine.info.n_ctx
+
+
+def test_no_event_follows_a_cancel_and_the_slot_is_free_again(stories: Model) -> None:
+    engine = Engine(stories, EngineParams(n_ctx=2048, n_batch=64, num_slots=1), post=lambda call: call())
+    endless = Client(engine, request(engine, "Once", max_tokens=None, ignore_eos=True))
+    endless.next()
+    engine.cancel(endless.id)
+    engine.cancel(endless.id)
+    assert Client(engine, request(engine, "Tom", max_tokens=2)).finish()
+    seen = endless.events.qsize()
+    assert Client(engine, request(engine, "Lily", max_tokens=2)).finish()
+    assert endless.events.qsize() == seen
+    engine.close()
+
+
+def test_a_prompt_that_does_not_fit_is_refused_with_the_numbers(engine: Engine) -> None:
+    with pytest.raises(PromptTooLong, match="256 tokens but the context holds 256"):
+        engine.submit(GenerationRequest((5,) * 256), print)
+
+
+@pytest.mark.parametrize("tokens", [(), (-1,), (512,)], ids=["empty", "negative", "too large"])
+def test_a_prompt_that_cannot_be_computed_is_refused(engine: Engine, tokens: tuple[int, ...]) -> None:
+    with pytest.raises(RequestError):
+        engine.submit(GenerationRequest(tokens), print)
+
+
+def test_closing_ends_a_running_generation_at_once(stories: Model) -> None:
+    engine = Engine(stories, EngineParams(n_ctx=2048, n_batch=64), post=lambda call: call())
+    Client(engine, request(engine, "Once", max_tokens=None, ignore_eos=True)).next()
+    engine.close()
+    assert not engine._thread.is_alive()
+    with pytest.raises(Unavailable):
+        engine.submit(GenerationRequest((5,)), print)
+
+
+def test_a_step_that_llama_cpp_refuses_fails_its_requests_and_no_others(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = engine._context.decode
+
+    def refuse(entries: object) -> None:
+        monkeypatch.setattr(engine._context, "decode", decode)
+        raise EngineError("no")
+
+    monkeypatch.setattr(engine._context, "decode", refuse)
+    failed = Client(engine, request(engine, "Once")).next()
+    assert isinstance(failed, Failed)
+    assert Client(engine, request(engine, "Once")).finish().timings.num_cached_tokens == 0
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_bug_in_the_engine_leaves_no_request_waiting(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_down(batch: object, sampled: object, now: float) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(engine._scheduler, "commit", break_down)
+    failed = Client(engine, request(engine, "Once")).next()
+    assert isinstance(failed, Failed)
+    assert isinstance(failed.error, EngineError)
+    with pytest.raises(EngineError, match="start the program again"):
+        engine.submit(GenerationRequest((5,)), print)
+
+
+def test_the_events_of_a_step_cross_in_one_call(stories: Model) -> None:
+    calls: queue.Queue[int] = queue.Queue()
+    events: list[Event] = []
+
+    def post(call: engine_module.Callable[[], None]) -> None:
+        before = len(events)
+        call()
+        calls.put(len(events) - before)
+
+    engine = Engine(stories, EngineParams(n_ctx=256, n_batch=64, num_slots=4), post=post)
+    with engine._wake:  # so that all four are taken up in one turn
+        for _ in range(4):
+            engine.submit(request(engine, "Once", max_tokens=4, cache_prompt=False), events.append)
+    counts = [calls.get(timeout=30) for _ in range(4)]
+    assert counts == [4, 4, 4, 8]
+    engine.close()

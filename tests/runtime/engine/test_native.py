@@ -1,0 +1,184 @@
+"""llama.cpp itself, with the tiny real model."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runtime.engine.batch import BatchEntry
+from runtime.engine.native import Aborted, Context, Library, Model, NoRoom, Sampler, resident_fraction
+from runtime.engine.sampling import SamplingParams
+from runtime.errors import EngineError, ModelError, RequestError
+
+
+@pytest.fixture(scope="module")
+def library() -> Library:
+    return Library()
+
+
+@pytest.fixture(scope="module")
+def model(library: Library, stories260k: Path) -> Iterator[Model]:
+    model = Model(library, stories260k)
+    yield model
+    model.close()
+
+
+@pytest.fixture
+def context(model: Model) -> Iterator[Context]:
+    context = Context(model, n_ctx=256, n_batch=64, num_slots=2, num_threads=1)
+    yield context
+    context.close()
+
+
+def entries(tokens: list[int], slot: int = 0, start: int = 0) -> list[BatchEntry]:
+    last = len(tokens) - 1
+    return [BatchEntry(token, start + place, slot, place == last) for place, token in enumerate(tokens)]
+
+
+def greedy(model: Model, context: Context, prompt: list[int], count: int, slot: int = 0) -> list[int]:
+    sampler = Sampler(model, SamplingParams(temperature=0), seed=1)
+    tokens, todo = list(prompt), list(prompt)
+    for _ in range(count):
+        context.decode(entries(todo, slot, len(tokens) - len(todo)))
+        todo = [context.sample(sampler, len(todo) - 1)]
+        tokens += todo
+    sampler.close()
+    return tokens[len(prompt) :]
+
+
+def test_the_model_says_what_it_is(model: Model) -> None:
+    facts = model.facts
+    assert (facts.architecture, facts.n_vocab, facts.n_embd, facts.add_bos) == ("llama", 512, 64, True)
+    assert facts.is_memory_cuttable
+    assert facts.bos_token == "<s>"
+    assert model.metadata("no.such.key") is None
+
+
+def test_text_survives_tokenizing_and_back(model: Model) -> None:
+    text = "Once upon a time, there was a café."
+    tokens = model.tokenize(text, add_special=False, parse_special=False)
+    assert b"".join(model.piece(token) for token in tokens).decode().strip() == text
+    assert model.detokenize(tokens).strip() == text
+    assert model.tokenize(text, add_special=True, parse_special=False) == [1, *tokens]
+
+
+def test_a_token_outside_the_vocabulary_is_the_callers_mistake(model: Model) -> None:
+    for token in (-1, 512):
+        with pytest.raises(RequestError, match="vocabulary of 512"):
+            model.piece(token)
+        with pytest.raises(RequestError, match="vocabulary of 512"):
+            model.detokenize([token])
+
+
+def test_a_model_in_the_middle_of_a_file_gives_the_same_text(
+    library: Library, stories260k: Path, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "bundle"
+    bundle.write_bytes(b"stub".ljust(65536, b"\0") + stories260k.read_bytes() + b"tail" * 1000)
+    texts = []
+    for path, offset in ((stories260k, 0), (bundle, 65536)):
+        model = Model(library, path, offset)
+        context = Context(model, n_ctx=128, n_batch=32, num_slots=1, num_threads=1)
+        texts.append(greedy(model, context, [1, 403, 407], 20))
+        assert (str(path) in Path("/proc/self/maps").read_text()) or os.name != "posix"
+        context.close()
+        model.close()
+    assert texts[0] == texts[1]
+    assert len(set(texts[0])) > 3
+
+
+def test_a_file_that_is_missing_or_no_model_says_so(library: Library, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="No such file"):
+        Model(library, tmp_path / "missing.gguf")
+    (tmp_path / "text.gguf").write_text("hello, this is not a model" * 100)
+    with pytest.raises(ModelError, match=r"can't load the model in .*text\.gguf: .+"):
+        Model(library, tmp_path / "text.gguf")
+
+
+def test_slots_do_not_see_each_other(model: Model, context: Context) -> None:
+    alone = greedy(model, context, [1, 403, 407], 12, slot=0)
+    greedy(model, context, [1, 300, 301, 302], 5, slot=1)
+    context.cut(0, 0)
+    assert greedy(model, context, [1, 403, 407], 12, slot=0) == alone
+
+
+def test_cutting_a_slot_goes_back_to_that_point(model: Model, context: Context) -> None:
+    prompt = [1, 403, 407]
+    whole = greedy(model, context, prompt, 12)
+    assert context.cut(0, 2)
+    context.decode(entries([407], start=2))
+    sampler = Sampler(model, SamplingParams(temperature=0), seed=1)
+    assert context.sample(sampler, 0) == whole[0]
+    sampler.close()
+
+
+def test_a_full_cache_is_told_from_a_failure(model: Model, context: Context) -> None:
+    for start in range(0, 256, 64):
+        context.decode(entries([5] * 64, start=start))
+    with pytest.raises(NoRoom):
+        context.decode(entries([5], slot=1))
+    context.cut(0, 10)
+    context.decode(entries([5], slot=1))
+
+
+def test_a_batch_that_llama_cpp_refuses_is_an_engine_error(context: Context) -> None:
+    with pytest.raises(EngineError, match="code -1"):
+        context.decode(entries([100_000]))
+
+
+def test_an_aborted_context_computes_no_more(model: Model, context: Context) -> None:
+    context.decode(entries([1]))
+    context.abort()
+    with pytest.raises(Aborted):
+        context.decode(entries([5], start=1))
+
+
+def test_a_seed_fixes_the_choice_and_temperature_zero_needs_none(model: Model, context: Context) -> None:
+    context.decode(entries([1, 403]))
+
+    def choices(params: SamplingParams, seed: int) -> list[int]:
+        sampler = Sampler(model, params, seed)
+        chosen = [context.sample(sampler, 1) for _ in range(8)]
+        sampler.close()
+        return chosen
+
+    hot = SamplingParams(temperature=2.0, top_k=0, top_p=1.0, min_p=0.0)
+    assert choices(hot, 7) == choices(hot, 7)
+    assert choices(hot, 7) != choices(hot, 8)
+    assert len(set(choices(SamplingParams(temperature=0), 1) + choices(SamplingParams(temperature=0), 2))) == 1
+    assert len(set(choices(SamplingParams(temperature=2.0, top_k=1), 3))) == 1
+
+
+def test_a_banned_token_is_never_chosen(model: Model, context: Context) -> None:
+    context.decode(entries([1]))
+    free = Sampler(model, SamplingParams(temperature=0), 1)
+    favourite = context.sample(free, 0)
+    banned = Sampler(model, SamplingParams(temperature=0), 1, banned=[favourite])
+    assert context.sample(banned, 0) != favourite
+    free.close()
+    banned.close()
+
+
+def test_repeat_penalty_holds_back_what_it_has_seen(model: Model, context: Context) -> None:
+    context.decode(entries([1]))
+    params = SamplingParams(temperature=0, repeat_penalty=100.0)
+    fresh, warned = Sampler(model, params, 1), Sampler(model, params, 1)
+    favourite = context.sample(fresh, 0)
+    warned.accept(favourite)
+    assert context.sample(warned, 0) != favourite
+    fresh.close()
+    warned.close()
+
+
+def test_a_file_just_written_is_resident(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 300_000)
+    assert resident_fraction(path, 70_000, 200_000) == 1.0
+
+
+def test_a_hole_that_nobody_read_is_not_resident(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with path.open("wb") as file:
+        file.truncate(1 << 24)
+    assert resident_fraction(path, 0, 1 << 24) < 0.5

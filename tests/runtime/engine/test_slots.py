@@ -1,0 +1,70 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.engine.slots import Slots, common_prefix_length
+
+
+def used(slots: Slots, tokens: list[int]) -> int:
+    """Run a request for `tokens` through a slot and return the slot's index."""
+    place = slots.best_for(tokens)
+    assert place is not None
+    slot, keep = place
+    slots.acquire(slot, keep)
+    slot.tokens += tokens[keep:]
+    slots.release(slot)
+    return slot.index
+
+
+def test_a_prompt_goes_to_the_slot_that_knows_most_of_it() -> None:
+    slots = Slots(3, 100, is_cuttable=True)
+    used(slots, [1, 2, 3, 4])
+    chat = used(slots, [9, 8, 7, 6])
+    place = slots.best_for([9, 8, 7, 6, 5])
+    assert place is not None
+    assert (place[0].index, place[1]) == (chat, 4)
+
+
+def test_the_last_token_of_a_prompt_is_always_left_to_compute() -> None:
+    slots = Slots(1, 100, is_cuttable=True)
+    used(slots, [1, 2, 3])
+    place = slots.best_for([1, 2, 3])
+    assert place is not None
+    assert place[1] == 2
+
+
+def test_memory_that_cannot_be_cut_is_reused_whole_or_not_at_all() -> None:
+    slots = Slots(1, 100, is_cuttable=False)
+    used(slots, [1, 2, 3])
+    for prompt, keep in (([1, 2, 3, 4], 3), ([1, 2, 9], 0), ([1, 2, 3], 0)):
+        place = slots.best_for(prompt)
+        assert place is not None
+        assert place[1] == keep
+
+
+def test_a_short_common_beginning_does_not_cost_another_conversation_its_cache() -> None:
+    slots = Slots(2, 100, is_cuttable=True)
+    used(slots, [1, 2, 3, 4, 5, 6])
+    assert used(slots, [1, 9, 9, 9]) == 1
+
+
+def test_busy_slots_are_not_given_out() -> None:
+    slots = Slots(1, 100, is_cuttable=True)
+    slot, keep = slots.best_for([1]) or (None, 0)
+    assert slot is not None
+    slots.acquire(slot, keep)
+    assert slots.best_for([1]) is None
+
+
+def test_the_slot_unused_for_longest_is_given_up_first() -> None:
+    slots = Slots(3, 100, is_cuttable=True)
+    old = used(slots, [1, 1])
+    new = used(slots, [2, 2])
+    assert [slot.index for slot in iter(slots.evict, None)] == [old, new]
+    assert slots.num_free_cells == 100
+
+
+@given(st.lists(st.integers(0, 2), max_size=12), st.lists(st.integers(0, 2), max_size=12))
+def test_common_prefix_length_is_that_of_the_definition(a: list[int], b: list[int]) -> None:
+    length = common_prefix_length(a, b)
+    assert a[:length] == b[:length]
+    assert length in (len(a), len(b)) or a[length] != b[length]

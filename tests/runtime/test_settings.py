@@ -1,0 +1,122 @@
+from pathlib import Path
+
+import pytest
+
+from runtime import settings
+from runtime.errors import UsageError
+from runtime.settings import Settings
+
+
+def words(*given: str) -> dict[str, object]:
+    return settings.from_words(given, origin="command line")
+
+
+def test_without_anything_the_defaults_are_llama_cpps() -> None:
+    plain = settings.merge([])
+    assert (plain.temperature, plain.top_k, plain.top_p, plain.min_p, plain.repeat_penalty) == (
+        0.8,
+        40,
+        0.95,
+        0.05,
+        1.0,
+    )
+    assert (plain.host, plain.port, plain.n_predict, plain.seed) == ("127.0.0.1", None, -1, -1)
+
+
+def test_the_flags_of_llama_cpp_and_llamafile_are_understood() -> None:
+    line = "-m x.gguf -c 4096 -t 3 -b 256 -n 100 -ngl 9999 --temp 0.5 --top-k 10 --top-p 0.9 --min-p 0.1"
+    more = "--repeat-penalty 1.1 --seed 42 --host 0.0.0.0 --port 8081 --server --nobrowser --verbose"
+    assert words(*line.split(), *more.split()) == {
+        "model": Path("x.gguf"),
+        "n_ctx": 4096,
+        "n_threads": 3,
+        "n_batch": 256,
+        "n_predict": 100,
+        "n_gpu_layers": 9999,
+        "temperature": 0.5,
+        "top_k": 10,
+        "top_p": 0.9,
+        "min_p": 0.1,
+        "repeat_penalty": 1.1,
+        "seed": 42,
+        "host": "0.0.0.0",
+        "port": 8081,
+        "server": True,
+        "nobrowser": True,
+        "verbose": True,
+    }
+
+
+@pytest.mark.parametrize("word", ["auto", "all", "-1"])
+def test_gpu_layers_may_be_a_word(word: str) -> None:
+    assert words("-ngl", word) == {"n_gpu_layers": -1}
+
+
+def test_help_and_version_are_flags_like_others() -> None:
+    assert words("-h") == {"show_help": True}
+    assert words("--version") == {"show_version": True}
+    assert "--ctx-size" in settings.help_text("model")
+
+
+@pytest.mark.parametrize(
+    ("typed", "nearest"),
+    [("--prot", "--port"), ("--nobrowsr", "--nobrowser"), ("--ctx-sise=5", "--ctx-size"), ("-xgl", "-ngl")],
+)
+def test_an_unknown_flag_suggests_the_nearest_one(typed: str, nearest: str) -> None:
+    with pytest.raises(UsageError, match=f"no flag {typed.split('=')[0]}, did you mean {nearest}"):
+        words(typed, "1")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--port", "x"), "'--port'.*'x'"),
+        (("--port", "70000"), "'--port'"),
+        (("--top-p", "2"), "'--top-p'"),
+        (("--temp",), "'--temp' requires an argument"),
+        (("model.gguf",), "unexpected extra argument"),
+        (("-ngl", "many"), "'many' is not a valid integer"),
+    ],
+    ids=["no number", "no port", "no fraction", "no value", "stray word", "no count"],
+)
+def test_a_value_that_cannot_be_used_is_one_line(given: tuple[str, ...], said: str) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        words(*given)
+    assert str(caught.value).startswith("command line: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_environment_bears_llama_cpps_names() -> None:
+    environment = {"LLAMA_ARG_PORT": "9000", "LLAMA_ARG_CTX_SIZE": "", "PATH": "/bin"}
+    assert settings.from_environment(environment) == {"port": 9000}
+    with pytest.raises(UsageError, match=r"\$LLAMA_ARG_PORT: 'x'"):
+        settings.from_environment({"LLAMA_ARG_PORT": "x"})
+
+
+def test_a_manifest_is_checked_like_a_command_line() -> None:
+    assert settings.from_mapping({"temperature": 0.2, "n_ctx": 2048}, origin="manifest") == {
+        "temperature": 0.2,
+        "n_ctx": 2048,
+    }
+    with pytest.raises(UsageError, match="manifest: there is no setting called 'temprature'"):
+        settings.from_mapping({"temprature": 1}, origin="manifest")
+    with pytest.raises(UsageError, match="manifest: "):
+        settings.from_mapping({"top_p": 7}, origin="manifest")
+
+
+def test_each_layer_covers_the_ones_below_and_is_remembered() -> None:
+    merged = settings.merge(
+        [
+            ("manifest", {"temperature": 0.1, "top_k": 1, "port": 1}),
+            (".args", {"temperature": 0.2, "top_k": 2}),
+            ("environment", {"temperature": 0.3}),
+            ("command line", {"n_ctx": 5}),
+        ]
+    )
+    assert merged == Settings(temperature=0.3, top_k=2, port=1, n_ctx=5, origins=merged.origins)
+    assert merged.origins == {
+        "temperature": "environment",
+        "top_k": ".args",
+        "port": "manifest",
+        "n_ctx": "command line",
+    }
