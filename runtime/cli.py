@@ -164,7 +164,7 @@ class Program:
             params = EngineParams(
                 n_ctx=_n_ctx(chosen.n_ctx, model.facts.n_ctx_train),
                 n_batch=chosen.n_batch,
-                num_threads=chosen.n_threads if (chosen.n_threads or 0) > 0 else default_num_threads(),
+                num_threads=_num_threads(chosen.n_threads),
             )
             engine = Engine(model, params, self._post)
         except Exception as error:
@@ -183,6 +183,10 @@ def _n_ctx(wanted: int | None, n_ctx_train: int) -> int:
     if wanted is None:
         return min(_DEFAULT_N_CTX, n_ctx_train)
     return wanted or n_ctx_train
+
+
+def _num_threads(wanted: int | None) -> int:
+    return wanted if wanted is not None and wanted > 0 else default_num_threads()
 
 
 def _sampling_defaults(chosen: Settings) -> SamplingParams:

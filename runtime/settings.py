@@ -20,8 +20,8 @@ from runtime.errors import UsageError
 Layer = Mapping[str, Any]
 
 
-def _option(*flags: str, type: Any, help: str, env: str | None = None) -> dict[str, Any]:
-    return {"flags": flags, "type": type, "help": help, "env": env}
+def _option(*flags: str, kind: click.ParamType[Any], text: str, env: str | None = None) -> dict[str, Any]:
+    return {"flags": flags, "kind": kind, "text": text, "env": env}
 
 
 class _GpuLayers(click.ParamType[int]):
@@ -48,9 +48,9 @@ class Settings:
         metadata=_option(
             "-m",
             "--model",
-            type=click.Path(path_type=Path),
+            kind=click.Path(path_type=Path),
             env="LLAMA_ARG_MODEL",
-            help="GGUF file to use instead of the model inside this file.",
+            text="GGUF file to use instead of the model inside this file.",
         ),
     )
     n_ctx: int | None = field(
@@ -58,9 +58,9 @@ class Settings:
         metadata=_option(
             "-c",
             "--ctx-size",
-            type=click.IntRange(min=0),
+            kind=click.IntRange(min=0),
             env="LLAMA_ARG_CTX_SIZE",
-            help="Tokens of context, shared by all requests that run at once; 0 is the model's maximum. "
+            text="Tokens of context, shared by all requests that run at once; 0 is the model's maximum. "
             "[default: 8192 or the model's maximum, whichever is less]",
         ),
     )
@@ -69,9 +69,9 @@ class Settings:
         metadata=_option(
             "-t",
             "--threads",
-            type=click.INT,
+            kind=click.INT,
             env="LLAMA_ARG_THREADS",
-            help="Threads to compute with. [default: the physical cores this process may use]",
+            text="Threads to compute with. [default: the physical cores this process may use]",
         ),
     )
     n_batch: int = field(
@@ -79,9 +79,9 @@ class Settings:
         metadata=_option(
             "-b",
             "--batch-size",
-            type=click.IntRange(min=32),
+            kind=click.IntRange(min=32),
             env="LLAMA_ARG_BATCH",
-            help="Tokens computed in one step.",
+            text="Tokens computed in one step.",
         ),
     )
     n_predict: int = field(
@@ -90,9 +90,9 @@ class Settings:
             "-n",
             "--predict",
             "--n-predict",
-            type=click.IntRange(min=-1),
+            kind=click.IntRange(min=-1),
             env="LLAMA_ARG_N_PREDICT",
-            help="Longest answer in tokens where a request names none; -1 is no limit but the context.",
+            text="Longest answer in tokens where a request names none; -1 is no limit but the context.",
         ),
     )
     n_gpu_layers: int = field(
@@ -101,9 +101,9 @@ class Settings:
             "-ngl",
             "--gpu-layers",
             "--n-gpu-layers",
-            type=_GpuLayers(),
+            kind=_GpuLayers(),
             env="LLAMA_ARG_N_GPU_LAYERS",
-            help="Layers to compute on a GPU where there is one; -1 is all.",
+            text="Layers to compute on a GPU where there is one; -1 is all.",
         ),
     )
     temperature: float = field(
@@ -111,45 +111,45 @@ class Settings:
         metadata=_option(
             "--temp",
             "--temperature",
-            type=click.FloatRange(min=0),
+            kind=click.FloatRange(min=0),
             env="LLAMA_ARG_TEMPERATURE",
-            help="How adventurous answers are; 0 always takes the likeliest token.",
+            text="How adventurous answers are; 0 always takes the likeliest token.",
         ),
     )
     top_k: int = field(
         default=40,
         metadata=_option(
             "--top-k",
-            type=click.INT,
+            kind=click.INT,
             env="LLAMA_ARG_TOP_K",
-            help="Choose among the k likeliest tokens; 0 is off.",
+            text="Choose among the k likeliest tokens; 0 is off.",
         ),
     )
     top_p: float = field(
         default=0.95,
         metadata=_option(
             "--top-p",
-            type=_FRACTION,
+            kind=_FRACTION,
             env="LLAMA_ARG_TOP_P",
-            help="Choose among the likeliest tokens that together have this probability; 1 is off.",
+            text="Choose among the likeliest tokens that together have this probability; 1 is off.",
         ),
     )
     min_p: float = field(
         default=0.05,
         metadata=_option(
             "--min-p",
-            type=_FRACTION,
+            kind=_FRACTION,
             env="LLAMA_ARG_MIN_P",
-            help="Leave out tokens below this fraction of the likeliest one's probability; 0 is off.",
+            text="Leave out tokens below this fraction of the likeliest one's probability; 0 is off.",
         ),
     )
     repeat_penalty: float = field(
         default=1.0,
         metadata=_option(
             "--repeat-penalty",
-            type=click.FloatRange(min=0, min_open=True),
+            kind=click.FloatRange(min=0, min_open=True),
             env="LLAMA_ARG_REPEAT_PENALTY",
-            help="How much tokens of the last 64 are held back; 1 is off.",
+            text="How much tokens of the last 64 are held back; 1 is off.",
         ),
     )
     seed: int = field(
@@ -157,36 +157,36 @@ class Settings:
         metadata=_option(
             "-s",
             "--seed",
-            type=click.IntRange(-1, 2**32 - 1),
-            help="Seed of the random choices; -1 draws a new one for each request.",
+            kind=click.IntRange(-1, 2**32 - 1),
+            text="Seed of the random choices; -1 draws a new one for each request.",
         ),
     )
     host: str = field(
         default="127.0.0.1",
         metadata=_option(
             "--host",
-            type=click.STRING,
+            kind=click.STRING,
             env="LLAMA_ARG_HOST",
-            help="Address to listen on; 0.0.0.0 lets other computers in.",
+            text="Address to listen on; 0.0.0.0 lets other computers in.",
         ),
     )
     port: int | None = field(
         default=None,
         metadata=_option(
             "--port",
-            type=click.IntRange(0, 65535),
+            kind=click.IntRange(0, 65535),
             env="LLAMA_ARG_PORT",
-            help="Port to listen on; 0 takes any free one. [default: 8080, or the next free one]",
+            text="Port to listen on; 0 takes any free one. [default: 8080, or the next free one]",
         ),
     )
     server: bool = field(
-        default=False, metadata=_option("--server", type=click.BOOL, help="Serve only (what happens anyway).")
+        default=False, metadata=_option("--server", kind=click.BOOL, text="Serve only (what happens anyway).")
     )
     nobrowser: bool = field(
-        default=False, metadata=_option("--nobrowser", type=click.BOOL, help="Don't open the chat page.")
+        default=False, metadata=_option("--nobrowser", kind=click.BOOL, text="Don't open the chat page.")
     )
     verbose: bool = field(
-        default=False, metadata=_option("-v", "--verbose", type=click.BOOL, help="Say more, llama.cpp included.")
+        default=False, metadata=_option("-v", "--verbose", kind=click.BOOL, text="Say more, llama.cpp included.")
     )
     origins: Mapping[str, str] = field(default_factory=dict, metadata={"flags": ()})
 
@@ -202,12 +202,12 @@ def _command(program: str) -> click.Command:
         options.append(
             click.Option(
                 [each.name, *each.metadata["flags"]],
-                type=None if each.metadata["type"] is click.BOOL else each.metadata["type"],
-                is_flag=each.metadata["type"] is click.BOOL,
+                type=None if each.metadata["kind"] is click.BOOL else each.metadata["kind"],
+                is_flag=each.metadata["kind"] is click.BOOL,
                 default=default,
                 show_default=default is not None,
-                metavar=_METAVARS.get(type(each.metadata["type"])),
-                help=each.metadata["help"],
+                metavar=_METAVARS.get(type(each.metadata["kind"])),
+                help=each.metadata["text"],
             )
         )
     options.append(
@@ -265,7 +265,7 @@ def from_mapping(values: Layer, *, origin: str) -> dict[str, Any]:
 
 def _convert(declared: "dataclasses.Field[Any]", value: Any, origin: str) -> Any:
     try:
-        return declared.metadata["type"].convert(value, None, None)
+        return declared.metadata["kind"].convert(value, None, None)
     except click.BadParameter as error:
         raise UsageError(f"{origin}: {error.message}") from error
 

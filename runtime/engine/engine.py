@@ -177,12 +177,14 @@ class Engine:
                 return False
             submitted, self._submitted = self._submitted, []
             cancelled = [s for s in self._alive.values() if s.is_cancelled] if self._has_cancelled else []
+            for sequence in cancelled:
+                del self._alive[sequence.id]
             self._has_cancelled = False
         for sequence in submitted:
             self._scheduler.add(sequence)
         for sequence in cancelled:
             self._scheduler.remove(sequence)
-            self._forget(sequence)
+            self._close_sampler(sequence)
         return True
 
     @property
@@ -238,22 +240,25 @@ class Engine:
     def _deliver(self, outcomes: list[Outcome]) -> None:
         for sequence, event in outcomes:
             if isinstance(event, (Finished, Failed)):
-                self._forget(sequence)
+                self._close_sampler(sequence)
         if outcomes:
-            self._post(lambda: _call_sinks(outcomes))
+            self._post(lambda: self._call_sinks(outcomes))
 
-    def _forget(self, sequence: Sequence) -> None:
-        with self._wake:
-            self._alive.pop(sequence.id, None)
+    def _close_sampler(self, sequence: Sequence) -> None:
         sampler = self._samplers.pop(sequence.id, None)
         if sampler is not None:
             sampler.close()
 
+    # -- where `post` leads to --------------------------------------------------------------------------------------
 
-def _call_sinks(outcomes: list[Outcome]) -> None:
-    for sequence, event in outcomes:
-        if not sequence.is_cancelled:
-            sequence.sink(event)
+    def _call_sinks(self, outcomes: list[Outcome]) -> None:
+        for sequence, event in outcomes:
+            # Alive until its last event is heard, so that a cancel stops those that are on their way, too.
+            if isinstance(event, (Finished, Failed)):
+                with self._wake:
+                    self._alive.pop(sequence.id, None)
+            if not sequence.is_cancelled:
+                sequence.sink(event)
 
 
 def _model_info(model: Model, n_ctx: int, num_slots: int) -> ModelInfo:

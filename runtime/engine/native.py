@@ -22,7 +22,7 @@ from runtime.engine.batch import BatchEntry
 from runtime.engine.sampling import SamplingParams
 from runtime.errors import EngineError, ModelError, RequestError
 
-_LOG_LEVEL_ERROR = 4  # enum ggml_log_level
+_LOG_LEVEL_DEBUG, _LOG_LEVEL_ERROR = 1, 4  # enum ggml_log_level
 _SEEK_SET = 0
 _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 
@@ -82,7 +82,7 @@ class Library:
         line = text.decode("utf-8", "replace")
         if level == _LOG_LEVEL_ERROR:
             self._last_errors.append(line.strip())
-        if self._on_log is not None:
+        if self._on_log is not None and level != _LOG_LEVEL_DEBUG:
             self._on_log(line)
 
     def why(self) -> str:
@@ -308,6 +308,7 @@ class Context:
         params.n_batch = n_batch
         params.n_ubatch = min(n_batch, params.n_ubatch)
         params.n_seq_max = num_slots
+        params.n_outputs_max = num_slots  # a sequence wants logits of one token a step; room for more costs megabytes
         params.n_threads = params.n_threads_batch = num_threads
         params.kv_unified = True
         params.no_perf = True

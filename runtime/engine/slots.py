@@ -51,7 +51,7 @@ class Slots:
         reusable = {slot.index: self._num_reusable(slot, prompt) for slot in idle}
         best = max(idle, key=lambda slot: (reusable[slot.index], -slot.last_used))
         # A short common beginning is not worth another conversation's cache while there is room elsewhere.
-        if reusable[best.index] * 2 < len(best.tokens):
+        if 2 * reusable[best.index] < min(len(best.tokens), len(prompt)):
             best = min(idle, key=lambda slot: (len(slot.tokens) > 0, slot.last_used))
         return best, reusable[best.index]
 

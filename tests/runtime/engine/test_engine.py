@@ -1,12 +1,11 @@
 """The engine's thread with real models."""
 
 import queue
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from runtime.engine import engine as engine_module
 from runtime.engine.engine import Engine, EngineParams
 from runtime.engine.native import Library, Model
 from runtime.engine.sampling import SamplingParams
@@ -132,6 +131,20 @@ def test_no_event_follows_a_cancel_and_the_slot_is_free_again(stories: Model) ->
     engine.close()
 
 
+def test_events_on_their_way_are_not_heard_after_a_cancel(stories: Model) -> None:
+    calls: queue.Queue[Callable[[], None]] = queue.Queue()
+    engine = Engine(stories, EngineParams(n_ctx=256, n_batch=64), post=calls.put)
+    heard: list[Event] = []
+    sequence_id = engine.submit(request(engine, "Once"), heard.append)
+    first = calls.get(timeout=30)
+    engine.cancel(sequence_id)
+    first()
+    engine.close()
+    while not calls.empty():
+        calls.get()()
+    assert heard == []
+
+
 def test_a_prompt_that_does_not_fit_is_refused_with_the_numbers(engine: Engine) -> None:
     with pytest.raises(PromptTooLong, match="256 tokens but the context holds 256"):
         engine.submit(GenerationRequest((5,) * 256), print)
@@ -184,7 +197,7 @@ def test_the_events_of_a_step_cross_in_one_call(stories: Model) -> None:
     calls: queue.Queue[int] = queue.Queue()
     events: list[Event] = []
 
-    def post(call: engine_module.Callable[[], None]) -> None:
+    def post(call: Callable[[], None]) -> None:
         before = len(events)
         call()
         calls.put(len(events) - before)

@@ -47,6 +47,14 @@ def test_a_short_common_beginning_does_not_cost_another_conversation_its_cache()
     assert used(slots, [1, 9, 9, 9]) == 1
 
 
+def test_a_question_asked_again_is_found_behind_its_long_answer() -> None:
+    slots = Slots(2, 100, is_cuttable=True)
+    first = used(slots, [1, 2, 3, 4, *range(10, 40)])
+    place = slots.best_for([1, 2, 3, 4])
+    assert place is not None
+    assert (place[0].index, place[1]) == (first, 3)
+
+
 def test_busy_slots_are_not_given_out() -> None:
     slots = Slots(1, 100, is_cuttable=True)
     slot, keep = slots.best_for([1]) or (None, 0)

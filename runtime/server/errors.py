@@ -1,0 +1,78 @@
+"""Errors to HTTP: the one place where the server catches what was raised deeper down.
+
+Only the words of errors that a request or the moment caused go out. Our own failures may name paths of this machine,
+so they are told in general words, and in full to the log that `--verbose` shows.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from runtime.errors import PromptTooLong, RequestError, Unavailable
+from runtime.server.body import BodyTooLarge
+from runtime.server.responses import JsonResponse, NoResponse, log_fault
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+_TYPES = {404: "not_found_error", 500: "server_error", 503: "unavailable_error"}
+
+
+class NotFound(RequestError):
+    """The request names something that isn't here."""
+
+
+def describe(error: Exception) -> tuple[int, dict[str, Any]]:
+    """Return the status and the error object that llama.cpp's dialect and OpenAI's share."""
+    if isinstance(error, PromptTooLong):
+        facts = {"n_prompt_tokens": error.num_prompt_tokens, "n_ctx": error.n_ctx}
+        return 400, {**_error(400, str(error), error.param), "type": "exceed_context_size_error", **facts}
+    if isinstance(error, BodyTooLarge):
+        return 413, _error(413, str(error))
+    if isinstance(error, NotFound):
+        return 404, _error(404, str(error), error.param)
+    if isinstance(error, RequestError):
+        return 400, _error(400, str(error), error.param)
+    if isinstance(error, Unavailable):
+        return 503, _error(503, str(error))
+    if isinstance(error, HTTPException):
+        return error.status_code, _error(error.status_code, error.detail)
+    return 500, _error(500, "the server failed to answer this request; its output with --verbose says why")
+
+
+def _error(status: int, message: str, param: str | None = None) -> dict[str, Any]:
+    kind = _TYPES.get(status, "invalid_request_error")
+    return {"message": message, "type": kind, "code": status, "param": param}
+
+
+def error_response(error: Exception) -> Response:
+    status, described = describe(error)
+    if status >= 500:
+        log_fault(error)
+    headers = error.headers if isinstance(error, HTTPException) else None
+    return JsonResponse({"error": described}, status_code=status, headers=headers)
+
+
+async def routing_error(_request: Request, error: Exception) -> Response:
+    """Answer what the router raises: no such path, or not with this method."""
+    return error_response(error)
+
+
+def answering_errors(endpoint: Endpoint) -> Endpoint:
+    """Return the endpoint with every exception turned into an answer.
+
+    Not an exception handler of Starlette's: the one for `Exception` answers and then raises again, which prints a
+    traceback.
+    """
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except ClientDisconnect:
+            return NoResponse()
+        except Exception as error:
+            return error_response(error)
+
+    return answer

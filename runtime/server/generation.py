@@ -1,0 +1,98 @@
+"""The asynchronous side of a sequence: its events as they come, its end when nobody listens any more.
+
+The engine calls a sink on the event loop's thread; a queue turns that into something to wait on. Leaving a
+`Generation` cancels the sequence, so that a client who hangs up frees its slot in the engine's next step.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
+
+from runtime.engine.sequence import Event, Failed, Finished, GenerationRequest, TextDelta
+
+if TYPE_CHECKING:
+    from runtime.engine.engine import Engine
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole generation."""
+
+    text: str
+    tokens: tuple[int, ...]
+    finished: Finished
+
+
+class Generation:
+    """One submitted request. Its events are read once, within its `with` block."""
+
+    def __init__(self, engine: "Engine", request: GenerationRequest) -> None:
+        """Submit. Raises what `Engine.submit` raises, so that a refusal still has a status line to go into."""
+        self._engine = engine
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._sequence_id = engine.submit(request, self._events.put_nowait)
+
+    def __enter__(self) -> "Generation":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._engine.cancel(self._sequence_id)
+
+    async def __aiter__(self) -> AsyncIterator[TextDelta | Finished]:
+        """Yield deltas and, last, how it finished. Raises the engine's error when it could not go on."""
+        while True:
+            event = await self._events.get()
+            if isinstance(event, Failed):
+                raise event.error
+            yield event
+            if isinstance(event, Finished):
+                return
+
+
+async def whole_answer(receive: Receive, generation: Generation) -> Answer:
+    """Return the answer once it is complete. Raises the engine's error, or ClientDisconnect."""
+    with generation:
+        return await while_connected(receive, _collect(generation))
+
+
+async def _collect(generation: Generation) -> Answer:
+    texts: list[str] = []
+    tokens: list[int] = []
+    async for event in generation:
+        if isinstance(event, Finished):
+            return Answer("".join(texts), tuple(tokens), event)
+        texts.append(event.text)
+        tokens += event.tokens
+    raise AssertionError("a generation ended without its last event")
+
+
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """Return what `work` returns; cancel it and raise ClientDisconnect as soon as the client is gone.
+
+    The request's body must have been read: what `receive` brings then is the disconnect.
+    """
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_disconnect(receive))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

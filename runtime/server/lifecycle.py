@@ -1,0 +1,78 @@
+"""Where the program stands between its first request and its last. Event loop thread only; knows no HTTP."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from runtime.errors import Unavailable
+
+if TYPE_CHECKING:
+    from runtime.engine.engine import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """The model is coming in; progress runs from 0 to 1."""
+
+    progress: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Requests are computed."""
+
+    engine: "Engine"
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """There will be no engine. The error is for the terminal: its words may name paths of this machine."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """The program is about to end."""
+
+
+State = Loading | Ready | Failed | Stopping
+
+
+class Lifecycle:
+    """The current state, and a place to wait for the engine. What has failed or is stopping stays so."""
+
+    def __init__(self) -> None:
+        self.state: State = Loading()
+        self._changed = asyncio.Event()
+
+    def set_progress(self, progress: float) -> None:
+        if isinstance(self.state, Loading):
+            self.state = Loading(min(max(progress, 0.0), 1.0))
+
+    def set_ready(self, engine: "Engine") -> None:
+        self._leave_loading(Ready(engine))
+
+    def set_failed(self, error: BaseException) -> None:
+        self._leave_loading(Failed(error))
+
+    def set_stopping(self) -> None:
+        self.state = Stopping()
+        self._changed.set()
+
+    def _leave_loading(self, state: State) -> None:
+        if isinstance(self.state, Loading):
+            self.state = state
+            self._changed.set()
+
+    async def engine(self) -> "Engine":
+        """Return the engine, waiting while the model loads: clients that can't retry work from the first second on.
+
+        Raises Unavailable when the load failed or the program is stopping.
+        """
+        await self._changed.wait()
+        if isinstance(self.state, Ready):
+            return self.state.engine
+        if isinstance(self.state, Failed):
+            raise Unavailable("the model could not be loaded; the program's own output says why")
+        raise Unavailable("the program is stopping")

@@ -1,0 +1,81 @@
+"""Answers as ASGI applications: JSON at once, or a stream of events that follows a generation."""
+
+import logging
+from collections.abc import Mapping
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from runtime.engine.sequence import Finished
+from runtime.server.generation import Generation, while_connected
+from runtime.server.streaming import Framer, to_json
+
+# Uvicorn's logger, at a level that only --verbose shows: tracebacks are for that.
+_log = logging.getLogger("uvicorn.error")
+
+
+class JsonResponse(Response):
+    """JSON in ASCII: any text that came in can go out again, half surrogates included."""
+
+    media_type = "application/json"
+
+    def render(self, content: object) -> bytes:
+        return to_json(content).encode("ascii")
+
+
+class NoResponse(Response):
+    """For a client that is gone."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        pass
+
+
+class EventStream(Response):
+    """A generation's events in a dialect's frames, one write for each, until it ends or the client hangs up."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, generation: Generation, framer: Framer) -> None:
+        self._generation = generation
+        self._framer = framer
+        self.status_code = 200
+        self.background = None
+        self.init_headers(_STREAM_HEADERS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._generation:
+            try:
+                await while_connected(receive, self._send(send))
+            except (ClientDisconnect, OSError):  # uvicorn's word for a write to a closed connection is OSError
+                _log.debug("a client left before its answer was complete")
+
+    async def _send(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        framer = self._framer
+        try:
+            for frame in framer.open():
+                await _write(send, frame)
+            async for event in self._generation:
+                for frame in framer.finish(event) if isinstance(event, Finished) else framer.delta(event):
+                    await _write(send, frame)
+        except OSError:
+            raise
+        except Exception as error:  # the status line is out: only a frame can still tell
+            log_fault(error)
+            for frame in framer.fail(error):
+                await _write(send, frame)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+# no-transform and X-Accel-Buffering: a proxy in between must neither join nor hold back the frames.
+_STREAM_HEADERS: Mapping[str, str] = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
+
+
+async def _write(send: Send, frame: bytes) -> None:
+    await send({"type": "http.response.body", "body": frame, "more_body": True})
+
+
+def log_fault(error: BaseException) -> None:
+    """Log an error with its traceback, for `--verbose` alone."""
+    _log.info("a request failed", exc_info=error)

@@ -1,0 +1,133 @@
+"""A scripted engine: the surface of `runtime.engine.engine.Engine` with no model behind it.
+
+Its tokens are the bytes of UTF-8, and two special ones. Every request gets the same scripted pieces as its answer; by
+default they play by themselves, and a held engine moves only when the test calls `step`.
+"""
+
+import asyncio
+from collections.abc import Sequence as Tokens
+
+from runtime.engine.engine import ModelInfo
+from runtime.engine.sequence import Event, Failed, Finished, FinishReason, GenerationRequest, Sink, TextDelta, Timings
+from runtime.engine.text import TextStream
+from runtime.errors import PromptTooLong, RequestError, Unavailable
+
+BOS, EOS = 256, 257
+_SPECIAL = {BOS: b"<s>", EOS: b"</s>"}
+
+
+class ScriptedEngine:
+    """Answers every request with `pieces`, then ends the text, or fails with `error`."""
+
+    def __init__(
+        self,
+        pieces: Tokens[str] = ("Hello", " world"),
+        *,
+        is_held: bool = False,
+        error: Exception | None = None,
+        n_ctx: int = 4096,
+        chat_template: str | None = None,
+        add_bos: bool = False,
+    ) -> None:
+        self.info = ModelInfo(
+            name="scripted",
+            description="a scripted model",
+            architecture="script",
+            n_ctx=n_ctx,
+            n_ctx_train=8192,
+            n_vocab=258,
+            n_embd=8,
+            n_params=1000,
+            size_bytes=2000,
+            chat_template=chat_template,
+            bos_token="<s>",
+            eos_token="</s>",
+            add_bos=add_bos,
+            num_slots=4,
+            vocab_type=1,
+        )
+        self.pieces = tuple(pieces)
+        self.error = error
+        self.is_held = is_held
+        self.requests: list[GenerationRequest] = []
+        self.cancelled = asyncio.Event()  # set when a sequence was cancelled before its end
+        self.submitted = asyncio.Event()
+        self._running: dict[int, tuple[Sink, list[Event]]] = {}
+
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        tokens = [BOS] if add_special and self.info.add_bos else []
+        data = text.encode("utf-8")
+        while data:
+            special = next((t for t, name in _SPECIAL.items() if parse_special and data.startswith(name)), None)
+            tokens.append(data[0] if special is None else special)
+            data = data[1 if special is None else len(_SPECIAL[special]) :]
+        return tokens
+
+    def detokenize(self, tokens: Tokens[int]) -> str:
+        return b"".join(self.piece(token) for token in tokens).decode("utf-8", "replace")
+
+    def piece(self, token: int) -> bytes:
+        if not 0 <= token < self.info.n_vocab:
+            raise RequestError(f"token id {token} is not in the vocabulary")
+        return _SPECIAL.get(token) or bytes([token])
+
+    def submit(self, request: GenerationRequest, sink: Sink) -> int:
+        if not request.prompt_tokens:
+            raise RequestError("the prompt is empty", "prompt")
+        if len(request.prompt_tokens) >= self.info.n_ctx:
+            raise PromptTooLong(len(request.prompt_tokens), self.info.n_ctx)
+        self.requests.append(request)
+        sequence_id = len(self.requests)
+        self._running[sequence_id] = (sink, self._script(request))
+        self.submitted.set()
+        if not self.is_held:
+            asyncio.get_running_loop().call_soon(self._play, sequence_id)
+        return sequence_id
+
+    def cancel(self, sequence_id: int) -> None:
+        if self._running.pop(sequence_id, None):
+            self.cancelled.set()
+
+    @property
+    def num_processing(self) -> int:
+        return len(self._running)
+
+    @property
+    def num_deferred(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        for sink, _events in self._running.values():
+            sink(Failed(Unavailable("the program is stopping")))
+        self._running.clear()
+
+    def step(self) -> None:
+        """Let every running sequence have its next event."""
+        for sequence_id, (sink, events) in list(self._running.items()):
+            event = events.pop(0)
+            if not events:
+                del self._running[sequence_id]
+            sink(event)
+
+    def _play(self, sequence_id: int) -> None:
+        if sequence_id in self._running:
+            self.step()
+            asyncio.get_running_loop().call_soon(self._play, sequence_id)
+
+    def _script(self, request: GenerationRequest) -> list[Event]:
+        stream, events, reason = TextStream(request.stop), [], FinishReason.END_OF_TEXT
+        for index, piece in enumerate(self.pieces):
+            if index == request.max_tokens:
+                reason = FinishReason.LENGTH
+                break
+            events.append(TextDelta(stream.feed(piece.encode("utf-8")), (index,)))
+            if stream.stopping_string:
+                reason = FinishReason.STOP_STRING
+                break
+        if self.error is not None:
+            return [*events, Failed(self.error)]
+        num_generated = len(events)
+        rest = stream.finish()
+        timings = Timings(len(request.prompt_tokens) - 1, 1, num_generated, 0.5, 0.25)
+        last = Finished(reason, timings, stream.stopping_string)
+        return [*events, *([TextDelta(rest, ())] if rest else []), last]

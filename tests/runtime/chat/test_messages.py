@@ -1,0 +1,38 @@
+import pytest
+
+from runtime.chat.messages import Message, Role, parse_messages
+from runtime.errors import RequestError
+
+
+def test_text_parts_become_one_text() -> None:
+    parts = [{"type": "text", "text": "one "}, {"type": "text", "text": "two"}]
+    assert parse_messages([{"role": "user", "content": parts}]) == (Message(Role.USER, "one two"),)
+
+
+def test_a_developer_is_the_system() -> None:
+    assert parse_messages([{"role": "developer", "content": "x"}])[0].role is Role.SYSTEM
+
+
+@pytest.mark.parametrize(
+    ("messages", "param"),
+    [
+        (None, "messages"),
+        ([], "messages"),
+        ("hello", "messages"),
+        (["hello"], "messages[0]"),
+        ([{"content": "x"}], "messages[0].role"),
+        ([{"role": "wizard", "content": "x"}], "messages[0].role"),
+        ([{"role": ["user"], "content": "x"}], "messages[0].role"),
+        ([{"role": "user"}], "messages[0].content"),
+        ([{"role": "user", "content": 3}], "messages[0].content"),
+        ([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}], "messages[0].content[0].type"),
+        ([{"role": "user", "content": [{"type": "text"}]}], "messages[0].content[0].text"),
+        ([{"role": "assistant", "content": "", "tool_calls": [{}]}], "messages[0].tool_calls"),
+    ],
+    ids=str,
+)
+def test_a_bad_message_is_refused_with_its_place(messages: object, param: str) -> None:
+    with pytest.raises(RequestError) as refusal:
+        parse_messages(messages)
+    assert refusal.value.param == param
+    assert f"'{param.removesuffix('.type')}'" in str(refusal.value)

@@ -1,0 +1,100 @@
+"""Streams over a real connection: what one write brings, and what happens when the client goes."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from tests.fakes import ScriptedEngine
+from tests.serving import TIMEOUT_SECONDS, listening, make_app
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+def run(scenario: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(asyncio.wait_for(scenario(), TIMEOUT_SECONDS))
+
+
+async def post(address: str, path: str, body: dict[str, Any]) -> Streams:
+    host, port = address.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    content = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {len(content)}\r\n\r\n"
+    writer.write(head.encode() + content)
+    await writer.drain()
+    return reader, writer
+
+
+async def read_chunk(reader: asyncio.StreamReader) -> bytes:
+    size = int(await reader.readline(), 16)
+    return (await reader.readexactly(size + 2))[:-2]
+
+
+def test_each_event_is_one_chunk_and_comes_when_it_happens() -> None:
+    async def scenario() -> None:
+        engine = ScriptedEngine(["one", "two"], is_held=True)
+        async with listening(make_app(engine)) as address:
+            reader, writer = await post(address, "/completion", {"prompt": "Hi", "stream": True})
+            head = await reader.readuntil(b"\r\n\r\n")  # before the first token
+            assert b"200 OK" in head
+            for content in ("one", "two", ""):
+                engine.step()
+                chunk = await read_chunk(reader)
+                assert chunk.startswith(b"data: ")
+                assert json.loads(chunk[6:])["content"] == content
+                assert chunk.count(b"\n\n") == 1
+            assert await read_chunk(reader) == b""
+            writer.close()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("path", ["/completion", "/v1/chat/completions", "/v1/completions"])
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("num_steps", [0, 1])
+def test_a_client_that_hangs_up_frees_its_slot_at_once(path: str, stream: bool, num_steps: int) -> None:
+    async def scenario() -> None:
+        engine = ScriptedEngine(["one", "two"], is_held=True)
+        async with listening(make_app(engine)) as address:
+            body = {"prompt": "Hi", "messages": [{"role": "user", "content": "Hi"}], "stream": stream}
+            _reader, writer = await post(address, path, body)
+            await engine.submitted.wait()
+            for _ in range(num_steps):
+                engine.step()
+            writer.close()
+            await engine.cancelled.wait()  # no step is needed for it
+            assert engine.num_processing == 0
+
+    run(scenario)
+
+
+def test_a_complete_answer_is_not_cancelled() -> None:
+    async def scenario() -> None:
+        engine = ScriptedEngine(["one"])
+        async with listening(make_app(engine)) as address:
+            reader, writer = await post(address, "/completion", {"prompt": "Hi"})
+            assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
+            writer.close()
+            await writer.wait_closed()
+        assert not engine.cancelled.is_set()
+
+    run(scenario)
+
+
+def test_streams_run_side_by_side() -> None:
+    async def scenario() -> None:
+        engine = ScriptedEngine(["one", "two"], is_held=True)
+        async with listening(make_app(engine)) as address:
+            clients = [await post(address, "/completion", {"prompt": "Hi", "stream": True}) for _ in range(8)]
+            heads = [await reader.readuntil(b"\r\n\r\n") for reader, _writer in clients]
+            assert all(b"200 OK" in head for head in heads)
+            for content in ("one", "two", ""):
+                engine.step()
+                for reader, _writer in clients:
+                    assert json.loads((await read_chunk(reader))[6:])["content"] == content
+            for _reader, writer in clients:
+                writer.close()
+
+    run(scenario)

@@ -1,0 +1,93 @@
+"""Ways for a test to talk to the application: in this process, or over a real loopback port."""
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+from starlette.applications import Starlette
+
+from runtime.engine.sampling import SamplingParams
+from runtime.server.app import create_app
+from runtime.server.lifecycle import Lifecycle
+from tests.fakes import ScriptedEngine
+
+TIMEOUT_SECONDS = 10.0
+
+
+def make_app(engine: ScriptedEngine | None, *, lifecycle: Lifecycle | None = None, **changes: Any) -> Starlette:
+    """Return the application with `engine` ready, or loading when it is None."""
+    lifecycle = lifecycle or Lifecycle()
+    if engine is not None:
+        lifecycle.set_ready(engine)  # type: ignore[arg-type]
+    options: dict[str, Any] = {"model_alias": "scripted", "default_max_tokens": None, "props": {"build_info": "test"}}
+    if "webclient" not in changes:
+        changes["webclient"] = Path("there-is-no-page")
+    return create_app(lifecycle, SamplingParams(), **{**options, **changes})
+
+
+def ask(app: Starlette, method: str, path: str, **request: Any) -> httpx.Response:
+    """Send one request in this process and return the whole response."""
+
+    async def send() -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await asyncio.wait_for(client.request(method, path, **request), TIMEOUT_SECONDS)
+
+    return asyncio.run(send())
+
+
+@contextlib.asynccontextmanager
+async def listening(app: Starlette) -> Any:
+    """Serve on a loopback port from this event loop; yields the address."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        bound.listen()
+        server = _server(app)
+        serving = asyncio.create_task(server.serve(sockets=[bound]))
+        try:
+            yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+        finally:
+            server.should_exit = server.force_exit = True
+            await asyncio.wait_for(serving, TIMEOUT_SECONDS)
+
+
+@contextlib.contextmanager
+def serving_from_a_thread(app: Starlette) -> Iterator[str]:
+    """Serve on a loopback port for clients that block; yields the address."""
+    bound = socket.socket()
+    bound.bind(("127.0.0.1", 0))
+    bound.listen()  # a connection that comes before uvicorn is up waits in the backlog
+    server = _server(app)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[bound])), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+    finally:
+        server.should_exit = server.force_exit = True
+        thread.join(TIMEOUT_SECONDS)
+        bound.close()
+        assert not thread.is_alive()
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _server(app: Starlette) -> uvicorn.Server:
+    return _Server(uvicorn.Config(app, http="h11", ws="none", lifespan="off", log_config=None))
+
+
+def events_of(stream: str) -> list[str]:
+    """Return the data of each event, after checking that there is nothing else in the stream."""
+    assert stream.endswith("\n\n"), stream[-50:]
+    frames = stream.removesuffix("\n\n").split("\n\n")
+    assert all(frame.startswith("data: ") and "\n" not in frame for frame in frames), frames
+    return [frame.removeprefix("data: ") for frame in frames]
