@@ -226,16 +226,17 @@ def _locate_data(path: Path, file: IO[bytes], info: zipfile.ZipInfo, end: int) -
     """Return where a member's data lies, checking that its local header is there and that all lies before `end`."""
     file.seek(info.header_offset)
     header = file.read(_LOCAL_HEADER.size)
+    name = _printable(info.filename)
     if len(header) < _LOCAL_HEADER.size or not header.startswith(_LOCAL_SIGNATURE):
-        raise ContainerError(f"altered: no header where {info.filename} should begin; get the file again")
+        raise ContainerError(f"altered: no header where {name} should begin; get the file again")
     name_length, extra_length = _LOCAL_HEADER.unpack(header)[-2:]
     extent = Extent(path, info.header_offset + _LOCAL_HEADER.size + name_length + extra_length, info.file_size)
     if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 0x1:
-        raise ContainerError(f"altered: {info.filename} is compressed or encrypted; bundles are not to be repacked")
+        raise ContainerError(f"altered: {name} is compressed or encrypted; bundles are not to be repacked")
     if extent.offset % ALIGNMENT:
-        raise ContainerError(f"altered: {info.filename} has been moved; bundles are not to be repacked")
+        raise ContainerError(f"altered: {name} has been moved; bundles are not to be repacked")
     if extent.offset + extent.size > end or info.compress_size != info.file_size:
-        raise ContainerError(f"altered: {info.filename} runs past its end; get the file again")
+        raise ContainerError(f"altered: {name} runs past its end; get the file again")
     return extent
 
 
@@ -244,9 +245,13 @@ def _check_promises(manifest: Manifest, extents: Mapping[str, Extent]) -> None:
     actual = {name: extent.size for name, extent in extents.items() if name != MANIFEST_NAME}
     for name in sorted(promised.keys() | actual.keys()):
         if promised.get(name) != actual.get(name):
-            raise ContainerError(
-                f"altered: {name} should have {_in_bytes(promised.get(name))} but has {_in_bytes(actual.get(name))}"
-            )
+            wanted, found = _in_bytes(promised.get(name)), _in_bytes(actual.get(name))
+            raise ContainerError(f"altered: {_printable(name)} should have {wanted} but has {found}")
+
+
+def _printable(name: str) -> str:
+    """Return a name that a damaged or hostile directory gives as something a terminal can be sent."""
+    return name if name.isprintable() else repr(name)
 
 
 def _in_bytes(size: int | None) -> str:

@@ -1,0 +1,7 @@
+"""`python -m bundler` is `holdall`."""
+
+import sys
+
+from bundler.cli import main
+
+sys.exit(main())

