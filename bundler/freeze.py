@@ -68,10 +68,13 @@ def runtime_pack(progress: Progress) -> Path:
         shutil.move(work / "dist" / "stub", folder / "stub")
         shutil.move(work / "dist" / "stub.pkg", folder / "runtime.pkg")
         contents = json.loads((work / "contents.json").read_text())
-        shutil.copytree(built / "LICENSES", folder / "LICENSES")
-        collect_licences(contents["modules"], folder / "LICENSES")
-        for library in collect_system_licences(map(Path, contents["libraries"]), folder / "LICENSES"):
+        licences = work / "licences"
+        shutil.copytree(built / "LICENSES", licences)
+        collect_licences(contents["modules"], licences)
+        for library in collect_system_licences(map(Path, contents["libraries"]), licences):
             progress.note(f"warning: no licence found for {library}, which bundles will carry")
+        (folder / "LICENSES").mkdir()
+        (folder / "LICENSES" / "third-party.txt").write_bytes(joined(licences))
         (folder / "pack.json").write_text(json.dumps(_facts(folder), indent=2, sort_keys=True) + "\n")
         shutil.rmtree(work)
         log.unlink()
@@ -193,6 +196,16 @@ def collect_system_licences(paths: Iterable[Path], folder: Path) -> list[Path]:
         else:
             without.append(path)
     return without
+
+
+def joined(folder: Path) -> bytes:
+    """All notices of `<folder>/<component>/` as one text: in a bundle, each file would begin at a 64 KiB boundary."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    sections = []
+    for path in files:
+        title = path.relative_to(folder).as_posix().encode()
+        sections.append(title + b"\n" + b"=" * len(title) + b"\n\n" + path.read_bytes().strip() + b"\n")
+    return b"\n\n".join(sections)
 
 
 def _dpkg_search(path: Path) -> list[str]:

@@ -63,11 +63,14 @@ def _seed(body: Body, default: int | None) -> int | None:
 
 
 def read_max_tokens(body: Body, *names: str, default: int | None) -> int | None:
-    """Return the first of these fields that is there; a negative number is llama.cpp's word for no limit."""
+    """Return the first of these fields that is there.
+
+    A negative number leaves it to the server's own limit, as in llama-server: clients send -1 without meaning it.
+    """
     for name in names:
         limit = body.optional_integer(name)
         if limit is not None:
-            return limit if limit >= 0 else None
+            return limit if limit >= 0 else default
     return default
 
 

@@ -69,6 +69,13 @@ def test_licences_are_collected_by_component(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pyinstaller", "python", "starlette"]
 
 
+def test_all_notices_become_one_text_that_names_each(tmp_path: Path) -> None:
+    for name, text in (("b", "second\n\n"), ("a", "first")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "LICENSE").write_text(text)
+    assert freeze.joined(tmp_path) == b"a/LICENSE\n=========\n\nfirst\n\n\nb/LICENSE\n=========\n\nsecond\n"
+
+
 def test_a_package_without_licence_is_not_frozen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(freeze, "_licences_of", lambda package: [])
     with pytest.raises(ToolchainError, match="carries no licence file"):

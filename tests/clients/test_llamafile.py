@@ -8,9 +8,6 @@ import pytest
 from tests.fakes import ScriptedEngine
 from tests.serving import make_app, serving_from_a_thread
 
-# Its package says at import that nobody looks after it any more; those who have it use it all the same.
-pytestmark = pytest.mark.filterwarnings("ignore:.langchain-community. is being sunset:DeprecationWarning")
-
 AWKWARD = ["Hello", "", " wor\u2028ld\x85", "\x0b ü🎈\n\n", "data: x"]
 
 

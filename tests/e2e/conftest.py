@@ -26,8 +26,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def bundle_server(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    """A headless process, ready to answer."""
-    process = Process(bundle, tmp_path_factory.mktemp("server"), "--server", "--nobrowser")
+    """A headless process, ready to answer; -n, for this model now and then doesn't know when to stop."""
+    process = Process(bundle, tmp_path_factory.mktemp("server"), "--server", "--nobrowser", "-n", "512")
     try:
         yield process.wait_until_ready()
     finally:
