@@ -7,7 +7,7 @@ default they play by themselves, and a held engine moves only when the test call
 import asyncio
 from collections.abc import Sequence as Tokens
 
-from runtime.engine.engine import ModelInfo
+from runtime.engine.facts import ModelInfo
 from runtime.engine.sequence import Event, Failed, Finished, FinishReason, GenerationRequest, Sink, TextDelta, Timings
 from runtime.engine.text import TextStream
 from runtime.errors import PromptTooLong, RequestError, Unavailable
@@ -45,6 +45,7 @@ class ScriptedEngine:
             add_bos=add_bos,
             num_slots=4,
             vocab_type=1,
+            is_memory_cuttable=True,
         )
         self.pieces = tuple(pieces)
         self.error = error

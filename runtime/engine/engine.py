@@ -10,9 +10,10 @@ import threading
 import time
 from collections.abc import Callable
 from collections.abc import Sequence as Tokens
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from runtime.engine.batch import Batch, Sampled
+from runtime.engine.facts import ModelInfo
 from runtime.engine.native import Aborted, Context, Model, NoRoom, Sampler
 from runtime.engine.scheduler import Outcome, Scheduler
 from runtime.engine.sequence import Failed, Finished, GenerationRequest, Sequence, Sink
@@ -36,27 +37,6 @@ class EngineParams:
     num_threads: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class ModelInfo:
-    """What the server may tell about the model and its context."""
-
-    name: str
-    description: str
-    architecture: str
-    n_ctx: int
-    n_ctx_train: int
-    n_vocab: int
-    n_embd: int
-    n_params: int
-    size_bytes: int
-    chat_template: str | None
-    bos_token: str
-    eos_token: str
-    add_bos: bool
-    num_slots: int
-    vocab_type: int
-
-
 class Engine:
     """Generates for many requests at once. `post` runs a function on the thread where sinks are called."""
 
@@ -71,7 +51,7 @@ class Engine:
             num_slots=params.num_slots,
             num_threads=params.num_threads,
         )
-        self.info = _model_info(model, self._context.n_ctx, params.num_slots)
+        self.info = ModelInfo(**asdict(model.facts), n_ctx=self._context.n_ctx, num_slots=params.num_slots)
         self._scheduler = Scheduler(
             num_slots=params.num_slots,
             n_ctx=self._context.n_ctx,
@@ -259,24 +239,3 @@ class Engine:
                     self._alive.pop(sequence.id, None)
             if not sequence.is_cancelled:
                 sequence.sink(event)
-
-
-def _model_info(model: Model, n_ctx: int, num_slots: int) -> ModelInfo:
-    facts = model.facts
-    return ModelInfo(
-        name=facts.name,
-        description=facts.description,
-        architecture=facts.architecture,
-        n_ctx=n_ctx,
-        n_ctx_train=facts.n_ctx_train,
-        n_vocab=facts.n_vocab,
-        n_embd=facts.n_embd,
-        n_params=facts.n_params,
-        size_bytes=facts.size_bytes,
-        chat_template=facts.chat_template,
-        bos_token=facts.bos_token,
-        eos_token=facts.eos_token,
-        add_bos=facts.add_bos,
-        num_slots=num_slots,
-        vocab_type=facts.vocab_type,
-    )

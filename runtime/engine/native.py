@@ -14,11 +14,11 @@ import ctypes
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runtime.engine.batch import BatchEntry
+from runtime.engine.facts import ModelFacts
 from runtime.engine.sampling import SamplingParams
 from runtime.errors import EngineError, ModelError, RequestError
 
@@ -33,26 +33,6 @@ class Aborted(Exception):
 
 class NoRoom(Exception):
     """The KV cache has no place for the batch (`llama_decode` returned 1); nothing was changed."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFacts:
-    """What a loaded model says of itself. Counts in tokens and parameters, size in bytes."""
-
-    name: str
-    description: str
-    architecture: str
-    n_ctx_train: int
-    n_vocab: int
-    n_embd: int
-    n_params: int
-    size_bytes: int
-    chat_template: str | None
-    bos_token: str
-    eos_token: str
-    add_bos: bool
-    vocab_type: int
-    is_memory_cuttable: bool  # tokens can be removed from the end of a sequence's memory
 
 
 class Library:

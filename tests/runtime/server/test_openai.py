@@ -79,7 +79,7 @@ def test_a_text_completion(stream: bool) -> None:
         ({}, 99),
         ({"max_tokens": 5}, 5),
         ({"max_completion_tokens": 4, "max_tokens": 5}, 4),
-        ({"max_tokens": -1}, None),
+        ({"max_tokens": -1}, 99),
         ({"max_tokens": None}, 99),
     ],
 )

@@ -1,0 +1,31 @@
+"""What a loaded model says of itself, and what its engine adds."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """Counts in tokens and parameters, size in bytes; `n_ctx_train` is the longest text the model was trained for."""
+
+    name: str
+    description: str
+    architecture: str
+    n_ctx_train: int
+    n_vocab: int
+    n_embd: int
+    n_params: int
+    size_bytes: int
+    chat_template: str | None
+    bos_token: str
+    eos_token: str
+    add_bos: bool
+    vocab_type: int
+    is_memory_cuttable: bool  # tokens can be removed from the end of a sequence's memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo(ModelFacts):
+    """The model as an engine serves it: `n_ctx` tokens of context, shared by `num_slots` sequences."""
+
+    n_ctx: int
+    num_slots: int
