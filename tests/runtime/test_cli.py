@@ -1,0 +1,103 @@
+"""The command line's edge, and the program's life without a bundle around it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from runtime import cli
+from runtime.container import Container, Extent, Manifest, Member, MemberKind
+from runtime.errors import ModelError
+from runtime.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+
+
+def bundle(path: Path) -> Container:
+    member = Member("inside.gguf", MemberKind.MODEL, 10, "0" * 64)
+    manifest = Manifest("Inside", (member,))
+    return Container(path, manifest, {"inside.gguf": Extent(path, 65536, 10)})
+
+
+def test_the_model_inside_is_used(tmp_path: Path) -> None:
+    executable = tmp_path / "bundle"
+    assert cli.find_model(Settings(), bundle(executable), executable) == ("Inside", Extent(executable, 65536, 10))
+
+
+def test_a_model_that_is_named_wins_over_the_one_inside(tmp_path: Path) -> None:
+    other = tmp_path / "other.gguf"
+    other.write_bytes(b"12345")
+    found = cli.find_model(Settings(model=other), bundle(tmp_path / "bundle"), tmp_path / "bundle")
+    assert found == ("other", Extent(other, 0, 5))
+
+
+def test_without_one_inside_the_model_beside_the_executable_is_used(tmp_path: Path) -> None:
+    sidecar = tmp_path / "bundle.gguf"
+    sidecar.write_bytes(b"123")
+    assert cli.find_model(Settings(), None, tmp_path / "bundle") == ("bundle", Extent(sidecar, 0, 3))
+
+
+def test_without_any_model_it_says_how_to_name_one(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="-m"):
+        cli.find_model(Settings(), None, tmp_path / "bundle")
+    with pytest.raises(ModelError, match=r"missing\.gguf: No such file"):
+        cli.find_model(Settings(model=tmp_path / "missing.gguf"), None, tmp_path / "bundle")
+
+
+def test_a_users_mistake_is_one_line_and_a_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["holdall", "--prot", "1"])
+    assert cli.main() == 2
+    assert capsys.readouterr().err == "error: command line: there is no flag --prot, did you mean --port?; see --help\n"
+    monkeypatch.setattr(sys, "argv", ["holdall", "--prot", "1", "--verbose"])
+    assert cli.main() == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_help_and_version_go_to_standard_output(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for flag, said in (("--help", "--ctx-size"), ("--version", "holdall 0.")):
+        monkeypatch.setattr(sys, "argv", ["holdall", flag])
+        assert cli.main() == 0
+        assert said in capsys.readouterr().out
+
+
+def launch(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "runtime", "--nobrowser", *arguments]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ, "DISPLAY": ""})
+
+
+def test_it_serves_until_a_signal_and_ends_without_a_word(stories260k: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    process = launch("-m", str(stories260k), "--port", str(port), "-c", "0", "-t", "0")
+    try:
+        assert process.stderr is not None
+        assert process.stderr.readline() == f"stories260K is at http://127.0.0.1:{port}; Ctrl-C ends it\n"
+        deadline = time.monotonic() + 60
+        while httpx.get(f"http://127.0.0.1:{port}/health", timeout=30).status_code != 200:
+            assert time.monotonic() < deadline
+        props = httpx.get(f"http://127.0.0.1:{port}/props", timeout=30).json()
+        assert props["default_generation_settings"]["n_ctx"] == 2048  # -c 0: what the model was trained for
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _out, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (0, "")
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_program_in_words(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"GGUF\x03\x00\x00\x00" + b"\x01" * 100)
+    process = launch("-m", str(broken), "--port", "0")
+    _out, said = process.communicate(timeout=60)
+    assert process.returncode == 4
+    assert said.splitlines()[-1].startswith(f"error: can't load the model in {broken}: ")
+    assert "Traceback" not in said
