@@ -21,7 +21,6 @@ from runtime.container import Container, Extent, locate
 from runtime.engine.engine import Engine, EngineParams
 from runtime.engine.native import Library, Model, resident_fraction
 from runtime.engine.sampling import SamplingParams
-from runtime.engine.threads import default_num_threads
 from runtime.errors import EngineError, HoldallError, ModelError
 from runtime.settings import Settings
 
@@ -185,8 +184,8 @@ def _n_ctx(wanted: int | None, n_ctx_train: int) -> int:
     return wanted or n_ctx_train
 
 
-def _num_threads(wanted: int | None) -> int:
-    return wanted if wanted is not None and wanted > 0 else default_num_threads()
+def _num_threads(wanted: int | None) -> int | None:
+    return wanted if wanted is not None and wanted > 0 else None
 
 
 def _sampling_defaults(chosen: Settings) -> SamplingParams:

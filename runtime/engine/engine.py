@@ -15,8 +15,10 @@ from dataclasses import asdict, dataclass
 from runtime.engine.batch import Batch, Sampled
 from runtime.engine.facts import ModelInfo
 from runtime.engine.native import Aborted, Context, Model, NoRoom, Sampler
+from runtime.engine.pace import Pace
 from runtime.engine.scheduler import Outcome, Scheduler
 from runtime.engine.sequence import Failed, Finished, GenerationRequest, Sequence, Sink
+from runtime.engine.threads import TaskCounter, default_num_threads, num_cpus
 from runtime.errors import EngineError, HoldallError, PromptTooLong, RequestError, Unavailable
 
 Post = Callable[[Callable[[], None]], object]
@@ -25,16 +27,21 @@ Post = Callable[[Callable[[], None]], object]
 # (the matrices are read once for all of them), few enough that the others' next token isn't late.
 _NUM_PREFILL_BESIDE_DECODE = 64
 _JOIN_SECONDS = 2.0
+_NUM_LOOKS = 3
+_SECONDS_BETWEEN_LOOKS = 0.0005
 
 
 @dataclass(frozen=True, slots=True)
 class EngineParams:
-    """Sizes of an engine: n_ctx and n_batch in tokens, n_ctx shared by all slots."""
+    """Sizes of an engine: n_ctx and n_batch in tokens, n_ctx shared by all slots.
+
+    num_threads None follows what the machine can give, step by step.
+    """
 
     n_ctx: int
     n_batch: int = 512
     num_slots: int = 8
-    num_threads: int = 1
+    num_threads: int | None = 1
 
 
 class Engine:
@@ -49,8 +56,10 @@ class Engine:
             n_ctx=params.n_ctx,
             n_batch=params.n_batch,
             num_slots=params.num_slots,
-            num_threads=params.num_threads,
+            num_threads=params.num_threads or default_num_threads(),
         )
+        self._pace = None if params.num_threads else Pace(default_num_threads(), num_cpus())
+        self._tasks = TaskCounter()
         self.info = ModelInfo(**asdict(model.facts), n_ctx=self._context.n_ctx, num_slots=params.num_slots)
         self._scheduler = Scheduler(
             num_slots=params.num_slots,
@@ -143,6 +152,7 @@ class Engine:
         finally:
             for sampler in self._samplers.values():
                 sampler.close()
+            self._tasks.close()
 
     def _refuse(self, reason: HoldallError) -> None:
         with self._wake:
@@ -151,6 +161,7 @@ class Engine:
 
     def _take_commands(self) -> bool:
         """Wait for something to do and take what came in; False when the engine is to stop."""
+        was_idle = not self._has_work
         with self._wake:
             self._wake.wait_for(lambda: self._closed or self._submitted or self._has_cancelled or self._has_work)
             if self._closed:
@@ -165,6 +176,8 @@ class Engine:
         for sequence in cancelled:
             self._scheduler.remove(sequence)
             self._close_sampler(sequence)
+        if was_idle and submitted:
+            self._look_around()
         return True
 
     @property
@@ -178,7 +191,7 @@ class Engine:
         if not batch.entries:
             return
         try:
-            self._context.decode(batch.entries)
+            self._decode(batch)
         except Aborted:
             return  # only `close` aborts; the next turn sees it
         except (NoRoom, EngineError) as error:
@@ -186,6 +199,27 @@ class Engine:
             return
         sampled = [self._sample(sequence, index) for sequence, index in batch.outputs]
         self._deliver(self._scheduler.commit(batch, sampled, time.monotonic()))
+
+    def _decode(self, batch: Batch) -> None:
+        if self._pace is None:
+            self._context.decode(batch.entries)
+            return
+        started, cpu_before = time.monotonic(), time.process_time()
+        num_threads = self._pace.num_threads(started)
+        self._context.set_threads(num_threads)
+        self._context.decode(batch.entries)
+        ended = time.monotonic()
+        self._pace.observe_step(num_threads, ended - started, time.process_time() - cpu_before, ended)
+        # Now, and not before the next step: then the last tokens are on their way, and those who carry them run, too.
+        self._pace.observe_tasks(self._tasks.num_others())
+
+    def _look_around(self) -> None:
+        """After a rest, count a few times, a moment apart, so that a passing task isn't taken for a busy machine."""
+        if self._pace is not None:
+            self._pace.forget()
+            for _ in range(_NUM_LOOKS):
+                self._pace.observe_tasks(self._tasks.num_others())
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
 
     def _sample(self, sequence: Sequence, index: int) -> Sampled:
         sampler = self._samplers.get(sequence.id)

@@ -309,6 +309,10 @@ class Context:
         callback = ctypes.cast(model.library.libc.strlen, api.ggml_abort_callback)
         api.llama_set_abort_callback(self.handle, callback, ctypes.cast(self._abort_flag, ctypes.c_void_p))
 
+    def set_threads(self, num_threads: int) -> None:
+        """Compute the next batches with so many threads."""
+        self._api.llama_set_n_threads(self.handle, num_threads, num_threads)
+
     def abort(self) -> None:
         """Stop the decode that is running, and every later one. Any thread."""
         self._abort_flag[0] = b"\x01"

@@ -1,4 +1,4 @@
-"""How many threads this process can really use: affinity, the container's quota and physical cores, whichever is least.
+"""What the system says of processors: how many threads can be of use here, and who else wants to run.
 
 Two threads on the two halves of one core get in each other's way (llama.cpp spins at every barrier), and threads
 beyond a cgroup's quota are stopped in the middle of a step, so the number of processors alone is a bad guide.
@@ -10,12 +10,47 @@ from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
 _CPUS = Path("/sys/devices/system/cpu")
+_LOADAVG = Path("/proc/loadavg")
 
 
 def default_num_threads(cgroup: Path = _CGROUP, cpus: Path = _CPUS) -> int:
-    """Return the number of threads to compute with, at least 1."""
+    """Return how many threads can compute at once, at least 1: the least of affinity, quota and physical cores."""
     allowed = _allowed_cpus()
     return max(1, min(_num_physical_cores(allowed, cpus), _quota(cgroup) or len(allowed)))
+
+
+def num_cpus() -> int:
+    """Return how many processors this process may use."""
+    return len(_allowed_cpus())
+
+
+class TaskCounter:
+    """Counts the tasks beside the caller that want to run, from /proc/loadavg (proc(5)); a few microseconds a time.
+
+    The file's count is of the whole machine: a process that is bound to some of its processors takes its share of it.
+    """
+
+    def __init__(self, loadavg: Path = _LOADAVG) -> None:
+        self._num_cpus, self._num_all_cpus = num_cpus(), os.cpu_count() or 1
+        try:
+            self._file: int | None = os.open(loadavg, os.O_RDONLY)
+        except OSError:
+            self._file = None
+
+    def num_others(self) -> int | None:
+        """Return the count, None where the system doesn't tell."""
+        if self._file is None:
+            return None
+        try:
+            runnable = int(os.pread(self._file, 128, 0).split()[3].split(b"/")[0])
+        except (OSError, ValueError, IndexError):
+            return None
+        return max(0, runnable - 1) * self._num_cpus // self._num_all_cpus
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
 
 
 def _allowed_cpus() -> set[int]:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from runtime.engine import engine as engine_module
 from runtime.engine.engine import Engine, EngineParams
-from runtime.engine.native import Library, Model
+from runtime.engine.native import Context, Library, Model
 from runtime.engine.sampling import SamplingParams
 from runtime.engine.sequence import Event, Failed, Finished, FinishReason, GenerationRequest, TextDelta
 from runtime.errors import EngineError, PromptTooLong, RequestError, Unavailable
@@ -143,6 +144,23 @@ def test_events_on_their_way_are_not_heard_after_a_cancel(stories: Model) -> Non
     while not calls.empty():
         calls.get()()
     assert heard == []
+
+
+def test_an_engine_that_follows_the_load_computes_with_what_it_is_told(
+    stories: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[int] = []
+    monkeypatch.setattr(Context, "set_threads", lambda self, num_threads: used.append(num_threads))
+    monkeypatch.setattr(engine_module, "default_num_threads", lambda: 2)
+    monkeypatch.setattr(engine_module, "num_cpus", lambda: 2)
+    monkeypatch.setattr(engine_module.TaskCounter, "num_others", lambda self: 5)
+    engine = Engine(stories, EngineParams(n_ctx=256, n_batch=64, num_threads=None), post=lambda call: call())
+    Client(engine, request(engine, "Once", max_tokens=4)).finish()
+    assert set(used) == {1}
+    monkeypatch.setattr(engine_module.TaskCounter, "num_others", lambda self: 0)
+    Client(engine, request(engine, "Tom", max_tokens=4)).finish()
+    engine.close()
+    assert 2 in used
 
 
 def test_a_prompt_that_does_not_fit_is_refused_with_the_numbers(engine: Engine) -> None:

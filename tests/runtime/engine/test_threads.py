@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.engine.threads import default_num_threads
+from runtime.engine.threads import TaskCounter, default_num_threads
 
 
 @pytest.fixture
@@ -47,3 +47,34 @@ def test_the_older_cgroup_files_are_read_too(tmp_path: Path) -> None:
     (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("200000\n")
     (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
     assert default_num_threads(cgroup=tmp_path, cpus=tmp_path) == 2
+
+
+@pytest.mark.usefixtures("allowed")
+def test_the_tasks_beside_the_reader_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    loadavg = tmp_path / "loadavg"
+    loadavg.write_text("0.20 0.18 0.12 3/80 11206\n")
+    tasks = TaskCounter(loadavg)
+    assert tasks.num_others() == 2
+    loadavg.write_text("0.20 0.18 0.12 1/80 11206\n")
+    assert tasks.num_others() == 0
+    tasks.close()
+    assert tasks.num_others() is None
+
+
+@pytest.mark.usefixtures("allowed")
+def test_on_a_part_of_the_machine_a_part_of_its_tasks_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    (tmp_path / "loadavg").write_text("9.0 9.0 9.0 9/800 11206\n")
+    tasks = TaskCounter(tmp_path / "loadavg")
+    assert tasks.num_others() == 2
+    tasks.close()
+
+
+@pytest.mark.parametrize("text", [None, "", "nonsense"], ids=["missing", "empty", "nonsense"])
+def test_a_system_that_does_not_tell_is_no_error(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "loadavg").write_text(text)
+    tasks = TaskCounter(tmp_path / "loadavg")
+    assert tasks.num_others() is None
+    tasks.close()
