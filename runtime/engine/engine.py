@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 
 from runtime.engine.batch import Batch, Sampled
 from runtime.engine.facts import ModelInfo
-from runtime.engine.native import Aborted, Context, Model, NoRoom, Sampler
+from runtime.engine.native import Aborted, Context, Model, NoRoom, SamplerChain
 from runtime.engine.pace import Pace
 from runtime.engine.scheduler import Outcome, Scheduler
 from runtime.engine.sequence import Failed, Finished, GenerationRequest, Sequence, Sink
@@ -68,7 +68,7 @@ class Engine:
             num_prefill_beside_decode=_NUM_PREFILL_BESIDE_DECODE,
             is_cuttable=model.facts.is_memory_cuttable,
         )
-        self._samplers: dict[int, Sampler] = {}  # the engine thread's, by sequence id
+        self._samplers: dict[int, SamplerChain] = {}  # the engine thread's, by sequence id
         self._end_tokens: tuple[int, ...] | None = None
         self._wake = threading.Condition()
         # Guarded by _wake:
@@ -111,6 +111,11 @@ class Engine:
             raise PromptTooLong(len(prompt), self.info.n_ctx)
         if min(prompt) < 0 or max(prompt) >= self.info.n_vocab:
             raise RequestError(f"the prompt has token ids outside the vocabulary of {self.info.n_vocab}", "prompt")
+        for token, _bias in request.sampling.logit_bias:
+            if isinstance(token, int) and not 0 <= token < self.info.n_vocab:
+                raise RequestError(
+                    f"logit_bias: the vocabulary of {self.info.n_vocab} has no token {token}", "logit_bias"
+                )
         with self._wake:
             if self._closed is not None:
                 raise self._closed
@@ -228,13 +233,15 @@ class Engine:
         token = self._context.sample(sampler, index)
         return Sampled(sequence, token, self._model.piece(token), self._model.is_end_of_generation(token))
 
-    def _make_sampler(self, request: GenerationRequest) -> Sampler:
+    def _make_sampler(self, request: GenerationRequest) -> SamplerChain:
         params = request.sampling
         seed = params.seed if params.seed is not None else secrets.randbits(32)
         banned = self._all_end_tokens() if request.ignore_eos else ()
-        sampler = Sampler(self._model, params, seed, banned=banned)
-        last_n = params.repeat_last_n
-        for token in request.prompt_tokens[-last_n:] if last_n > 0 else request.prompt_tokens if last_n < 0 else ():
+        sampler = SamplerChain(self._model, params, seed, banned=banned)
+        # The samplers that look back see the prompt, as in llama-server; no further back than they look.
+        windows = (params.repeat_last_n, params.dry_penalty_last_n)
+        seen = 0 if min(windows) < 0 else max(0, len(request.prompt_tokens) - max(windows))
+        for token in request.prompt_tokens[seen:]:
             sampler.accept(token)
         return sampler
 

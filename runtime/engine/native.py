@@ -13,17 +13,18 @@ from the current position of a `FILE *` (`llama_model_load_from_file_ptr`) and m
 import ctypes
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from runtime.engine.batch import BatchEntry
 from runtime.engine.facts import ModelFacts
-from runtime.engine.sampling import SamplingParams
+from runtime.engine.sampling import Sampler, SamplingParams
 from runtime.errors import EngineError, ModelError, RequestError
 
 _LOG_LEVEL_DEBUG, _LOG_LEVEL_ERROR = 1, 4  # enum ggml_log_level
 _SEEK_SET = 0
+_MIROSTAT_M = 100  # how many tokens estimate the distribution, as in llama.cpp
 _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 
 
@@ -136,7 +137,7 @@ class Model:
         if not self.handle:
             library.libc.fclose(self._file)
             raise ModelError(f"can't load the model in {path}: {library.why()}")
-        self._vocab = api.llama_model_get_vocab(self.handle)
+        self.vocab = api.llama_model_get_vocab(self.handle)
         self.facts = self._read_facts()
         self._pieces: list[bytes | None] = [None] * self.facts.n_vocab
 
@@ -151,22 +152,22 @@ class Model:
         description = ctypes.create_string_buffer(256)
         api.llama_model_desc(handle, description, len(description))
         template = api.llama_model_chat_template(handle, None)
-        bos, eos = api.llama_vocab_bos(self._vocab), api.llama_vocab_eos(self._vocab)
+        bos, eos = api.llama_vocab_bos(self.vocab), api.llama_vocab_eos(self.vocab)
         has_state = api.llama_model_is_recurrent(handle) or api.llama_model_is_hybrid(handle)
         return ModelFacts(
             name=self.metadata("general.name") or "",
             description=description.value.decode("utf-8", "replace"),
             architecture=self.metadata("general.architecture") or "",
             n_ctx_train=api.llama_model_n_ctx_train(handle),
-            n_vocab=api.llama_vocab_n_tokens(self._vocab),
+            n_vocab=api.llama_vocab_n_tokens(self.vocab),
             n_embd=api.llama_model_n_embd(handle),
             n_params=api.llama_model_n_params(handle),
             size_bytes=api.llama_model_size(handle),
             chat_template=template.decode("utf-8", "replace") if template else None,
             bos_token=self._token_text(bos),
             eos_token=self._token_text(eos),
-            add_bos=api.llama_vocab_get_add_bos(self._vocab),
-            vocab_type=api.llama_vocab_type(self._vocab),
+            add_bos=api.llama_vocab_get_add_bos(self.vocab),
+            vocab_type=api.llama_vocab_type(self.vocab),
             is_memory_cuttable=not has_state and api.llama_model_n_swa(handle) == 0,
         )
 
@@ -180,7 +181,7 @@ class Model:
     def _token_text(self, token: int) -> str:
         if token < 0:
             return ""
-        text: bytes = self.library.api.llama_vocab_get_text(self._vocab, token)
+        text: bytes = self.library.api.llama_vocab_get_text(self.vocab, token)
         return text.decode("utf-8", "replace")
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
@@ -190,7 +191,7 @@ class Model:
         capacity = len(data) + 16
         tokens = (ctypes.c_int32 * capacity)()
         count = self.library.api.llama_tokenize(
-            self._vocab, data, len(data), tokens, capacity, add_special, parse_special
+            self.vocab, data, len(data), tokens, capacity, add_special, parse_special
         )
         if count < 0:
             raise EngineError(f"llama.cpp could not tokenize a text of {len(data)} bytes")
@@ -211,7 +212,7 @@ class Model:
         api, size = self.library.api, 128
         while True:
             buffer = ctypes.create_string_buffer(size)
-            length = api.llama_token_to_piece(self._vocab, token, buffer, size, 0, False)
+            length = api.llama_token_to_piece(self.vocab, token, buffer, size, 0, False)
             if length >= 0:
                 return buffer.raw[:length]
             size = -length
@@ -225,7 +226,7 @@ class Model:
         size = 16 * count + 16
         while True:
             buffer = ctypes.create_string_buffer(size)
-            length = self.library.api.llama_detokenize(self._vocab, ids, count, buffer, size, False, True)
+            length = self.library.api.llama_detokenize(self.vocab, ids, count, buffer, size, False, True)
             if length >= 0:
                 return buffer.raw[:length].decode("utf-8", "replace")
             size = -length
@@ -234,36 +235,83 @@ class Model:
         if not 0 <= token < self.facts.n_vocab:
             raise RequestError(f"token id {token} is not in the model's vocabulary of {self.facts.n_vocab} tokens")
 
+    def biases(self, logit_bias: Iterable[tuple[int | str, float]]) -> list[tuple[int, float]]:
+        """Return token ids with what is added to their logits: the request's, and the tokens the model suppresses."""
+        found: list[tuple[int, float]] = []
+        for whom, bias in logit_bias:
+            tokens = [whom] if isinstance(whom, int) else self.tokenize(whom, add_special=False, parse_special=False)
+            found += [(token, bias) for token in tokens]
+        count = ctypes.c_int32(0)
+        suppressed = self.library.api.llama_vocab_get_suppress_tokens(self.vocab, ctypes.byref(count))
+        return found + [(suppressed[index], float("-inf")) for index in range(count.value)]
+
     def is_end_of_generation(self, token: int) -> bool:
-        return bool(self.library.api.llama_vocab_is_eog(self._vocab, token))
+        return bool(self.library.api.llama_vocab_is_eog(self.vocab, token))
 
 
-class Sampler:
-    """A chain of llama.cpp's samplers for one sequence, in llama.cpp's default order."""
+class SamplerChain:
+    """A chain of llama.cpp's samplers for one sequence, as llama.cpp's `common_sampler_init` puts it together."""
 
     def __init__(self, model: Model, params: SamplingParams, seed: int, *, banned: Iterable[int] = ()) -> None:
         """`banned` tokens are never chosen (for `ignore_eos`)."""
         self._api = api = model.library.api
         self.handle = api.llama_sampler_chain_init(api.llama_sampler_chain_default_params())
-        biases = [api.llama_logit_bias(token, float("-inf")) for token in banned]
-        stages = []
-        if biases:
-            array = (api.llama_logit_bias * len(biases))(*biases)
-            stages.append(api.llama_sampler_init_logit_bias(model.facts.n_vocab, len(biases), array))
-        last_n = params.repeat_last_n if params.repeat_last_n >= 0 else model.facts.n_ctx_train
-        stages += [
-            api.llama_sampler_init_penalties(
-                model.facts.n_vocab, last_n, params.repeat_penalty, params.frequency_penalty, params.presence_penalty
-            ),
-            api.llama_sampler_init_top_k(params.top_k),
-            api.llama_sampler_init_typical(params.typical_p, 1),
-            api.llama_sampler_init_top_p(params.top_p, 1),
-            api.llama_sampler_init_min_p(params.min_p, 1),
-            api.llama_sampler_init_temp_ext(params.temperature, 0.0, 1.0),
-            api.llama_sampler_init_dist(seed),
-        ]
-        for stage in stages:
+        for stage in self._stages(model, params, seed, banned):
             api.llama_sampler_chain_add(self.handle, stage)  # the chain owns it from here on
+
+    def _stages(self, model: Model, params: SamplingParams, seed: int, banned: Iterable[int]) -> Iterator[Any]:
+        api = self._api
+        n_vocab = model.facts.n_vocab
+        biases = [*model.biases(params.logit_bias), *((token, float("-inf")) for token in banned)]
+        if biases:
+            array = (api.llama_logit_bias * len(biases))(*(api.llama_logit_bias(*bias) for bias in biases))
+            yield api.llama_sampler_init_logit_bias(n_vocab, len(biases), array)
+        if params.mirostat:
+            yield api.llama_sampler_init_temp(params.temperature)
+            tau, eta = params.mirostat_tau, params.mirostat_eta
+            if params.mirostat == 1:
+                yield api.llama_sampler_init_mirostat(n_vocab, seed, tau, eta, _MIROSTAT_M)
+            else:
+                yield api.llama_sampler_init_mirostat_v2(seed, tau, eta)
+            return
+        for sampler in params.order:
+            if sampler is not Sampler.ADAPTIVE_P:
+                yield self._stage(sampler, model, params, seed)
+        if Sampler.ADAPTIVE_P in params.order:
+            yield api.llama_sampler_init_adaptive_p(params.adaptive_target, params.adaptive_decay, seed)
+        else:
+            yield api.llama_sampler_init_dist(seed)
+
+    def _stage(self, sampler: Sampler, model: Model, params: SamplingParams, seed: int) -> Any:
+        api = self._api
+        match sampler:
+            case Sampler.PENALTIES:
+                last_n = params.repeat_last_n if params.repeat_last_n >= 0 else model.facts.n_ctx_train
+                repeat, frequency, presence = params.repeat_penalty, params.frequency_penalty, params.presence_penalty
+                return api.llama_sampler_init_penalties(model.facts.n_vocab, last_n, repeat, frequency, presence)
+            case Sampler.DRY:
+                last_n = params.dry_penalty_last_n if params.dry_penalty_last_n >= 0 else model.facts.n_ctx_train
+                texts = [text.encode() for text in params.dry_sequence_breakers]
+                breakers = (ctypes.c_char_p * len(texts))(*texts)
+                multiplier, base, allowed = params.dry_multiplier, params.dry_base, params.dry_allowed_length
+                return api.llama_sampler_init_dry(model.vocab, multiplier, base, allowed, last_n, breakers, len(texts))
+            case Sampler.TOP_N_SIGMA:
+                return api.llama_sampler_init_top_n_sigma(params.top_n_sigma)
+            case Sampler.TOP_K:
+                return api.llama_sampler_init_top_k(params.top_k)
+            case Sampler.TYPICAL_P:
+                return api.llama_sampler_init_typical(params.typical_p, params.min_keep)
+            case Sampler.TOP_P:
+                return api.llama_sampler_init_top_p(params.top_p, params.min_keep)
+            case Sampler.MIN_P:
+                return api.llama_sampler_init_min_p(params.min_p, params.min_keep)
+            case Sampler.XTC:
+                probability, threshold = params.xtc_probability, params.xtc_threshold
+                return api.llama_sampler_init_xtc(probability, threshold, params.min_keep, seed)
+            case Sampler.TEMPERATURE:
+                temperature, spread, exponent = params.temperature, params.dynatemp_range, params.dynatemp_exponent
+                return api.llama_sampler_init_temp_ext(temperature, spread, exponent)
+        raise AssertionError(f"{sampler} has no stage of its own")
 
     def accept(self, token: int) -> None:
         """Let the penalties see a token of the prompt."""
@@ -344,7 +392,7 @@ class Context:
             raise Aborted
         raise EngineError(f"llama.cpp could not compute a batch of {len(entries)} tokens (code {code})")
 
-    def sample(self, sampler: Sampler, index: int) -> int:
+    def sample(self, sampler: SamplerChain, index: int) -> int:
         """Choose a token from the logits of the batch's entry `index`, and let the sampler remember it."""
         token: int = self._api.llama_sampler_sample(sampler.handle, self.handle, index)
         return token

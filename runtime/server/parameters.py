@@ -6,7 +6,7 @@ OpenAI's sampling fields are a subset of llama.cpp's, and clients of either send
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from runtime.engine.sampling import SamplingParams
+from runtime.engine.sampling import Sampler, SamplingParams, sampler_lettered, sampler_named
 from runtime.engine.sequence import Timings
 from runtime.errors import RequestError
 from runtime.server.body import Body
@@ -23,11 +23,6 @@ _MAX_LAST_N = 2**20
 _UNSUPPORTED: dict[str, tuple[object, ...]] = {
     "grammar": ("",),
     "json_schema": ({},),
-    "logit_bias": ({}, []),
-    "mirostat": (0, 0.0),
-    "dynatemp_range": (0, 0.0),
-    "xtc_probability": (0, 0.0),
-    "dry_multiplier": (0, 0.0),
     "n_probs": (0, 0.0),
     "image_data": ([],),
     "lora": ([],),
@@ -46,11 +41,85 @@ def read_sampling(body: Body, defaults: SamplingParams) -> SamplingParams:
         typical_p=body.number("typical_p", defaults.typical_p),
         # Logits are divided by it.
         repeat_penalty=body.number("repeat_penalty", defaults.repeat_penalty, low=0.01),
-        repeat_last_n=min(body.integer("repeat_last_n", defaults.repeat_last_n, low=-1), _MAX_LAST_N),
+        repeat_last_n=_last_n(body, "repeat_last_n", defaults.repeat_last_n),
         presence_penalty=body.number("presence_penalty", defaults.presence_penalty),
         frequency_penalty=body.number("frequency_penalty", defaults.frequency_penalty),
+        top_n_sigma=body.number("top_n_sigma", defaults.top_n_sigma),
+        xtc_probability=body.number("xtc_probability", defaults.xtc_probability),
+        xtc_threshold=body.number("xtc_threshold", defaults.xtc_threshold),
+        dynatemp_range=body.number("dynatemp_range", defaults.dynatemp_range),
+        dynatemp_exponent=body.number("dynatemp_exponent", defaults.dynatemp_exponent),
+        dry_multiplier=body.number("dry_multiplier", defaults.dry_multiplier),
+        dry_base=body.number("dry_base", defaults.dry_base),
+        dry_allowed_length=body.integer("dry_allowed_length", defaults.dry_allowed_length, low=0, high=_INT32_MAX),
+        dry_penalty_last_n=_last_n(body, "dry_penalty_last_n", defaults.dry_penalty_last_n),
+        dry_sequence_breakers=_breakers(body, defaults.dry_sequence_breakers),
+        mirostat=body.integer("mirostat", defaults.mirostat, low=0, high=2),
+        mirostat_tau=body.number("mirostat_tau", defaults.mirostat_tau),
+        mirostat_eta=body.number("mirostat_eta", defaults.mirostat_eta),
+        adaptive_target=body.number("adaptive_target", defaults.adaptive_target, high=1),
+        adaptive_decay=body.number("adaptive_decay", defaults.adaptive_decay, low=0, high=0.99),
+        min_keep=body.integer("min_keep", defaults.min_keep, low=0, high=_INT32_MAX),
+        order=_order(body, defaults.order),
+        logit_bias=_logit_bias(body.raw("logit_bias")) or defaults.logit_bias,
         seed=_seed(body, defaults.seed),
     )
+
+
+def _last_n(body: Body, name: str, default: int) -> int:
+    return min(body.integer(name, default, low=-1), _MAX_LAST_N)
+
+
+def _breakers(body: Body, default: tuple[str, ...]) -> tuple[str, ...]:
+    if "dry_sequence_breakers" not in body:
+        return default
+    breakers = body.texts("dry_sequence_breakers")
+    if not breakers or any("\0" in breaker for breaker in breakers):
+        raise RequestError("'dry_sequence_breakers' must be a list of at least one text", "dry_sequence_breakers")
+    return breakers
+
+
+def _order(body: Body, default: tuple[Sampler, ...]) -> tuple[Sampler, ...]:
+    """Return the samplers in the order that a request wants: names in a list, or llama.cpp's letters in one text."""
+    given = body.raw("samplers")
+    if given is None:
+        return default
+    names = list(given) if isinstance(given, str) else body.texts("samplers")
+    known = [sampler_lettered(name) if isinstance(given, str) else sampler_named(name) for name in names]
+    if None in known:
+        names_known = ", ".join(sampler.label for sampler in Sampler)
+        unknown = names[known.index(None)]
+        raise RequestError(f"'samplers' has {unknown!r}, which is none of {names_known}", "samplers")
+    return tuple(sampler for sampler in known if sampler is not None)
+
+
+def _logit_bias(value: object) -> tuple[tuple[int | str, float], ...]:
+    """Return what a request adds to logits: OpenAI's object by token id, or llama.cpp's list of pairs.
+
+    In the latter a token may be a text, whose every token is meant, and a bias `false`, which forbids it.
+    """
+    if value is None:
+        return ()
+    if isinstance(value, dict):
+        pairs: list[object] = [[int(key) if _is_token_id(key) else key, bias] for key, bias in value.items()]
+    elif isinstance(value, list):
+        pairs = value
+    else:
+        raise RequestError("'logit_bias' must be an object or a list of pairs", "logit_bias")
+    return tuple(_bias(pair) for pair in pairs)
+
+
+def _is_token_id(key: str) -> bool:
+    return key.isascii() and key.isdecimal() and len(key) < 10
+
+
+def _bias(pair: object) -> tuple[int | str, float]:
+    match pair:
+        case [int() | str() as token, False] if not isinstance(token, bool):
+            return token, float("-inf")
+        case [int() | str() as token, int() | float() as bias] if not isinstance(token, bool) and bias is not True:
+            return token, float(bias)
+    raise RequestError("each pair in 'logit_bias' must be a token id or text and a number or false", "logit_bias")
 
 
 def _seed(body: Body, default: int | None) -> int | None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from runtime.engine.batch import BatchEntry
-from runtime.engine.native import Aborted, Context, Library, Model, NoRoom, Sampler, resident_fraction
-from runtime.engine.sampling import SamplingParams
+from runtime.engine.native import Aborted, Context, Library, Model, NoRoom, SamplerChain, resident_fraction
+from runtime.engine.sampling import Sampler, SamplingParams
 from runtime.errors import EngineError, ModelError, RequestError
 
 
@@ -36,7 +36,7 @@ def entries(tokens: list[int], slot: int = 0, start: int = 0) -> list[BatchEntry
 
 
 def greedy(model: Model, context: Context, prompt: list[int], count: int, slot: int = 0) -> list[int]:
-    sampler = Sampler(model, SamplingParams(temperature=0), seed=1)
+    sampler = SamplerChain(model, SamplingParams(temperature=0), seed=1)
     tokens, todo = list(prompt), list(prompt)
     for _ in range(count):
         context.decode(entries(todo, slot, len(tokens) - len(todo)))
@@ -107,7 +107,7 @@ def test_cutting_a_slot_goes_back_to_that_point(model: Model, context: Context) 
     whole = greedy(model, context, prompt, 12)
     assert context.cut(0, 2)
     context.decode(entries([407], start=2))
-    sampler = Sampler(model, SamplingParams(temperature=0), seed=1)
+    sampler = SamplerChain(model, SamplingParams(temperature=0), seed=1)
     assert context.sample(sampler, 0) == whole[0]
     sampler.close()
 
@@ -137,7 +137,7 @@ def test_a_seed_fixes_the_choice_and_temperature_zero_needs_none(model: Model, c
     context.decode(entries([1, 403]))
 
     def choices(params: SamplingParams, seed: int) -> list[int]:
-        sampler = Sampler(model, params, seed)
+        sampler = SamplerChain(model, params, seed)
         chosen = [context.sample(sampler, 1) for _ in range(8)]
         sampler.close()
         return chosen
@@ -151,9 +151,9 @@ def test_a_seed_fixes_the_choice_and_temperature_zero_needs_none(model: Model, c
 
 def test_a_banned_token_is_never_chosen(model: Model, context: Context) -> None:
     context.decode(entries([1]))
-    free = Sampler(model, SamplingParams(temperature=0), 1)
+    free = SamplerChain(model, SamplingParams(temperature=0), 1)
     favourite = context.sample(free, 0)
-    banned = Sampler(model, SamplingParams(temperature=0), 1, banned=[favourite])
+    banned = SamplerChain(model, SamplingParams(temperature=0), 1, banned=[favourite])
     assert context.sample(banned, 0) != favourite
     free.close()
     banned.close()
@@ -162,12 +162,85 @@ def test_a_banned_token_is_never_chosen(model: Model, context: Context) -> None:
 def test_repeat_penalty_holds_back_what_it_has_seen(model: Model, context: Context) -> None:
     context.decode(entries([1]))
     params = SamplingParams(temperature=0, repeat_penalty=100.0)
-    fresh, warned = Sampler(model, params, 1), Sampler(model, params, 1)
+    fresh, warned = SamplerChain(model, params, 1), SamplerChain(model, params, 1)
     favourite = context.sample(fresh, 0)
     warned.accept(favourite)
     assert context.sample(warned, 0) != favourite
     fresh.close()
     warned.close()
+
+
+def chosen(model: Model, context: Context, params: SamplingParams, seen: list[int] | None = None) -> int:
+    """Return the token that a fresh chain chooses from the newest logits, after having seen these tokens."""
+    chain = SamplerChain(model, params, seed=3)
+    for token in seen or []:
+        chain.accept(token)
+    token = context.sample(chain, 0)
+    chain.close()
+    return token
+
+
+def test_a_bias_forbids_or_forces_a_token(model: Model, context: Context) -> None:
+    context.decode(entries([1]))
+    favourite = chosen(model, context, SamplingParams(temperature=0))
+    assert chosen(model, context, SamplingParams(temperature=0, logit_bias=((favourite, float("-inf")),))) != favourite
+    assert chosen(model, context, SamplingParams(temperature=0, logit_bias=((300, 1000.0),))) == 300
+    piece = model.piece(300).decode()
+    assert model.biases([(300, 1.0), (piece, 2.0)])[0] == (300, 1.0)
+    assert all(bias == 2.0 for _token, bias in model.biases([(piece, 2.0)]))
+
+
+def test_dry_ends_a_repetition(model: Model, context: Context) -> None:
+    context.decode(entries([1]))
+    favourite = chosen(model, context, SamplingParams(temperature=0))
+    # What follows 400 401 402 has been the favourite so far: to go on so would repeat four tokens.
+    seen = [400, 401, 402, favourite, 410, 400, 401, 402]
+    assert chosen(model, context, SamplingParams(temperature=0), seen) == favourite
+    assert chosen(model, context, SamplingParams(temperature=0, dry_multiplier=50.0), seen) != favourite
+
+
+def test_xtc_leaves_out_the_likeliest(model: Model, context: Context) -> None:
+    context.decode(entries([1]))
+    favourite = chosen(model, context, SamplingParams(temperature=0))
+    always = SamplingParams(temperature=0, xtc_probability=1.0, xtc_threshold=0.001, min_p=0.0)
+    assert chosen(model, context, always) != favourite
+
+
+def test_the_order_of_samplers_matters(model: Model, context: Context) -> None:
+    context.decode(entries([1]))
+    favourite = chosen(model, context, SamplingParams(temperature=0))
+    only_top_k = SamplingParams(temperature=5.0, top_k=1, order=(Sampler.TOP_K,))
+    assert chosen(model, context, only_top_k) == favourite
+    hot = SamplingParams(temperature=50.0, order=(Sampler.TEMPERATURE,))
+    assert len({chosen_with_seed(model, context, hot, seed) for seed in range(8)}) > 3
+
+
+def chosen_with_seed(model: Model, context: Context, params: SamplingParams, seed: int) -> int:
+    chain = SamplerChain(model, params, seed)
+    token = context.sample(chain, 0)
+    chain.close()
+    return token
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        SamplingParams(mirostat=1),
+        SamplingParams(mirostat=2),
+        SamplingParams(top_n_sigma=1.0),
+        SamplingParams(dynatemp_range=0.5),
+        SamplingParams(typical_p=0.5, min_keep=2),
+        SamplingParams(order=(Sampler.TOP_K, Sampler.ADAPTIVE_P), adaptive_target=0.5),
+    ],
+    ids=["mirostat 1", "mirostat 2", "top-n-sigma", "dynamic temperature", "typical", "adaptive"],
+)
+def test_every_sampler_chooses_a_token_and_its_seed_fixes_which(
+    model: Model, context: Context, params: SamplingParams
+) -> None:
+    context.decode(entries([1]))
+    first = [chosen_with_seed(model, context, params, seed) for seed in range(6)]
+    assert first == [chosen_with_seed(model, context, params, seed) for seed in range(6)]
+    assert all(0 <= token < 512 for token in first)
 
 
 def test_a_file_just_written_is_resident(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_the_answer_is_bounded_by_the_request_or_the_default(fields: dict[str, A
         ("logprobs", True),
         ("top_logprobs", 3),
         ("n", 2),
-        ("logit_bias", {"50": 1}),
+        ("logit_bias", {"50": "much"}),
         ("modalities", ["audio"]),
         ("grammar", "root ::= x"),
     ],
