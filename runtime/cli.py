@@ -162,7 +162,9 @@ class Program:
             model = Model(library, self._weights.path, self._weights.offset, n_gpu_layers=chosen.n_gpu_layers)
             params = EngineParams(
                 n_ctx=_n_ctx(chosen.n_ctx, model.facts.n_ctx_train),
-                n_batch=chosen.n_batch,
+                n_batch=max(chosen.n_batch, chosen.n_parallel),  # a step has at least a token for each
+                num_slots=chosen.n_parallel,
+                max_waiting=chosen.max_queue,
                 num_threads=_num_threads(chosen.n_threads),
             )
             engine = Engine(model, params, self._post)

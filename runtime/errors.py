@@ -9,7 +9,8 @@
     │       └── PromptTooLong     carries the numbers
     ├── MomentError               the moment's: try again, or elsewhere
     │   ├── PortInUse
-    │   └── Unavailable           loading, stopping or too busy
+    │   └── Unavailable           stopping, or there will be no model
+    │       └── QueueFull         too many wait already; says when to come back
     └── EngineError               ours: llama.cpp failed, or a bug
 
 Raised where they are found, caught once: at the command line's edge (one line, then `exit_status`) and in
@@ -73,7 +74,15 @@ class PortInUse(MomentError):
 
 
 class Unavailable(MomentError):
-    """The model is loading, or the program is stopping."""
+    """There is no engine, or not any more."""
+
+
+class QueueFull(Unavailable):
+    """As many requests wait as may; `retry_after_seconds` is a guess at when one fewer does."""
+
+    def __init__(self, num_waiting: int, retry_after_seconds: int) -> None:
+        super().__init__(f"{num_waiting} requests are waiting already; try again in {retry_after_seconds} s")
+        self.retry_after_seconds = retry_after_seconds
 
 
 class EngineError(HoldallError):

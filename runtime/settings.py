@@ -71,7 +71,7 @@ class Settings:
             "--threads",
             kind=click.INT,
             env="LLAMA_ARG_THREADS",
-            text="Threads to compute with. [default: the physical cores this process may use]",
+            text="Threads to compute with. [default: as many as the machine can give at the moment]",
         ),
     )
     n_batch: int = field(
@@ -82,6 +82,24 @@ class Settings:
             kind=click.IntRange(min=32),
             env="LLAMA_ARG_BATCH",
             text="Tokens computed in one step.",
+        ),
+    )
+    n_parallel: int = field(
+        default=8,
+        metadata=_option(
+            "-np",
+            "--parallel",
+            kind=click.IntRange(1, 256),
+            env="LLAMA_ARG_N_PARALLEL",
+            text="Requests computed at once; they share the context.",
+        ),
+    )
+    max_queue: int = field(
+        default=256,
+        metadata=_option(
+            "--max-queue",
+            kind=click.IntRange(min=1),
+            text="Requests that may wait for their turn; more are refused with 503 and Retry-After.",
         ),
     )
     n_predict: int = field(

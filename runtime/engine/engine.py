@@ -19,7 +19,7 @@ from runtime.engine.pace import Pace
 from runtime.engine.scheduler import Outcome, Scheduler
 from runtime.engine.sequence import Failed, Finished, GenerationRequest, Sequence, Sink
 from runtime.engine.threads import TaskCounter, default_num_threads, num_cpus
-from runtime.errors import EngineError, HoldallError, PromptTooLong, RequestError, Unavailable
+from runtime.errors import EngineError, HoldallError, PromptTooLong, QueueFull, RequestError, Unavailable
 
 Post = Callable[[Callable[[], None]], object]
 
@@ -27,13 +27,14 @@ Post = Callable[[Callable[[], None]], object]
 # (the matrices are read once for all of them), few enough that the others' next token isn't late.
 _NUM_PREFILL_BESIDE_DECODE = 64
 _JOIN_SECONDS = 2.0
+_RETRY_AFTER_SECONDS = 5  # about an answer's length; how long the queue takes depends on what it asks for
 _NUM_LOOKS = 3
 _SECONDS_BETWEEN_LOOKS = 0.0005
 
 
 @dataclass(frozen=True, slots=True)
 class EngineParams:
-    """Sizes of an engine: n_ctx and n_batch in tokens, n_ctx shared by all slots.
+    """Sizes of an engine: n_ctx and n_batch in tokens, n_ctx shared by all slots; max_waiting in requests.
 
     num_threads None follows what the machine can give, step by step.
     """
@@ -41,6 +42,7 @@ class EngineParams:
     n_ctx: int
     n_batch: int = 512
     num_slots: int = 8
+    max_waiting: int = 256
     num_threads: int | None = 1
 
 
@@ -76,6 +78,7 @@ class Engine:
         self._alive: dict[int, Sequence] = {}
         self._has_cancelled = False
         self._next_id = 0
+        self._max_waiting = params.max_waiting
         self._closed: HoldallError | None = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
@@ -102,7 +105,7 @@ class Engine:
     def submit(self, request: GenerationRequest, sink: Sink) -> int:
         """Queue a request and return its sequence's id.
 
-        Raises RequestError or PromptTooLong for a prompt that can't be computed, Unavailable when closed.
+        Raises RequestError or PromptTooLong for a prompt that can't be computed, QueueFull, Unavailable when closed.
         """
         prompt = request.prompt_tokens
         if not prompt:
@@ -119,6 +122,9 @@ class Engine:
         with self._wake:
             if self._closed is not None:
                 raise self._closed
+            num_waiting = len(self._submitted) + self._scheduler.num_waiting
+            if num_waiting >= self._max_waiting:
+                raise QueueFull(num_waiting, retry_after_seconds=_RETRY_AFTER_SECONDS)
             self._next_id += 1
             sequence = Sequence.of(self._next_id, request, sink)
             self._alive[sequence.id] = sequence

@@ -4,14 +4,14 @@ Only the words of errors that a request or the moment caused go out. Our own fai
 so they are told in general words, and in full to the log that `--verbose` shows.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from runtime.errors import PromptTooLong, RequestError, Unavailable
+from runtime.errors import PromptTooLong, QueueFull, RequestError, Unavailable
 from runtime.server.body import BodyTooLarge
 from runtime.server.responses import JsonResponse, NoResponse, log_fault
 
@@ -49,10 +49,15 @@ def _error(status: int, message: str, param: str | None = None) -> dict[str, Any
 
 def error_response(error: Exception) -> Response:
     status, described = describe(error)
-    if status >= 500:
+    if status >= 500 and not isinstance(error, QueueFull):
         log_fault(error)
-    headers = error.headers if isinstance(error, HTTPException) else None
-    return JsonResponse({"error": described}, status_code=status, headers=headers)
+    return JsonResponse({"error": described}, status_code=status, headers=_headers(error))
+
+
+def _headers(error: Exception) -> Mapping[str, str] | None:
+    if isinstance(error, QueueFull):
+        return {"retry-after": str(error.retry_after_seconds)}
+    return error.headers if isinstance(error, HTTPException) else None
 
 
 async def routing_error(_request: Request, error: Exception) -> Response:

@@ -11,7 +11,7 @@ from runtime.engine.engine import Engine, EngineParams
 from runtime.engine.native import Context, Library, Model
 from runtime.engine.sampling import SamplingParams
 from runtime.engine.sequence import Event, Failed, Finished, FinishReason, GenerationRequest, TextDelta
-from runtime.errors import EngineError, PromptTooLong, RequestError, Unavailable
+from runtime.errors import EngineError, PromptTooLong, QueueFull, RequestError, Unavailable
 
 GREEDY = SamplingParams(temperature=0)
 
@@ -129,6 +129,23 @@ def test_no_event_follows_a_cancel_and_the_slot_is_free_again(stories: Model) ->
     seen = endless.events.qsize()
     assert Client(engine, request(engine, "Lily", max_tokens=2)).finish()
     assert endless.events.qsize() == seen
+    engine.close()
+
+
+def test_a_full_queue_refuses_and_takes_up_again_when_there_is_room(stories: Model) -> None:
+    params = EngineParams(n_ctx=2048, n_batch=64, num_slots=1, max_waiting=2)
+    engine = Engine(stories, params, post=lambda call: call())
+    endless = request(engine, "Once", max_tokens=None, ignore_eos=True)
+    running = Client(engine, endless)
+    running.next()  # it has left the queue
+    waiting = [Client(engine, request(engine, "Tom", max_tokens=1)) for _ in range(2)]
+    with pytest.raises(QueueFull, match="2 requests are waiting") as caught:
+        engine.submit(endless, print)
+    assert caught.value.retry_after_seconds > 0
+    engine.cancel(running.id)
+    for client in waiting:
+        client.finish()
+    Client(engine, request(engine, "Lily", max_tokens=1)).finish()
     engine.close()
 
 

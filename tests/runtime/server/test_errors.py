@@ -2,6 +2,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
+from runtime.errors import QueueFull
 from runtime.server import body as body_module
 from tests.fakes import ScriptedEngine
 from tests.serving import ask, make_app
@@ -33,6 +34,18 @@ def test_a_body_that_is_too_large_is_a_413(monkeypatch: pytest.MonkeyPatch, has_
 
     response = ask(make_app(ScriptedEngine()), "POST", "/completion", content=body if has_length else chunks())
     assert (response.status_code, response.json()["error"]["code"]) == (413, 413)
+
+
+def test_a_full_queue_is_a_503_that_says_when_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise QueueFull(256, retry_after_seconds=5)
+
+    engine = ScriptedEngine()
+    monkeypatch.setattr(engine, "submit", refuse)
+    for path, body in (("/completion", {"prompt": "x", "stream": True}), ("/v1/completions", {"prompt": "x"})):
+        response = ask(make_app(engine), "POST", path, json=body)
+        assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+        assert response.json()["error"]["type"] == "unavailable_error"
 
 
 def test_an_unknown_path_is_a_404() -> None:
