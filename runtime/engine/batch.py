@@ -23,15 +23,24 @@ class Cut:
     keep: int
 
 
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Before the step: let an empty slot share the first `count` tokens of another."""
+
+    source: int
+    slot: int
+    count: int
+
+
 @dataclass(slots=True)
 class Batch:
-    """One step, in the order in which it must be carried out: cuts, then one decode of all entries.
+    """One step, in the order in which it must be carried out: the edits in theirs, then one decode of all entries.
 
     `parts` says how many tokens of which sequence are in it; `outputs` which entry holds the logits from which a
     sequence's next token is sampled.
     """
 
-    cuts: list[Cut] = field(default_factory=list)
+    edits: list[Cut | Copy] = field(default_factory=list)
     entries: list[BatchEntry] = field(default_factory=list)
     parts: list[tuple[Sequence, int]] = field(default_factory=list)
     outputs: list[tuple[Sequence, int]] = field(default_factory=list)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from collections.abc import Sequence as Tokens
 from dataclasses import asdict, dataclass
 
-from runtime.engine.batch import Batch, Sampled
+from runtime.engine.batch import Batch, Cut, Sampled
 from runtime.engine.facts import ModelInfo
 from runtime.engine.native import Aborted, Context, Model, NoRoom, SamplerChain
 from runtime.engine.pace import Pace
@@ -197,8 +197,11 @@ class Engine:
 
     def _step(self) -> None:
         batch = self._scheduler.schedule(time.monotonic())
-        for cut in batch.cuts:
-            self._context.cut(cut.slot, cut.keep)
+        for edit in batch.edits:
+            if isinstance(edit, Cut):
+                self._context.cut(edit.slot, edit.keep)
+            else:
+                self._context.share(edit.source, edit.slot, edit.count)
         if not batch.entries:
             return
         try:

@@ -400,3 +400,7 @@ class Context:
     def cut(self, slot: int, keep: int) -> bool:
         """Drop all but the first `keep` tokens of a slot; False when this memory can't be cut there."""
         return bool(self._api.llama_memory_seq_rm(self._memory, slot, keep, -1))
+
+    def share(self, source: int, slot: int, count: int) -> None:
+        """Let an empty slot share the first `count` tokens of another; they take no further cells."""
+        self._api.llama_memory_seq_cp(self._memory, source, slot, 0, count)

@@ -11,11 +11,14 @@ Policy only: no threads, no clocks, no llama.cpp. Times come in as seconds of an
 from collections import deque
 from collections.abc import Iterable
 
-from runtime.engine.batch import Batch, BatchEntry, Cut, Sampled
+from runtime.engine.batch import Batch, BatchEntry, Copy, Cut, Sampled
 from runtime.engine.sequence import Event, Finished, FinishReason, Sequence, TextDelta
-from runtime.engine.slots import Slots
+from runtime.engine.slots import Place, Slots, common_prefix_length
 
 Outcome = tuple[Sequence, Event]
+
+# A prompt waits for another that is computing at least so many tokens of their common beginning.
+_WORTH_WAITING = 64
 
 
 class Scheduler:
@@ -26,12 +29,13 @@ class Scheduler:
     ) -> None:
         """`n_batch` bounds the tokens of a step; `num_prefill_beside_decode` those of prompts while others generate."""
         self._slots = Slots(num_slots, n_ctx, is_cuttable=is_cuttable)
+        self._is_cuttable = is_cuttable
         self._n_ctx = n_ctx
         self._n_batch = n_batch
         self._num_prefill_beside_decode = num_prefill_beside_decode
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []  # oldest first
-        self._cuts: list[Cut] = []
+        self._edits: list[Cut | Copy] = []
 
     @property
     def num_running(self) -> int:
@@ -59,7 +63,7 @@ class Scheduler:
         """Empty the slot of a running sequence whose computation failed half way."""
         assert sequence.slot is not None
         self._slots[sequence.slot].tokens.clear()
-        self._cuts.append(Cut(sequence.slot, 0))
+        self._edits.append(Cut(sequence.slot, 0))
 
     # -- planning ---------------------------------------------------------------------------------------------------
 
@@ -78,24 +82,28 @@ class Scheduler:
                 count = min(sequence.num_pending, budget, self._slots.num_free_cells)
                 self._append(batch, sequence, count)
                 budget -= count
-        batch.cuts, self._cuts = self._cuts, []
+        batch.edits, self._edits = self._edits, []
         return batch
 
     def _admit(self, now: float) -> None:
         while self._waiting:
             sequence = self._waiting[0]
-            place = self._slots.best_for(sequence.tokens)
-            if place is None:
+            place = self._place_for(sequence)
+            if place is None or self._is_worth_waiting(sequence, place):
                 return
-            slot, keep = place if sequence.request.cache_prompt else (place[0], 0)
+            slot, keep = place.slot, place.keep
             promised = sum(other.num_pending for other in self._running)
-            available = self._slots.num_free_cells + self._slots.num_idle_cells - keep
-            if self._running and len(sequence.tokens) - keep + promised >= available:
+            # What the slot itself keeps is counted as idle but won't be given up; what it shares is counted twice.
+            num_kept = 0 if place.donor else keep
+            available = self._slots.num_free_cells + self._slots.num_idle_cells - num_kept
+            if self._running and len(sequence.tokens) - num_kept + promised >= available:
                 return
             self._waiting.popleft()
-            if keep < len(slot.tokens):
-                self._cuts.append(Cut(slot.index, keep))
-            self._slots.acquire(slot, keep)
+            if num_kept < len(slot.tokens):
+                self._edits.append(Cut(slot.index, num_kept))
+            if place.donor:
+                self._edits.append(Copy(place.donor.index, slot.index, keep))
+            self._slots.acquire(place)
             sequence.slot = slot.index
             sequence.num_computed = keep
             if sequence.started_at is None:
@@ -103,13 +111,29 @@ class Scheduler:
                 sequence.num_cached = keep
             self._running.append(sequence)
 
+    def _place_for(self, sequence: Sequence) -> Place | None:
+        place = self._slots.best_for(sequence.tokens)
+        if place is not None and not sequence.request.cache_prompt:
+            return Place(place.slot, 0)
+        return place
+
+    def _is_worth_waiting(self, sequence: Sequence, place: Place) -> bool:
+        """Whether a prompt that is being computed will soon have much more of this one's beginning to share."""
+        if not (self._is_cuttable and sequence.request.cache_prompt):
+            return False
+        return any(
+            common_prefix_length(other.tokens, sequence.tokens) - max(place.keep, other.num_computed) >= _WORTH_WAITING
+            for other in self._running
+            if other.num_pending > 1
+        )
+
     def _make_room(self, sequence: Sequence, batch: Batch) -> bool:
         """Free a cell for `sequence`, at the cost of idle caches, then of the youngest; False when it was the cost."""
         planned = {id(part) for part, _count in batch.parts}
         while self._slots.num_free_cells == 0:
             evicted = self._slots.evict()
             if evicted is not None:
-                self._cuts.append(Cut(evicted.index, 0))
+                self._edits.append(Cut(evicted.index, 0))
                 continue
             youngest = next(other for other in reversed(self._running) if id(other) not in planned)
             self._preempt(youngest)

@@ -1,12 +1,17 @@
 """Which sequence of the KV cache a request gets, and what it finds there already.
 
 A slot keeps its tokens after its request has ended; a later prompt that begins with them doesn't compute them again.
+When another request is still using them, they are shared: a slot's cells may belong to several at once, so a system
+prompt is computed once for all. Counted as if each slot had its own, which errs on the safe side.
 All slots share one pool of `num_cells` cells, a token each, so what idle slots keep is given up when the pool is short.
 Knows nothing of llama.cpp: the caller carries out the cuts.
 """
 
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass, field
+
+# Fewer tokens than this are computed again sooner than an idle slot's cache is given up for them.
+_WORTH_SHARING = 16
 
 
 @dataclass(eq=False, slots=True)
@@ -17,6 +22,15 @@ class Slot:
     tokens: list[int] = field(default_factory=list)
     is_busy: bool = False
     last_used: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A slot for a prompt, whose first `keep` tokens are there already: in the slot itself, or in a donor's."""
+
+    slot: Slot
+    keep: int
+    donor: Slot | None = None
 
 
 class Slots:
@@ -40,20 +54,33 @@ class Slots:
     def __getitem__(self, index: int) -> Slot:
         return self._slots[index]
 
-    def best_for(self, prompt: Tokens[int]) -> tuple[Slot, int] | None:
-        """Return the idle slot to use for a prompt and how many of its tokens can stay; None when all are busy.
+    def best_for(self, prompt: Tokens[int]) -> "Place | None":
+        """Return where a prompt is best computed; None when all slots are busy.
 
         At least one token of the prompt is always left to compute, since only that gives logits.
         """
         idle = [slot for slot in self._slots if not slot.is_busy]
         if not idle:
             return None
+        place = self._best_idle(idle, prompt)
+        if not self._is_cuttable:
+            return place
+        donor = max(self._slots, key=lambda slot: self._num_reusable(slot, prompt))
+        num_shared = self._num_reusable(donor, prompt)
+        if num_shared < place.keep + _WORTH_SHARING:
+            return place
+        spare = min((slot for slot in idle if slot is not donor), key=_price, default=None)
+        if spare is None or num_shared > self.num_free_cells + len(spare.tokens):
+            return place
+        return Place(spare, num_shared, donor)
+
+    def _best_idle(self, idle: list[Slot], prompt: Tokens[int]) -> "Place":
         reusable = {slot.index: self._num_reusable(slot, prompt) for slot in idle}
         best = max(idle, key=lambda slot: (reusable[slot.index], -slot.last_used))
         # A short common beginning is not worth another conversation's cache while there is room elsewhere.
         if 2 * reusable[best.index] < min(len(best.tokens), len(prompt)):
-            best = min(idle, key=lambda slot: (len(slot.tokens) > 0, slot.last_used))
-        return best, reusable[best.index]
+            best = min(idle, key=_price)
+        return Place(best, reusable[best.index])
 
     def _num_reusable(self, slot: Slot, prompt: Tokens[int]) -> int:
         common = common_prefix_length(slot.tokens, prompt)
@@ -61,11 +88,15 @@ class Slots:
             return common
         return min(common, len(prompt) - 1) if self._is_cuttable else 0
 
-    def acquire(self, slot: Slot, keep: int) -> None:
+    def acquire(self, place: "Place") -> None:
         self._clock += 1
+        slot = place.slot
         slot.last_used = self._clock
         slot.is_busy = True
-        del slot.tokens[keep:]
+        if place.donor is None:
+            del slot.tokens[place.keep :]
+        else:
+            slot.tokens[:] = place.donor.tokens[: place.keep]
 
     def release(self, slot: Slot) -> None:
         slot.is_busy = False
@@ -78,6 +109,11 @@ class Slots:
         slot = min(idle, key=lambda slot: slot.last_used)
         slot.tokens.clear()
         return slot
+
+
+def _price(slot: Slot) -> tuple[bool, int]:
+    """What is lost with a slot's cache: nothing with an empty one, least with the one unused for longest."""
+    return len(slot.tokens) > 0, slot.last_used
 
 
 def common_prefix_length(a: Tokens[int], b: Tokens[int]) -> int:

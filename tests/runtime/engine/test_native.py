@@ -112,6 +112,19 @@ def test_cutting_a_slot_goes_back_to_that_point(model: Model, context: Context) 
     sampler.close()
 
 
+def test_a_slot_can_go_on_from_what_it_shares_with_another(model: Model, context: Context) -> None:
+    prompt = [1, 403, 407, 300, 301]
+    alone = greedy(model, context, prompt, 8, slot=0)
+    context.cut(0, 0)
+    context.decode(entries(prompt[:4], slot=0))
+    context.share(0, 1, 4)
+    context.cut(0, 0)  # what is shared stays as long as one of them has it
+    context.decode(entries(prompt[4:], slot=1, start=4))
+    sampler = SamplerChain(model, SamplingParams(temperature=0), seed=1)
+    assert context.sample(sampler, 0) == alone[0]
+    sampler.close()
+
+
 def test_a_full_cache_is_told_from_a_failure(model: Model, context: Context) -> None:
     for start in range(0, 256, 64):
         context.decode(entries([5] * 64, start=start))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.engine.batch import Batch, Sampled
+from runtime.engine.batch import Batch, Cut, Sampled
 from runtime.engine.scheduler import Scheduler
 from runtime.engine.sequence import Finished, FinishReason, GenerationRequest, Sequence, TextDelta
 
@@ -60,10 +60,16 @@ class Machine:
 
     def step(self) -> Batch:
         batch = self.scheduler.schedule(now=0.0)
-        for cut in batch.cuts:
-            held = self.cells.get(cut.slot, [])
-            assert self.is_cuttable or cut.keep == 0, "a memory that can't be cut was cut"
-            del held[cut.keep :]
+        for edit in batch.edits:
+            held = self.cells.setdefault(edit.slot, [])
+            if isinstance(edit, Cut):
+                assert self.is_cuttable or edit.keep == 0, "a memory that can't be cut was cut"
+                del held[edit.keep :]
+            else:
+                assert self.is_cuttable, "a memory that can't be cut was shared"
+                assert not held, "tokens were shared into a slot that isn't empty"
+                assert len(self.cells[edit.source]) >= edit.count, "more was shared than there is"
+                held += self.cells[edit.source][: edit.count]
         for entry in batch.entries:
             held = self.cells.setdefault(entry.slot, [])
             assert entry.position == len(held), "a token was computed at the wrong place"
@@ -94,26 +100,31 @@ class Machine:
         pytest.fail("the scheduler doesn't come to an end")
 
 
-@settings(max_examples=150, deadline=None)
+# Prompts that begin alike, so that caches are reused, cut and shared.
+PROMPTS = st.builds(
+    lambda num_common, rest: [number % 5 + 1 for number in range(num_common)] + rest,
+    st.integers(0, 30),
+    st.lists(st.integers(1, 3), min_size=1, max_size=9),
+)
+
+
+@settings(max_examples=200, deadline=None)
 @given(
-    prompts=st.lists(
-        st.tuples(st.lists(st.integers(1, 3), min_size=1, max_size=30), st.one_of(st.none(), st.integers(1, 40))),
-        min_size=1,
-        max_size=9,
-    ),
+    prompts=st.lists(st.tuples(PROMPTS, st.one_of(st.none(), st.integers(1, 40))), min_size=1, max_size=9),
     is_cuttable=st.booleans(),
     num_slots=st.integers(1, 4),
+    n_ctx=st.integers(42, 100),
 )
 def test_every_sequence_ends_with_the_text_it_would_have_alone(
-    prompts: list[tuple[list[int], int | None]], is_cuttable: bool, num_slots: int
+    prompts: list[tuple[list[int], int | None]], is_cuttable: bool, num_slots: int, n_ctx: int
 ) -> None:
-    machine = Machine(n_ctx=40, num_slots=num_slots, is_cuttable=is_cuttable)
+    machine = Machine(n_ctx=n_ctx, num_slots=num_slots, is_cuttable=is_cuttable)
     for number, (prompt, max_tokens) in enumerate(prompts):
         machine.add(number, prompt, max_tokens)
         machine.step()
     machine.run()
     for number, (prompt, max_tokens) in enumerate(prompts):
-        text, reason = expected(prompt, max_tokens, 40)
+        text, reason = expected(prompt, max_tokens, n_ctx)
         assert (machine.texts.get(number, ""), machine.ends[number].reason) == (text, reason)
 
 
@@ -143,6 +154,29 @@ def test_a_second_prompt_computes_only_what_is_new() -> None:
     machine.run()
     assert machine.ends[2].timings.num_cached_tokens == 4
     assert machine.ends[2].timings.num_prompt_tokens == 2
+
+
+def test_what_a_running_sequence_has_computed_is_shared() -> None:
+    machine = Machine(n_ctx=200, n_batch=64)
+    beginning = list(range(1, 31))
+    machine.add(1, [*beginning, 77], None, ignore_eos=True)
+    machine.step()
+    machine.add(2, [*beginning, 88, 89], 1)
+    machine.step()
+    assert machine.ends[2].timings.num_cached_tokens == 30
+    assert machine.ends[2].timings.num_prompt_tokens == 2
+
+
+def test_prompts_that_come_together_compute_their_common_beginning_once() -> None:
+    machine = Machine(n_ctx=2000, num_slots=4, n_batch=64)
+    beginning = [number % 90 + 1 for number in range(300)]
+    for number in range(4):
+        machine.add(number, [*beginning, 100 + number], 1)
+    computed = 0
+    while len(machine.ends) < 4:
+        computed += len(machine.step().entries)
+    # The first computes all; the others wait until less than what is worth waiting for is left.
+    assert computed <= len(beginning) + 4 + 3 * 64
 
 
 def test_a_request_that_wants_no_cache_computes_all() -> None:
