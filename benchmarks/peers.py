@@ -79,11 +79,15 @@ def _is_ready(url: str) -> bool:
         return False
 
 
-async def generate(client: httpx.AsyncClient, url: str, prompt: str, num_tokens: int) -> list[float]:
-    """Stream an answer of `num_tokens` to a prompt that no cache helps with; return the time of each event."""
-    body = {"prompt": prompt, "n_predict": num_tokens, "ignore_eos": True, "stream": True, "cache_prompt": False}
+async def generate(
+    client: httpx.AsyncClient, url: str, prompt: str, num_tokens: int, *, cache_prompt: bool = False
+) -> list[float]:
+    """Stream an answer of `num_tokens` and return the time of each event."""
+    body = {"prompt": prompt, "n_predict": num_tokens, "ignore_eos": True, "stream": True, "cache_prompt": cache_prompt}
     times = []
-    async with client.stream("POST", f"{url}/completion", json=body, timeout=300) as answer:
+    # llama-server closes idle connections early, and a request that meets the closing is lost.
+    fresh = {"connection": "close"}
+    async with client.stream("POST", f"{url}/completion", json=body, headers=fresh, timeout=300) as answer:
         async for line in answer.aiter_lines():
             if line.startswith("data: "):
                 times.append(time.monotonic())
