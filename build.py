@@ -4,6 +4,7 @@
     python3 build.py                  build the default model into dist/
     python3 build.py build MODEL ...  build another; the same as `holdall build MODEL ...`
     python3 build.py test ...         check and test; what follows goes to pytest
+    python3 build.py bench ...        measure the default bundle; --peer LLAMA_SERVER measures that beside it
 
 Needs nothing but Python, 3.10 or newer: the dependencies, the compiler among them, come from PyPI into `.venv`.
 """
@@ -26,7 +27,8 @@ PYTHON = VENV / "bin" / "python"
 LOG = ROOT / "build" / "environment.log"
 
 OLDEST_PYTHON = (3, 10)
-CHECKED = ("build.py", "bundler", "runtime", "tests")
+CHECKED = ("build.py", "benchmarks", "bundler", "runtime", "tests")
+BENCHMARKS = ("serving.py", "first_token.py", "busy.py")
 
 
 class CannotBuild(Exception):
@@ -38,12 +40,14 @@ def main(words: list[str]) -> int:
         if words[:1] in (["-h"], ["--help"]):
             print(__doc__)
             return 0
-        if words and words[0] not in ("build", "test"):
-            raise CannotBuild(f"unknown command {words[0]!r}; there are build and test (see python3 build.py --help)")
+        if words and words[0] not in ("build", "test", "bench"):
+            raise CannotBuild(f"unknown command {words[0]!r}; there are build, test and bench; see --help")
         check_machine()
         make_environment()
         if words[:1] == ["test"]:
             return test(words[1:])
+        if words[:1] == ["bench"]:
+            return bench(words[1:])
         return run([PYTHON, "-m", "bundler", *(words or ["build"])])
     except CannotBuild as error:
         print(f"error: {error}", file=sys.stderr)
@@ -111,6 +115,19 @@ def test(pytest_arguments: list[str]) -> int:
         print(f"$ {' '.join(map(str, check[2:]))}", file=sys.stderr, flush=True)
         statuses.append(run(check))
     return next((status for status in statuses if status != 0), 0)
+
+
+def bench(arguments: list[str]) -> int:
+    """Build the default bundle and run every comparison with these arguments; stop at the first that fails."""
+    bundle = ROOT / "dist" / "bench" / "SmolLM2-135M-Instruct"
+    commands: list[list[str | Path]] = [[PYTHON, "-m", "bundler", "build", "--quiet", "-o", bundle]]
+    commands += [[PYTHON, ROOT / "benchmarks" / name, bundle, *arguments] for name in BENCHMARKS]
+    for command in commands:
+        print(f"$ {' '.join(map(str, command[1:]))}", file=sys.stderr, flush=True)
+        status = run(command)
+        if status != 0:
+            return status
+    return 0
 
 
 def run(command: Sequence[str | Path]) -> int:

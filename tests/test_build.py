@@ -56,6 +56,17 @@ def test_build_hands_its_words_on(build: ModuleType, commands: list[str]) -> Non
     assert commands[-1] == "-m bundler build x.gguf -o out"
 
 
+def test_bench_builds_the_default_bundle_and_hands_its_words_to_every_comparison(
+    build: ModuleType, commands: list[str]
+) -> None:
+    assert build.main(["bench", "--rounds", "1"]) == 0
+    built, *measured = commands[len(MAKING) :]
+    bundle = build.ROOT / "dist" / "bench" / "SmolLM2-135M-Instruct"
+    assert built == f"-m bundler build --quiet -o {bundle}"
+    assert measured == [f"{build.ROOT / 'benchmarks' / name} {bundle} --rounds 1" for name in build.BENCHMARKS]
+    assert all((ROOT / "benchmarks" / name).is_file() for name in build.BENCHMARKS)
+
+
 def test_test_checks_all_and_hands_its_words_to_pytest(build: ModuleType, commands: list[str]) -> None:
     assert build.main(["test", "-x"]) == 0
     tools = [command.split()[1] for command in commands[len(MAKING) :]]
