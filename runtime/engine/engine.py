@@ -223,9 +223,11 @@ class Engine:
         self._context.set_threads(num_threads)
         self._context.decode(batch.entries)
         ended = time.monotonic()
-        self._pace.observe_step(num_threads, ended - started, time.process_time() - cpu_before, ended)
         # Now, and not before the next step: then the last tokens are on their way, and those who carry them run, too.
-        self._pace.observe_tasks(self._tasks.num_others())
+        num_others = self._tasks.num_others()
+        self._pace.observe_tasks(num_others)
+        if num_others is None or not self._tasks.is_exact:
+            self._pace.observe_step(num_threads, ended - started, time.process_time() - cpu_before, ended)
 
     def _look_around(self) -> None:
         """After a rest, count a few times, a moment apart, so that a passing task isn't taken for a busy machine."""

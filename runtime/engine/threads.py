@@ -37,6 +37,11 @@ class TaskCounter:
         except OSError:
             self._file = None
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether a count is of just our processors, because all of them are ours."""
+        return self._num_cpus == self._num_all_cpus
+
     def num_others(self) -> int | None:
         """Return the count, None where the system doesn't tell."""
         if self._file is None:
@@ -45,7 +50,9 @@ class TaskCounter:
             runnable = int(os.pread(self._file, 128, 0).split()[3].split(b"/")[0])
         except (OSError, ValueError, IndexError):
             return None
-        return max(0, runnable - 1) * self._num_cpus // self._num_all_cpus
+        if runnable < 1:  # the reader runs, so whoever says 0 doesn't count
+            return None
+        return (runnable - 1) * self._num_cpus // self._num_all_cpus
 
     def close(self) -> None:
         if self._file is not None:
