@@ -224,10 +224,8 @@ class Engine:
         self._context.decode(batch.entries)
         ended = time.monotonic()
         # Now, and not before the next step: then the last tokens are on their way, and those who carry them run, too.
-        num_others = self._tasks.num_others()
-        self._pace.observe_tasks(num_others)
-        if num_others is None or not self._tasks.is_exact:
-            self._pace.observe_step(num_threads, ended - started, time.process_time() - cpu_before, ended)
+        self._pace.observe_tasks(self._tasks.num_others())
+        self._pace.observe_step(num_threads, ended - started, time.process_time() - cpu_before, ended)
 
     def _look_around(self) -> None:
         """After a rest, count a few times, a moment apart, so that a passing task isn't taken for a busy machine."""

@@ -57,6 +57,7 @@ class Library:
         ggml.ggml_backend_load_all_from_path.restype = None
         ggml.ggml_backend_load_all_from_path(os.fsencode(folder))
         api.llama_backend_init()
+        self.ggml = ggml
         self.libc = _libc()
 
     def _log(self, level: int, text: bytes, _user_data: object) -> None:
@@ -321,6 +322,44 @@ class SamplerChain:
         self._api.llama_sampler_free(self.handle)
 
 
+class _ThreadPoolParams(ctypes.Structure):
+    """`struct ggml_threadpool_params` of ggml.h."""
+
+    _fields_ = (
+        ("cpumask", ctypes.c_bool * 512),  # GGML_MAX_N_THREADS
+        ("n_threads", ctypes.c_int),
+        ("prio", ctypes.c_int),
+        ("poll", ctypes.c_uint32),
+        ("strict_cpu", ctypes.c_bool),
+        ("paused", ctypes.c_bool),
+    )
+
+
+class ThreadPool:
+    """ggml's threads, kept from step to step.
+
+    Without a pool ggml starts new threads for every step, and now and then the kernel puts one beside another on the
+    same processor, where they wait for each other. `poll` 0 lets them sleep between steps instead of spinning.
+    """
+
+    def __init__(self, library: Library, max_threads: int) -> None:
+        ggml = library.ggml
+        for name in ("dev_by_type", "dev_backend_reg", "reg_get_proc_address"):
+            getattr(ggml, f"ggml_backend_{name}").restype = ctypes.c_void_p
+        ggml.ggml_backend_dev_backend_reg.argtypes = [ctypes.c_void_p]
+        ggml.ggml_backend_reg_get_proc_address.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+        cpu = ggml.ggml_backend_dev_backend_reg(ggml.ggml_backend_dev_by_type(0))  # GGML_BACKEND_DEVICE_TYPE_CPU
+        new = ggml.ggml_backend_reg_get_proc_address(cpu, b"ggml_threadpool_new")
+        free = ggml.ggml_backend_reg_get_proc_address(cpu, b"ggml_threadpool_free")
+        self._free = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(free)
+        params = _ThreadPoolParams(n_threads=max_threads, poll=0)
+        make = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.POINTER(_ThreadPoolParams))(new)
+        self.handle = make(ctypes.byref(params))
+
+    def close(self) -> None:
+        self._free(self.handle)
+
+
 class Context:
     """The KV cache and what computes on it. One thread at a time, but for `abort`."""
 
@@ -347,6 +386,10 @@ class Context:
                 f"no memory for a context of {n_ctx} tokens: {model.library.why()}; try a smaller -c than {n_ctx}"
             )
         self._memory = api.llama_get_memory(self.handle)
+        self._pool = ThreadPool(model.library, num_threads)
+        attach = ctypes.CDLL("libllama.so.0").llama_attach_threadpool  # the bindings leave it out
+        attach.argtypes = [ctypes.c_void_p] * 3
+        attach(self.handle, self._pool.handle, None)
         self._batch = api.llama_batch_init(n_batch, 0, 1)
         self.n_ctx: int = api.llama_n_ctx(self.handle)
         self.n_batch = n_batch
@@ -368,6 +411,7 @@ class Context:
     def close(self) -> None:
         self._api.llama_batch_free(self._batch)
         self._api.llama_free(self.handle)
+        self._pool.close()
 
     def decode(self, entries: Sequence[BatchEntry]) -> None:
         """Compute a batch of at most `n_batch` tokens.

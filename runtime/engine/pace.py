@@ -13,9 +13,9 @@ Two signs are read between steps, where none of our threads computes:
   passing one isn't, so the least of the last few counts is believed. It is at hand before the first step is computed.
 - how much processor time the step got of what its threads could have used. It needs no help of the system and counts
   only what happens on our own processors, so it serves where the count doesn't: in a container that has a part of its
-  host's processors, on a system that doesn't tell. But it comes after the step, and whoever reads our answers on the
-  same machine disturbs it, so an exact count is preferred. Where it says that threads were kept waiting, one is taken
-  away for a while, each time for longer.
+  host's processors, on a system that doesn't tell, or when the kernel puts two of our threads on one processor. But it
+  comes after the step. Where it says that threads were kept waiting, one is taken away for a while, each time for
+  longer.
 
 Policy only; `runtime/engine/threads.py` reads the system.
 """

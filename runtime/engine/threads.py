@@ -37,11 +37,6 @@ class TaskCounter:
         except OSError:
             self._file = None
 
-    @property
-    def is_exact(self) -> bool:
-        """Whether a count is of just our processors, because all of them are ours."""
-        return self._num_cpus == self._num_all_cpus
-
     def num_others(self) -> int | None:
         """Return the count, None where the system doesn't tell."""
         if self._file is None:
