@@ -1,11 +1,14 @@
 """Where a bundle's own code begins."""
 
 import os
+import signal
 import sys
 
-from runtime.cli import main
-
 if __name__ == "__main__":
+    # Until the event loop takes the signals over, Ctrl-C ends the program at once instead of breaking an import.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from runtime.cli import main
+
     status = main()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -44,8 +44,6 @@ def main() -> int:
             traceback.print_exc()
         _say(f"error: {error}")
         return error.exit_status
-    except KeyboardInterrupt:  # before the event loop took the signals over
-        return 130
 
 
 def _run(words: list[str], environment: Mapping[str, str]) -> int:
