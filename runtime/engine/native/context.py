@@ -1,0 +1,108 @@
+"""The KV cache, and the decode that fills it."""
+
+import ctypes
+from collections.abc import Sequence
+
+from runtime.engine.batch import BatchEntry
+from runtime.engine.native.model import Model
+from runtime.engine.native.sampler import SamplerChain
+from runtime.engine.native.threadpool import ThreadPool
+from runtime.errors import EngineError, ModelError
+
+
+class Aborted(Exception):
+    """A decode was stopped by `Context.abort`; the batch counts as not computed."""
+
+
+class NoRoom(Exception):
+    """The KV cache has no place for the batch (`llama_decode` returned 1); nothing was changed."""
+
+
+class Context:
+    """The KV cache and what computes on it. One thread at a time, but for `abort`."""
+
+    def __init__(self, model: Model, *, n_ctx: int, n_batch: int, num_slots: int, num_threads: int) -> None:
+        """Make a context of `n_ctx` cells that `num_slots` sequences share.
+
+        Raises ModelError when the memory can't be had.
+        """
+        self._model = model
+        self._api = api = model.library.api
+        params = api.llama_context_default_params()
+        params.n_ctx = n_ctx
+        params.n_batch = n_batch
+        params.n_ubatch = min(n_batch, params.n_ubatch)
+        params.n_seq_max = num_slots
+        params.n_outputs_max = num_slots  # a sequence wants logits of one token a step; room for more costs megabytes
+        params.n_threads = params.n_threads_batch = num_threads
+        params.kv_unified = True
+        params.no_perf = True
+        model.library.forget_errors()
+        self.handle = api.llama_init_from_model(model.handle, params)
+        if not self.handle:
+            raise ModelError(
+                f"no memory for a context of {n_ctx} tokens: {model.library.why()}; try a smaller -c than {n_ctx}"
+            )
+        self._memory = api.llama_get_memory(self.handle)
+        self._pool = ThreadPool(model.library, num_threads)
+        attach = ctypes.CDLL("libllama.so.0").llama_attach_threadpool  # the bindings leave it out
+        attach.argtypes = [ctypes.c_void_p] * 3
+        attach(self.handle, self._pool.handle, None)
+        self._batch = api.llama_batch_init(n_batch, 0, 1)
+        self.n_ctx: int = api.llama_n_ctx(self.handle)
+        self.n_batch = n_batch
+        # ggml asks the abort callback between two operations of the graph. A Python function there would take the
+        # interpreter's lock thousands of times a step; C's strlen answers the question as well: 0 (go on) while the
+        # flag's first byte is zero, 1 (stop) when it isn't.
+        self._abort_flag = ctypes.create_string_buffer(2)
+        callback = ctypes.cast(model.library.libc.strlen, api.ggml_abort_callback)
+        api.llama_set_abort_callback(self.handle, callback, ctypes.cast(self._abort_flag, ctypes.c_void_p))
+
+    def set_threads(self, num_threads: int) -> None:
+        """Compute the next batches with so many threads."""
+        self._api.llama_set_n_threads(self.handle, num_threads, num_threads)
+
+    def abort(self) -> None:
+        """Stop the decode that is running, and every later one. Any thread."""
+        self._abort_flag[0] = b"\x01"
+
+    def close(self) -> None:
+        self._api.llama_batch_free(self._batch)
+        self._api.llama_free(self.handle)
+        self._pool.close()
+
+    def decode(self, entries: Sequence[BatchEntry]) -> None:
+        """Compute a batch of at most `n_batch` tokens.
+
+        Raises NoRoom (nothing changed), Aborted, or EngineError.
+        """
+        batch = self._batch
+        batch.n_tokens = len(entries)
+        tokens, positions, counts, slots, logits = batch.token, batch.pos, batch.n_seq_id, batch.seq_id, batch.logits
+        for index, entry in enumerate(entries):
+            tokens[index] = entry.token
+            positions[index] = entry.position
+            counts[index] = 1
+            slots[index][0] = entry.slot
+            logits[index] = entry.wants_logits
+        code = self._api.llama_decode(self.handle, batch)
+        if code == 0:
+            return
+        if code == 1:
+            raise NoRoom
+        if code == 2:
+            raise Aborted
+        raise EngineError(f"llama.cpp could not compute a batch of {len(entries)} tokens (code {code})")
+
+    def sample(self, sampler: SamplerChain, index: int) -> int:
+        """Choose a token from the logits of the batch's entry `index`, and let the sampler remember it."""
+        token: int = self._api.llama_sampler_sample(sampler.handle, self.handle, index)
+        return token
+
+    def cut(self, slot: int, keep: int) -> bool:
+        """Drop all but the first `keep` tokens of a slot; False when this memory can't be cut there."""
+        return bool(self._api.llama_memory_seq_rm(self._memory, slot, keep, -1))
+
+    def share(self, source: int, slot: int, count: int) -> None:
+        """Let an empty slot share the first `count` tokens of another; they take no further cells."""
+        self._api.llama_memory_seq_cp(self._memory, source, slot, 0, count)

@@ -1,0 +1,154 @@
+"""The weights and the vocabulary.
+
+The weights are mapped from wherever the GGUF lies, also in the middle of the running executable: llama.cpp reads
+from the current position of a `FILE *` (`llama_model_load_from_file_ptr`) and maps the file it belongs to.
+"""
+
+import ctypes
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from runtime.engine.facts import ModelFacts
+from runtime.engine.native.library import Library
+from runtime.errors import EngineError, ModelError, RequestError
+
+_SEEK_SET = 0
+
+
+class Model:
+    """The weights, mapped, and the vocabulary."""
+
+    def __init__(self, library: Library, path: Path, offset: int = 0, *, n_gpu_layers: int = -1) -> None:
+        """Map the GGUF that begins at `offset` (bytes) of `path`.
+
+        Raises ModelError when the file can't be opened or llama.cpp refuses it.
+        """
+        self.library = library
+        api = library.api
+        self._file = library.libc.fopen(os.fsencode(path), b"rb")
+        if not self._file:
+            reason = os.strerror(ctypes.get_errno())
+            raise ModelError(f"can't open {path}: {reason}")
+        library.libc.fseeko(self._file, offset, _SEEK_SET)
+        params = api.llama_model_default_params()
+        params.n_gpu_layers = n_gpu_layers
+        params.load_mode = api.LLAMA_LOAD_MODE_MMAP
+        # Without a callback llama.cpp prints dots; this one costs nothing and says to go on.
+        self._progress = api.llama_progress_callback(lambda _fraction, _user_data: True)
+        params.progress_callback = self._progress
+        library.forget_errors()
+        self.handle = api.llama_model_load_from_file_ptr(self._file, params)
+        if not self.handle:
+            library.libc.fclose(self._file)
+            raise ModelError(f"can't load the model in {path}: {library.why()}")
+        self.vocab = api.llama_model_get_vocab(self.handle)
+        self.facts = self._read_facts()
+        self._pieces: list[bytes | None] = [None] * self.facts.n_vocab
+
+    def close(self) -> None:
+        self.library.api.llama_model_free(self.handle)
+        self.library.libc.fclose(self._file)
+
+    def _read_facts(self) -> ModelFacts:
+        api, handle = self.library.api, self.handle
+        if api.llama_model_has_encoder(handle) or not api.llama_model_has_decoder(handle):
+            raise ModelError("the model has an encoder: holdall runs text generation models (decoder only)")
+        description = ctypes.create_string_buffer(256)
+        api.llama_model_desc(handle, description, len(description))
+        template = api.llama_model_chat_template(handle, None)
+        bos, eos = api.llama_vocab_bos(self.vocab), api.llama_vocab_eos(self.vocab)
+        has_state = api.llama_model_is_recurrent(handle) or api.llama_model_is_hybrid(handle)
+        return ModelFacts(
+            name=self.metadata("general.name") or "",
+            description=description.value.decode("utf-8", "replace"),
+            architecture=self.metadata("general.architecture") or "",
+            n_ctx_train=api.llama_model_n_ctx_train(handle),
+            n_vocab=api.llama_vocab_n_tokens(self.vocab),
+            n_embd=api.llama_model_n_embd(handle),
+            n_params=api.llama_model_n_params(handle),
+            size_bytes=api.llama_model_size(handle),
+            chat_template=template.decode("utf-8", "replace") if template else None,
+            bos_token=self._token_text(bos),
+            eos_token=self._token_text(eos),
+            add_bos=api.llama_vocab_get_add_bos(self.vocab),
+            vocab_type=api.llama_vocab_type(self.vocab),
+            is_memory_cuttable=not has_state and api.llama_model_n_swa(handle) == 0,
+        )
+
+    def metadata(self, key: str) -> str | None:
+        """Return a metadata value as text, None when the model doesn't have it."""
+        api = self.library.api
+        buffer = ctypes.create_string_buffer(1024)
+        length = api.llama_model_meta_val_str(self.handle, key.encode(), buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace") if length >= 0 else None
+
+    def _token_text(self, token: int) -> str:
+        if token < 0:
+            return ""
+        text: bytes = self.library.api.llama_vocab_get_text(self.vocab, token)
+        return text.decode("utf-8", "replace")
+
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        """Return token ids. `add_special` adds BOS/EOS where the model wants them; `parse_special` reads `<|x|>`."""
+        data = text.encode("utf-8", "surrogatepass")
+        # No token is shorter than a byte; the slack is for BOS, EOS and a prefix space.
+        capacity = len(data) + 16
+        tokens = (ctypes.c_int32 * capacity)()
+        count = self.library.api.llama_tokenize(
+            self.vocab, data, len(data), tokens, capacity, add_special, parse_special
+        )
+        if count < 0:
+            raise EngineError(f"llama.cpp could not tokenize a text of {len(data)} bytes")
+        return tokens[:count]
+
+    def piece(self, token: int) -> bytes:
+        """Return the bytes that a token stands for; empty for control tokens."""
+        try:
+            known = self._pieces[token] if token >= 0 else None
+        except IndexError:
+            known = None
+        if known is None:
+            self._check_token(token)
+            known = self._pieces[token] = self._render_piece(token)
+        return known
+
+    def _render_piece(self, token: int) -> bytes:
+        api, size = self.library.api, 128
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            length = api.llama_token_to_piece(self.vocab, token, buffer, size, 0, False)
+            if length >= 0:
+                return buffer.raw[:length]
+            size = -length
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """Return the text of token ids, special tokens included; RequestError for ids outside the vocabulary."""
+        for token in tokens:
+            self._check_token(token)
+        count = len(tokens)
+        ids = (ctypes.c_int32 * count)(*tokens)
+        size = 16 * count + 16
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            length = self.library.api.llama_detokenize(self.vocab, ids, count, buffer, size, False, True)
+            if length >= 0:
+                return buffer.raw[:length].decode("utf-8", "replace")
+            size = -length
+
+    def _check_token(self, token: int) -> None:
+        if not 0 <= token < self.facts.n_vocab:
+            raise RequestError(f"token id {token} is not in the model's vocabulary of {self.facts.n_vocab} tokens")
+
+    def biases(self, logit_bias: Iterable[tuple[int | str, float]]) -> list[tuple[int, float]]:
+        """Return token ids with what is added to their logits: the request's, and the tokens the model suppresses."""
+        found: list[tuple[int, float]] = []
+        for whom, bias in logit_bias:
+            tokens = [whom] if isinstance(whom, int) else self.tokenize(whom, add_special=False, parse_special=False)
+            found += [(token, bias) for token in tokens]
+        count = ctypes.c_int32(0)
+        suppressed = self.library.api.llama_vocab_get_suppress_tokens(self.vocab, ctypes.byref(count))
+        return found + [(suppressed[index], float("-inf")) for index in range(count.value)]
+
+    def is_end_of_generation(self, token: int) -> bool:
+        return bool(self.library.api.llama_vocab_is_eog(self.vocab, token))

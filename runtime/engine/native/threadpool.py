@@ -1,0 +1,43 @@
+"""ggml's thread pool."""
+
+import ctypes
+
+from runtime.engine.native.library import Library
+
+
+class _ThreadPoolParams(ctypes.Structure):
+    """`struct ggml_threadpool_params` of ggml.h."""
+
+    _fields_ = (
+        ("cpumask", ctypes.c_bool * 512),  # GGML_MAX_N_THREADS
+        ("n_threads", ctypes.c_int),
+        ("prio", ctypes.c_int),
+        ("poll", ctypes.c_uint32),
+        ("strict_cpu", ctypes.c_bool),
+        ("paused", ctypes.c_bool),
+    )
+
+
+class ThreadPool:
+    """ggml's threads, kept from step to step.
+
+    Without a pool ggml starts new threads for every step, and now and then the kernel puts one beside another on the
+    same processor, where they wait for each other. `poll` 0 lets them sleep between steps instead of spinning.
+    """
+
+    def __init__(self, library: Library, max_threads: int) -> None:
+        ggml = library.ggml
+        for name in ("dev_by_type", "dev_backend_reg", "reg_get_proc_address"):
+            getattr(ggml, f"ggml_backend_{name}").restype = ctypes.c_void_p
+        ggml.ggml_backend_dev_backend_reg.argtypes = [ctypes.c_void_p]
+        ggml.ggml_backend_reg_get_proc_address.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+        cpu = ggml.ggml_backend_dev_backend_reg(ggml.ggml_backend_dev_by_type(0))  # GGML_BACKEND_DEVICE_TYPE_CPU
+        new = ggml.ggml_backend_reg_get_proc_address(cpu, b"ggml_threadpool_new")
+        free = ggml.ggml_backend_reg_get_proc_address(cpu, b"ggml_threadpool_free")
+        self._free = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(free)
+        params = _ThreadPoolParams(n_threads=max_threads, poll=0)
+        make = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.POINTER(_ThreadPoolParams))(new)
+        self.handle = make(ctypes.byref(params))
+
+    def close(self) -> None:
+        self._free(self.handle)
