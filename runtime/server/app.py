@@ -6,6 +6,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from runtime.engine.sampling import SamplingParams
@@ -14,7 +15,8 @@ from runtime.server.lifecycle import Lifecycle
 from runtime.server.llamacpp import LlamaCpp
 from runtime.server.openai import OpenAI
 from runtime.server.pages import WEBCLIENT, page_endpoints
-from runtime.server.service import Service
+from runtime.server.security import Access, Door
+from runtime.server.service import Offer, Service
 
 
 def create_app(
@@ -24,15 +26,19 @@ def create_app(
     model_alias: str,
     default_max_tokens: int | None,
     props: Mapping[str, Any],
-    webclient: Path = WEBCLIENT,
+    access: Access | None = None,
+    offer: Offer | None = None,
+    webclient: Path | None = WEBCLIENT,
 ) -> Starlette:
     """Return the application. `default_max_tokens` None: an answer ends when the model ends it or the context is full.
 
-    `props` are facts that `/props` adds to its own; its `build_info` names the program elsewhere too.
+    `props` are facts that `/props` adds to its own; its `build_info` names the program elsewhere too. Without a
+    `webclient` there is no page; the health and the page's files need no key.
     """
-    service = Service(lifecycle, defaults, model_alias, default_max_tokens, props)
+    service = Service(lifecycle, defaults, model_alias, default_max_tokens, props, offer or Offer())
     llamacpp = LlamaCpp(service)
     openai = OpenAI(service)
+    page = dict(page_endpoints(webclient)) if webclient else {}
     table = [
         ("POST", "/completion", llamacpp.completion),
         ("POST", "/completions", llamacpp.completion),
@@ -48,9 +54,10 @@ def create_app(
         ("GET", "/models", openai.models),
         ("GET", "/v1/models/{id:path}", openai.model),
         ("GET", "/models/{id:path}", openai.model),
-        *(("GET", path, endpoint) for path, endpoint in page_endpoints(webclient)),
+        *(("GET", path, endpoint) for path, endpoint in page.items()),
     ]
     routes = [Route(path, answering_errors(endpoint), methods=[method]) for method, path, endpoint in table]
-    app = Starlette(routes=routes, exception_handlers={HTTPException: routing_error})
+    door = Middleware(Door, access=access or Access(), public_paths={"/health", "/v1/health", *page})
+    app = Starlette(routes=routes, middleware=[door], exception_handlers={HTTPException: routing_error})
     app.router.redirect_slashes = False
     return app
