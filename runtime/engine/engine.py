@@ -10,18 +10,23 @@ import threading
 import time
 from collections.abc import Callable
 from collections.abc import Sequence as Tokens
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
 
-from runtime.engine.batch import Batch, Cut, Sampled
-from runtime.engine.facts import ModelInfo
+from runtime.engine.batch import Batch, Sampled
+from runtime.engine.facts import FillTokens, ModelInfo
+from runtime.engine.meter import Meter
 from runtime.engine.native import Aborted, Context, Model, NoRoom, SamplerChain
 from runtime.engine.pace import Pace
 from runtime.engine.scheduler import Outcome, Scheduler
 from runtime.engine.sequence import Failed, Finished, GenerationRequest, Sequence, Sink
+from runtime.engine.slot_commands import Command
 from runtime.engine.threads import TaskCounter, default_num_threads, num_cpus
 from runtime.errors import EngineError, HoldallError, PromptTooLong, QueueFull, RequestError, Unavailable
 
 Post = Callable[[Callable[[], None]], object]
+T = TypeVar("T")
 
 # Beside sequences that generate, a step computes at most this many prompt tokens: enough to use the processor well
 # (the matrices are read once for all of them), few enough that the others' next token isn't late.
@@ -70,6 +75,7 @@ class Engine:
             num_prefill_beside_decode=_NUM_PREFILL_BESIDE_DECODE,
             is_cuttable=model.facts.is_memory_cuttable,
         )
+        self._meter = Meter()
         self._samplers: dict[int, SamplerChain] = {}  # the engine thread's, by sequence id
         self._end_tokens: tuple[int, ...] | None = None
         self._wake = threading.Condition()
@@ -77,6 +83,7 @@ class Engine:
         self._submitted: list[Sequence] = []
         self._alive: dict[int, Sequence] = {}
         self._has_cancelled = False
+        self._commands: list[tuple[Command[Any], Callable[[Any], None]]] = []
         self._next_id = 0
         self._max_waiting = params.max_waiting
         self._closed: HoldallError | None = None
@@ -93,6 +100,15 @@ class Engine:
 
     def piece(self, token: int) -> bytes:
         return self._model.piece(token)
+
+    @property
+    def fill_tokens(self) -> FillTokens | None:
+        """The tokens around a gap to fill; None when the model wasn't trained to fill any."""
+        return self._model.fill_tokens
+
+    def meter(self) -> Meter:
+        """Return what has been counted so far."""
+        return replace(self._meter)
 
     @property
     def num_processing(self) -> int:
@@ -119,6 +135,8 @@ class Engine:
                 raise RequestError(
                     f"logit_bias: the vocabulary of {self.info.n_vocab} has no token {token}", "logit_bias"
                 )
+        if request.slot is not None and not 0 <= request.slot < self.info.num_slots:
+            raise RequestError(f"there is no slot {request.slot}; they are 0 to {self.info.num_slots - 1}", "id_slot")
         with self._wake:
             if self._closed is not None:
                 raise self._closed
@@ -141,6 +159,14 @@ class Engine:
                 self._has_cancelled = True
                 self._wake.notify()
 
+    def command(self, command: Command[T], answer: Callable[[T | HoldallError], None]) -> None:
+        """Have a command carried out between two steps; `answer` hears what came of it where sinks are called."""
+        with self._wake:
+            if self._closed is not None:
+                raise self._closed
+            self._commands.append((command, answer))
+            self._wake.notify()
+
     def close(self) -> None:
         """Stop at once, in the middle of a step if need be, and free the context."""
         self._refuse(Unavailable("the program is stopping"))
@@ -161,6 +187,8 @@ class Engine:
             self._deliver([(sequence, Failed(failure)) for sequence in list(self._alive.values())])
             raise
         finally:
+            for _command, answer in self._commands:
+                self._post(partial(answer, self._closed))
             for sampler in self._samplers.values():
                 sampler.close()
             self._tasks.close()
@@ -174,7 +202,9 @@ class Engine:
         """Wait for something to do and take what came in; False when the engine is to stop."""
         was_idle = not self._has_work
         with self._wake:
-            self._wake.wait_for(lambda: self._closed or self._submitted or self._has_cancelled or self._has_work)
+            self._wake.wait_for(
+                lambda: self._closed or self._submitted or self._has_cancelled or self._commands or self._has_work
+            )
             if self._closed:
                 return False
             submitted, self._submitted = self._submitted, []
@@ -182,14 +212,31 @@ class Engine:
             for sequence in cancelled:
                 del self._alive[sequence.id]
             self._has_cancelled = False
+            commands, self._commands = self._commands, []
         for sequence in submitted:
             self._scheduler.add(sequence)
         for sequence in cancelled:
             self._scheduler.remove(sequence)
-            self._close_sampler(sequence)
+            self._end(sequence)
+        self._carry_out(commands)
         if was_idle and submitted:
             self._look_around()
         return True
+
+    def _carry_out(self, commands: list[tuple[Command[Any], Callable[[Any], None]]]) -> None:
+        """Carry out the commands whose slots are idle; the others are taken up again after the next step."""
+        for command, answer in commands:
+            if not command.is_ready(self._scheduler):
+                with self._wake:
+                    self._commands.append((command, answer))
+                continue
+            try:
+                outcome = command.run(self._scheduler, self._context, time.monotonic())
+            except HoldallError as error:
+                outcome = error
+            except Exception as error:  # a bug of ours, which concerns nobody but who gave the command
+                outcome = EngineError(f"a command to the engine failed: {error!r}")
+            self._post(partial(answer, outcome))
 
     @property
     def _has_work(self) -> bool:
@@ -197,11 +244,7 @@ class Engine:
 
     def _step(self) -> None:
         batch = self._scheduler.schedule(time.monotonic())
-        for edit in batch.edits:
-            if isinstance(edit, Cut):
-                self._context.cut(edit.slot, edit.keep)
-            else:
-                self._context.share(edit.source, edit.slot, edit.count)
+        self._context.edit(batch.edits)
         if not batch.entries:
             return
         try:
@@ -211,6 +254,7 @@ class Engine:
         except (NoRoom, EngineError) as error:
             self._fail(batch, error if isinstance(error, EngineError) else EngineError("the KV cache is full"))
             return
+        self._meter.count_step(len(batch.parts))
         sampled = [self._sample(sequence, index) for sequence, index in batch.outputs]
         self._deliver(self._scheduler.commit(batch, sampled, time.monotonic()))
 
@@ -270,11 +314,12 @@ class Engine:
     def _deliver(self, outcomes: list[Outcome]) -> None:
         for sequence, event in outcomes:
             if isinstance(event, (Finished, Failed)):
-                self._close_sampler(sequence)
+                self._end(sequence)
         if outcomes:
             self._post(lambda: self._call_sinks(outcomes))
 
-    def _close_sampler(self, sequence: Sequence) -> None:
+    def _end(self, sequence: Sequence) -> None:
+        self._meter.count_sequence(sequence.timings(time.monotonic()))
         sampler = self._samplers.pop(sequence.id, None)
         if sampler is not None:
             sampler.close()

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from runtime.engine.batch import Batch, BatchEntry, Copy, Cut, Sampled
-from runtime.engine.sequence import Event, Finished, FinishReason, Sequence, TextDelta
+from runtime.engine.sequence import Event, Finished, FinishReason, Progress, Sequence, TextDelta
 from runtime.engine.slots import Place, Slots, common_prefix_length
 
 Outcome = tuple[Sequence, Event]
@@ -36,6 +36,7 @@ class Scheduler:
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []  # oldest first
         self._edits: list[Cut | Copy] = []
+        self._news: list[Outcome] = []  # of admissions, told with the step's outcome
 
     @property
     def num_running(self) -> int:
@@ -44,6 +45,15 @@ class Scheduler:
     @property
     def num_waiting(self) -> int:
         return len(self._waiting)
+
+    @property
+    def n_ctx(self) -> int:
+        return self._n_ctx
+
+    @property
+    def slots(self) -> Slots:
+        """For reading; changes go through the methods here."""
+        return self._slots
 
     @property
     def sequences(self) -> list[Sequence]:
@@ -65,6 +75,34 @@ class Scheduler:
         self._slots[sequence.slot].tokens.clear()
         self._edits.append(Cut(sequence.slot, 0))
 
+    # -- idle slots, by hand ------------------------------------------------------------------------------------------
+
+    def erase(self, index: int) -> int:
+        """Empty an idle slot; return how many tokens it held."""
+        slot = self._slots[index]
+        assert not slot.is_busy
+        num_erased = len(slot.tokens)
+        slot.tokens.clear()
+        self._edits.append(Cut(index, 0))
+        return num_erased
+
+    def fill(self, index: int, tokens: list[int]) -> None:
+        """Note what an idle slot's cache holds now."""
+        assert not self._slots[index].is_busy
+        self._slots[index].tokens[:] = tokens
+
+    def make_idle_room(self, num_cells: int) -> bool:
+        """Free so many cells at the cost of idle slots' caches alone; False when they aren't enough."""
+        while self._slots.num_free_cells < num_cells:
+            if not self._give_up_an_idle_cache():
+                return False
+        return True
+
+    def take_edits(self) -> list[Cut | Copy]:
+        """Return what must be done to the cache before anything else is; the caller does it."""
+        edits, self._edits = self._edits, []
+        return edits
+
     # -- planning ---------------------------------------------------------------------------------------------------
 
     def schedule(self, now: float) -> Batch:
@@ -82,13 +120,14 @@ class Scheduler:
                 count = min(sequence.num_pending, budget, self._slots.num_free_cells)
                 self._append(batch, sequence, count)
                 budget -= count
-        batch.edits, self._edits = self._edits, []
+        batch.edits = self.take_edits()
         return batch
 
     def _admit(self, now: float) -> None:
-        while self._waiting:
-            sequence = self._waiting[0]
+        for sequence in list(self._waiting):
             place = self._place_for(sequence)
+            if place is None and sequence.request.slot is not None:
+                continue  # others needn't wait for the slot that this one wants
             if place is None or self._is_worth_waiting(sequence, place):
                 return
             slot, keep = place.slot, place.keep
@@ -98,7 +137,7 @@ class Scheduler:
             available = self._slots.num_free_cells + self._slots.num_idle_cells - num_kept
             if self._running and len(sequence.tokens) - num_kept + promised >= available:
                 return
-            self._waiting.popleft()
+            self._waiting.remove(sequence)
             if num_kept < len(slot.tokens):
                 self._edits.append(Cut(slot.index, num_kept))
             if place.donor:
@@ -109,10 +148,12 @@ class Scheduler:
             if sequence.started_at is None:
                 sequence.started_at = now
                 sequence.num_cached = keep
+            if sequence.request.wants_progress and sequence.num_generated == 0:
+                self._news.append((sequence, _progress(sequence, now)))
             self._running.append(sequence)
 
     def _place_for(self, sequence: Sequence) -> Place | None:
-        place = self._slots.best_for(sequence.tokens)
+        place = self._slots.best_for(sequence.tokens, wanted=sequence.request.slot)
         if place is not None and not sequence.request.cache_prompt:
             return Place(place.slot, 0)
         return place
@@ -131,15 +172,19 @@ class Scheduler:
         """Free a cell for `sequence`, at the cost of idle caches, then of the youngest; False when it was the cost."""
         planned = {id(part) for part, _count in batch.parts}
         while self._slots.num_free_cells == 0:
-            evicted = self._slots.evict()
-            if evicted is not None:
-                self._edits.append(Cut(evicted.index, 0))
+            if self._give_up_an_idle_cache():
                 continue
             youngest = next(other for other in reversed(self._running) if id(other) not in planned)
             self._preempt(youngest)
             if youngest is sequence:
                 return False
         return True
+
+    def _give_up_an_idle_cache(self) -> bool:
+        evicted = self._slots.evict()
+        if evicted is not None:
+            self._edits.append(Cut(evicted.index, 0))
+        return evicted is not None
 
     def _preempt(self, sequence: Sequence) -> None:
         self.forget_cache(sequence)
@@ -169,7 +214,10 @@ class Scheduler:
         """
         for sequence, count in batch.parts:
             sequence.num_computed += count
-        outcomes: list[Outcome] = []
+        outcomes, self._news = self._news, []
+        for sequence, _count in batch.parts:
+            if sequence.request.wants_progress and sequence.num_generated == 0:
+                outcomes.append((sequence, _progress(sequence, now)))
         for choice in sampled:
             self._take(choice, now, outcomes)
         return outcomes
@@ -188,20 +236,40 @@ class Scheduler:
             self._finish(sequence, FinishReason.END_OF_TEXT, now, outcomes)
             return
         text = sequence.text.feed(choice.piece)
-        outcomes.append((sequence, TextDelta(text, (choice.token,))))
+        timings = sequence.timings(now) if request.wants_timings else None
+        outcomes.append((sequence, TextDelta(text, (choice.token,), _slot(sequence), timings)))
         if sequence.text.stopping_string:
             self._finish(sequence, FinishReason.STOP_STRING, now, outcomes)
-        elif sequence.num_generated == request.max_tokens or len(sequence.tokens) >= self._n_ctx:
+            return
+        is_over = self._is_out_of_time(sequence, choice.piece, now) or sequence.num_generated == request.max_tokens
+        if is_over or len(sequence.tokens) >= self._n_ctx:
             self._finish(sequence, FinishReason.LENGTH, now, outcomes)
+
+    def _is_out_of_time(self, sequence: Sequence, piece: bytes, now: float) -> bool:
+        """Whether this piece ends a line and the time for generating is over (llama.cpp's `t_max_predict_ms`)."""
+        if b"\n" not in piece:
+            return False
+        sequence.has_new_line = True
+        limit, started = sequence.request.max_seconds, sequence.first_token_at
+        return limit is not None and started is not None and now - started > limit
 
     def _finish(self, sequence: Sequence, reason: FinishReason, now: float, outcomes: list[Outcome]) -> None:
         rest = sequence.text.finish()
         if rest:
-            outcomes.append((sequence, TextDelta(rest, ())))
-        outcomes.append((sequence, Finished(reason, sequence.timings(now), sequence.text.stopping_string)))
+            outcomes.append((sequence, TextDelta(rest, (), _slot(sequence))))
+        finished = Finished(reason, sequence.timings(now), sequence.text.stopping_string, _slot(sequence))
+        outcomes.append((sequence, finished))
         self._stop(sequence)
 
     def _stop(self, sequence: Sequence) -> None:
         assert sequence.slot is not None
         self._running.remove(sequence)
         self._slots.release(self._slots[sequence.slot])
+
+
+def _slot(sequence: Sequence) -> int:
+    return -1 if sequence.slot is None else sequence.slot
+
+
+def _progress(sequence: Sequence, now: float) -> Progress:
+    return Progress(len(sequence.request.prompt_tokens), sequence.timings(now), _slot(sequence))

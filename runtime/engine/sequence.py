@@ -22,7 +22,10 @@ class FinishReason(Enum):
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """What a client asks of the engine. max_tokens None means until the model ends or the context is full."""
+    """What a client asks of the engine. max_tokens None means until the model ends or the context is full.
+
+    slot None is any. Once max_seconds of generating are over, the next line end is the end.
+    """
 
     prompt_tokens: tuple[int, ...]
     sampling: SamplingParams = field(default_factory=SamplingParams)
@@ -30,6 +33,10 @@ class GenerationRequest:
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
     cache_prompt: bool = True
+    slot: int | None = None
+    max_seconds: float | None = None
+    wants_progress: bool = False  # a Progress event for each step of the prompt
+    wants_timings: bool = False  # timings with every delta
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,17 @@ class TextDelta:
 
     text: str
     tokens: tuple[int, ...]
+    slot: int = -1
+    timings: Timings | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How much of the prompt is computed; only for requests that want it. The first one comes with the slot."""
+
+    num_prompt_tokens: int
+    timings: Timings
+    slot: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +76,7 @@ class Finished:
     reason: FinishReason
     timings: Timings
     stopping_string: str = ""
+    slot: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +86,7 @@ class Failed:
     error: Exception
 
 
-Event = TextDelta | Finished | Failed
+Event = Progress | TextDelta | Finished | Failed
 Sink = Callable[[Event], None]
 
 
@@ -92,6 +111,7 @@ class Sequence:
     started_at: float | None = None
     first_token_at: float | None = None
     is_cancelled: bool = False
+    has_new_line: bool = False  # among what was generated
 
     @classmethod
     def of(cls, sequence_id: int, request: GenerationRequest, sink: Sink) -> "Sequence":
@@ -102,10 +122,11 @@ class Sequence:
         return len(self.tokens) - self.num_computed
 
     def timings(self, now: float) -> Timings:
+        """Return how far the sequence is; of its prompt, what is computed by now."""
         started = self.started_at if self.started_at is not None else now
         first = self.first_token_at if self.first_token_at is not None else now
         return Timings(
-            num_prompt_tokens=len(self.request.prompt_tokens) - self.num_cached,
+            num_prompt_tokens=max(min(self.num_computed, len(self.request.prompt_tokens)) - self.num_cached, 0),
             num_cached_tokens=self.num_cached,
             num_generated_tokens=self.num_generated,
             prompt_seconds=first - started,

@@ -7,6 +7,7 @@ All slots share one pool of `num_cells` cells, a token each, so what idle slots 
 Knows nothing of llama.cpp: the caller carries out the cuts.
 """
 
+from collections.abc import Iterator
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass, field
 
@@ -54,12 +55,18 @@ class Slots:
     def __getitem__(self, index: int) -> Slot:
         return self._slots[index]
 
-    def best_for(self, prompt: Tokens[int]) -> "Place | None":
-        """Return where a prompt is best computed; None when all slots are busy.
+    def __iter__(self) -> Iterator[Slot]:
+        return iter(self._slots)
+
+    def best_for(self, prompt: Tokens[int], *, wanted: int | None = None) -> "Place | None":
+        """Return where a prompt is best computed; None when all slots, or the `wanted` one, are busy.
 
         At least one token of the prompt is always left to compute, since only that gives logits.
         """
         idle = [slot for slot in self._slots if not slot.is_busy]
+        if wanted is not None:
+            slot = self._slots[wanted]
+            return None if slot.is_busy else Place(slot, self._num_reusable(slot, prompt))
         if not idle:
             return None
         place = self._best_idle(idle, prompt)

@@ -5,7 +5,8 @@ The engine calls a sink on the event loop's thread; a queue turns that into some
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+import contextlib
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from runtime.engine.sequence import Event, Failed, Finished, GenerationRequest, TextDelta
+from runtime.engine.sequence import Event, Failed, Finished, GenerationRequest, Progress, TextDelta
 
 if TYPE_CHECKING:
     from runtime.engine.engine import Engine
@@ -39,6 +40,14 @@ class Generation:
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._sequence_id = engine.submit(request, self._events.put_nowait)
 
+    @classmethod
+    def submit_all(cls, engine: "Engine", requests: Iterable[GenerationRequest]) -> "list[Generation]":
+        """Submit all of the requests, or none of them. Raises what `Engine.submit` raises."""
+        with contextlib.ExitStack() as submitted:
+            generations = [submitted.enter_context(cls(engine, request)) for request in requests]
+            submitted.pop_all()
+        return generations
+
     def __enter__(self) -> "Generation":
         return self
 
@@ -47,8 +56,11 @@ class Generation:
     ) -> None:
         self._engine.cancel(self._sequence_id)
 
-    async def __aiter__(self) -> AsyncIterator[TextDelta | Finished]:
-        """Yield deltas and, last, how it finished. Raises the engine's error when it could not go on."""
+    async def __aiter__(self) -> AsyncIterator[Progress | TextDelta | Finished]:
+        """Yield deltas, before them progress where the request wants it, and, last, how it finished.
+
+        Raises the engine's error when it could not go on.
+        """
         while True:
             event = await self._events.get()
             if isinstance(event, Failed):
@@ -60,8 +72,19 @@ class Generation:
 
 async def whole_answer(receive: Receive, generation: Generation) -> Answer:
     """Return the answer once it is complete. Raises the engine's error, or ClientDisconnect."""
-    with generation:
-        return await while_connected(receive, _collect(generation))
+    return (await whole_answers(receive, [generation]))[0]
+
+
+async def whole_answers(receive: Receive, generations: Sequence[Generation]) -> list[Answer]:
+    """Return the answers once all are complete; none goes on when one fails. Raises as `whole_answer` does."""
+    with contextlib.ExitStack() as all_of_them:
+        for generation in generations:
+            all_of_them.enter_context(generation)
+        return await while_connected(receive, _collect_all(generations))
+
+
+async def _collect_all(generations: Sequence[Generation]) -> list[Answer]:
+    return [await _collect(generation) for generation in generations]
 
 
 async def _collect(generation: Generation) -> Answer:
@@ -70,6 +93,8 @@ async def _collect(generation: Generation) -> Answer:
     async for event in generation:
         if isinstance(event, Finished):
             return Answer("".join(texts), tuple(tokens), event)
+        if isinstance(event, Progress):
+            continue
         texts.append(event.text)
         tokens += event.tokens
     raise AssertionError("a generation ended without its last event")

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from runtime.engine.facts import ModelFacts
+from runtime.engine.facts import FillTokens, ModelFacts
 from runtime.engine.native.library import Library
 from runtime.errors import EngineError, ModelError, RequestError
 
@@ -82,6 +82,24 @@ class Model:
         buffer = ctypes.create_string_buffer(1024)
         length = api.llama_model_meta_val_str(self.handle, key.encode(), buffer, len(buffer))
         return buffer.value.decode("utf-8", "replace") if length >= 0 else None
+
+    @property
+    def fill_tokens(self) -> FillTokens | None:
+        """The tokens for filling a gap; None when one of the three it takes is missing."""
+        api, vocab = self.library.api, self.vocab
+        prefix, suffix, middle, repository, file = (
+            int(token) if token >= 0 else None
+            for token in (
+                api.llama_vocab_fim_pre(vocab),
+                api.llama_vocab_fim_suf(vocab),
+                api.llama_vocab_fim_mid(vocab),
+                api.llama_vocab_fim_rep(vocab),
+                api.llama_vocab_fim_sep(vocab),
+            )
+        )
+        if prefix is None or suffix is None or middle is None:
+            return None
+        return FillTokens(prefix, suffix, middle, repository, file)
 
     def _token_text(self, token: int) -> str:
         if token < 0:
