@@ -164,7 +164,7 @@ class Program:
             _sampling_defaults(chosen),
             model_alias=chosen.alias or self._name,
             default_max_tokens=chosen.n_predict if chosen.n_predict >= 0 else None,
-            props={"build_info": f"holdall {__version__}"},
+            props={"build_info": f"holdall {__version__}", "model_path": f"{self._name}.gguf"},
             access=Access(
                 keys=chosen.api_keys, hosts=(chosen.host, *chosen.allowed_hosts), origins=chosen.cors_origins
             ),

@@ -10,13 +10,17 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from runtime.engine.sampling import SamplingParams
-from runtime.server.errors import answering_errors, routing_error
+from runtime.server.errors import Endpoint, answering_errors, routing_error
 from runtime.server.lifecycle import Lifecycle
 from runtime.server.llamacpp import LlamaCpp
+from runtime.server.metrics import Metrics
 from runtime.server.openai import OpenAI
+from runtime.server.openapi import openapi_endpoint
 from runtime.server.pages import WEBCLIENT, page_endpoints
 from runtime.server.security import Access, Door
 from runtime.server.service import Offer, Service
+from runtime.server.slots import Slots
+from runtime.server.status import Status
 
 
 def create_app(
@@ -37,16 +41,23 @@ def create_app(
     """
     service = Service(lifecycle, defaults, model_alias, default_max_tokens, props, offer or Offer())
     llamacpp = LlamaCpp(service)
+    status, slots, metrics = Status(service), Slots(service), Metrics(service)
     openai = OpenAI(service)
     page = dict(page_endpoints(webclient)) if webclient else {}
-    table = [
+    table: list[tuple[str, str, Endpoint]] = [
         ("POST", "/completion", llamacpp.completion),
         ("POST", "/completions", llamacpp.completion),
+        ("POST", "/infill", llamacpp.infill),
+        ("POST", "/apply-template", llamacpp.apply_template),
         ("POST", "/tokenize", llamacpp.tokenize),
         ("POST", "/detokenize", llamacpp.detokenize),
-        ("GET", "/health", llamacpp.health),
-        ("GET", "/v1/health", llamacpp.health),
-        ("GET", "/props", llamacpp.props),
+        ("GET", "/health", status.health),
+        ("GET", "/v1/health", status.health),
+        ("GET", "/props", status.props),
+        ("POST", "/props", status.set_props),
+        ("GET", "/slots", slots.list),
+        ("POST", "/slots/{id}", slots.act),
+        ("GET", "/metrics", metrics.read),
         ("POST", "/v1/chat/completions", openai.chat_completions),
         ("POST", "/chat/completions", openai.chat_completions),
         ("POST", "/v1/completions", openai.completions),
@@ -54,6 +65,9 @@ def create_app(
         ("GET", "/models", openai.models),
         ("GET", "/v1/models/{id:path}", openai.model),
         ("GET", "/models/{id:path}", openai.model),
+    ]
+    table += [
+        ("GET", "/openapi.json", openapi_endpoint(table)),
         *(("GET", path, endpoint) for path, endpoint in page.items()),
     ]
     routes = [Route(path, answering_errors(endpoint), methods=[method]) for method, path, endpoint in table]

@@ -6,7 +6,7 @@ as `40.0` too, so those count as integers.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from starlette.requests import Request
@@ -31,6 +31,9 @@ class Body:
     def raw(self, name: str) -> Any:
         """Return the JSON value for a parser of its own; None when absent."""
         return self._fields.get(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
 
     def __contains__(self, name: str) -> bool:
         return self._fields.get(name) is not None
