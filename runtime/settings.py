@@ -92,7 +92,7 @@ class Settings:
         metadata=_option(
             "-b",
             "--batch-size",
-            kind=click.IntRange(min=32),
+            kind=click.IntRange(min=1),
             env="LLAMA_ARG_BATCH",
             text="Tokens computed in one step.",
         ),

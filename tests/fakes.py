@@ -106,6 +106,9 @@ class ScriptedEngine:
         if self._running.pop(sequence_id, None):
             self.cancelled.set()
 
+    def end_tokens(self) -> tuple[int, ...]:
+        return (EOS,)
+
     def command(self, command: Command[Any], answer: Callable[[Any], None]) -> None:
         self.commands.append(command)
         asyncio.get_running_loop().call_soon(answer, self.answers[type(command)])

@@ -101,6 +101,13 @@ class Engine:
     def piece(self, token: int) -> bytes:
         return self._model.piece(token)
 
+    def end_tokens(self) -> tuple[int, ...]:
+        """Return the tokens at which the model ends. Takes long the first time."""
+        if self._end_tokens is None:
+            vocabulary = range(self.info.n_vocab)
+            self._end_tokens = tuple(t for t in vocabulary if self._model.is_end_of_generation(t))
+        return self._end_tokens
+
     @property
     def fill_tokens(self) -> FillTokens | None:
         """The tokens around a gap to fill; None when the model wasn't trained to fill any."""
@@ -289,7 +296,7 @@ class Engine:
     def _make_sampler(self, request: GenerationRequest) -> SamplerChain:
         params = request.sampling
         seed = params.seed if params.seed is not None else secrets.randbits(32)
-        banned = self._all_end_tokens() if request.ignore_eos else ()
+        banned = self.end_tokens() if request.ignore_eos else ()
         sampler = SamplerChain(self._model, params, seed, banned=banned)
         # The samplers that look back see the prompt, as in llama-server; no further back than they look.
         windows = (params.repeat_last_n, params.dry_penalty_last_n)
@@ -297,12 +304,6 @@ class Engine:
         for token in request.prompt_tokens[seen:]:
             sampler.accept(token)
         return sampler
-
-    def _all_end_tokens(self) -> tuple[int, ...]:
-        if self._end_tokens is None:
-            vocabulary = range(self.info.n_vocab)
-            self._end_tokens = tuple(t for t in vocabulary if self._model.is_end_of_generation(t))
-        return self._end_tokens
 
     def _fail(self, batch: Batch, error: EngineError) -> None:
         sequences = [sequence for sequence, _count in batch.parts]

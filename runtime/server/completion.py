@@ -108,22 +108,35 @@ class CompletionParams:
         seed = None if sampling.seed is None else (sampling.seed + number) % 2**32
         return replace(self.request, slot=None, sampling=replace(sampling, seed=seed))
 
-    def settings(self, request: GenerationRequest) -> dict[str, Any]:
-        return generation_settings(request, is_streamed=self.is_streamed, n_keep=self.n_keep, n_discard=self.n_discard)
+    def settings(self, request: GenerationRequest, forbidden: Iterable[int] = ()) -> dict[str, Any]:
+        return generation_settings(
+            request,
+            is_streamed=self.is_streamed,
+            n_keep=self.n_keep,
+            n_discard=self.n_discard,
+            forbidden=forbidden,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One of a request's answers before it is there; `index` counts them, `prompt` is the text of the prompt's tokens,
+    and `forbidden` are the tokens that may not be chosen.
+    """
+
+    request: GenerationRequest
+    index: int
+    prompt: str
+    forbidden: tuple[int, ...]
+    model: str
 
 
 class CompletionReply:
     """One of a request's answers in this dialect: the frames of a stream, or the whole as one object."""
 
-    def __init__(
-        self, params: CompletionParams, request: GenerationRequest, index: int, prompt: str, model: str
-    ) -> None:
-        """`index` counts the request's answers, `prompt` is the text of the prompt's tokens."""
+    def __init__(self, params: CompletionParams, asked: Asked) -> None:
         self._params = params
-        self._request = request
-        self._index = index
-        self._prompt = prompt
-        self._model = model
+        self._asked = asked
         self._num_generated = 0
         self._has_new_line = False
         self._held: tuple[int, ...] = ()  # tokens whose text the engine still holds back
@@ -153,13 +166,13 @@ class CompletionReply:
 
     def _event(self, text: str, tokens: tuple[int, ...], slot: int, timings: Timings | None) -> dict[str, Any]:
         event = {
-            "index": self._index,
+            "index": self._asked.index,
             "content": text,
             "tokens": tokens,
             "stop": False,
             "id_slot": slot,
             "tokens_predicted": self._num_generated,
-            "tokens_evaluated": len(self._request.prompt_tokens),
+            "tokens_evaluated": len(self._asked.request.prompt_tokens),
         }
         return event if timings is None else {**event, "timings": timings_json(timings)}
 
@@ -168,21 +181,21 @@ class CompletionReply:
 
     def fail(self, error: Exception) -> Iterable[bytes]:
         # `content`, because clients of this dialect read it from every event.
-        return (frame({"index": self._index, "content": "", "stop": True, "error": describe(error)[1]}),)
+        return (frame({"index": self._asked.index, "content": "", "stop": True, "error": describe(error)[1]}),)
 
     def whole(self, text: str, tokens: tuple[int, ...], finished: Finished) -> dict[str, Any]:
         timings = finished.timings
         reply = {
-            "index": self._index,
+            "index": self._asked.index,
             "content": text,
             "tokens": tokens if self._params.returns_tokens else (),
             "id_slot": finished.slot,
             "stop": True,
-            "model": self._model,
+            "model": self._asked.model,
             "tokens_predicted": timings.num_generated_tokens,
-            "tokens_evaluated": len(self._request.prompt_tokens),
-            "generation_settings": self._params.settings(self._request),
-            "prompt": self._prompt,
+            "tokens_evaluated": len(self._asked.request.prompt_tokens),
+            "generation_settings": self._params.settings(self._asked.request, self._asked.forbidden),
+            "prompt": self._asked.prompt,
             "has_new_line": self._has_new_line or "\n" in text,
             "truncated": False,
             "stop_type": _STOP_TYPES[finished.reason],

@@ -1,16 +1,26 @@
 """What llama-server calls `generation_settings`: a request as the engine took it, for the client to read back."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from runtime.engine.sequence import GenerationRequest
 
 
 def generation_settings(
-    request: GenerationRequest, *, is_streamed: bool, n_keep: int = 0, n_discard: int = 0
+    request: GenerationRequest,
+    *,
+    is_streamed: bool,
+    n_keep: int = 0,
+    n_discard: int = 0,
+    forbidden: Iterable[int] = (),
 ) -> dict[str, Any]:
-    """Return every setting of llama-server's, those that aren't built here with the value that means off."""
+    """Return every setting of llama-server's, those that aren't built here with the value that means off.
+
+    `forbidden` tokens are told among the biases.
+    """
     sampling = request.sampling
+    biases = [*sampling.logit_bias, *((token, -math.inf) for token in forbidden)]
     max_tokens = -1 if request.max_tokens is None else request.max_tokens
     return {
         "seed": -1 if sampling.seed is None else sampling.seed,
@@ -46,9 +56,7 @@ def generation_settings(
         "ignore_eos": request.ignore_eos,
         "stream": is_streamed,
         # JSON has no infinity; llama-server writes null for it, too.
-        "logit_bias": [
-            {"token": token, "bias": bias if math.isfinite(bias) else None} for token, bias in sampling.logit_bias
-        ],
+        "logit_bias": [{"token": token, "bias": bias if math.isfinite(bias) else None} for token, bias in biases],
         "n_probs": 0,
         "min_keep": sampling.min_keep,
         "grammar": "",

@@ -15,7 +15,7 @@ from runtime.chat.messages import parse_messages
 from runtime.chat.template import load_template
 from runtime.errors import RequestError
 from runtime.server.body import Body, read_body
-from runtime.server.completion import ANSWER_FIELDS, CompletionParams, CompletionReply
+from runtime.server.completion import ANSWER_FIELDS, Asked, CompletionParams, CompletionReply
 from runtime.server.errors import NotOffered
 from runtime.server.fields import Flag, Special, Text, operation
 from runtime.server.generation import Generation, whole_answers
@@ -93,9 +93,11 @@ class LlamaCpp:
     ) -> Response:
         requests = list(params.requests(prompts))
         texts = await asyncio.to_thread(lambda: [engine.detokenize(prompt) for prompt in prompts])
+        forbidden = await asyncio.to_thread(engine.end_tokens) if params.request.ignore_eos else ()
         generations = Generation.submit_all(engine, requests)
+        model = self._service.model_alias
         replies = [
-            CompletionReply(params, each, index, texts[index // params.num_answers], self._service.model_alias)
+            CompletionReply(params, Asked(each, index, texts[index // params.num_answers], forbidden, model))
             for index, each in enumerate(requests)
         ]
         parts = list(zip(generations, replies, strict=True))

@@ -30,8 +30,10 @@ class Metrics:
         meter, self._last = engine.meter(), self._last
         text = exposition(meter, self._last, engine.num_processing, engine.num_deferred)
         self._last = meter
-        headers = {"process-start-time-unix": str(self._service.created)}
-        return Response(text, headers=headers, media_type=_MEDIA_TYPE)
+        answer = Response(text, media_type=_MEDIA_TYPE)
+        # With capitals: llama-server's clients look the name up as it writes it.
+        answer.raw_headers.append((b"Process-Start-Time-Unix", b"%d" % self._service.created))
+        return answer
 
 
 def exposition(meter: Meter, last: Meter, num_processing: int, num_deferred: int) -> str:

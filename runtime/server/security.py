@@ -27,12 +27,13 @@ ANY_ORIGIN = "*"
 LOCAL_ORIGINS = "localhost"  # llama-server's word for every origin on this machine
 
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
-_PREFLIGHT_HEADERS = {
-    "access-control-allow-methods": "GET, POST, PUT, PATCH, DELETE, OPTIONS",
-    "access-control-allow-headers": "*, Authorization",  # the star alone leaves Authorization out (Fetch standard)
-    "access-control-allow-private-network": "true",
-    "access-control-max-age": "600",
-}
+# Names as llama-server writes them: its clients look them up with their capitals.
+_PREFLIGHT_HEADERS = [
+    (b"Access-Control-Allow-Methods", b"GET, POST, PUT, PATCH, DELETE, OPTIONS"),
+    (b"Access-Control-Allow-Headers", b"*, Authorization"),  # the star alone leaves Authorization out (Fetch standard)
+    (b"Access-Control-Allow-Private-Network", b"true"),
+    (b"Access-Control-Max-Age", b"600"),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,10 @@ class Door:
         try:
             self._check_host(headers)
             if origin is not None and scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
-                await Response(headers=_PREFLIGHT_HEADERS if is_guest else None)(scope, receive, send)
+                answer = Response()
+                if is_guest:
+                    answer.raw_headers += _PREFLIGHT_HEADERS
+                await answer(scope, receive, send)
                 return
             if origin is not None and not is_guest:
                 _check_stranger(origin, scope["method"])
@@ -123,7 +127,7 @@ def _check_stranger(origin: str, method: str) -> None:
 
 def _sharing_with(origin: str, send: Send) -> Send:
     """Return a `send` whose answer the page may read."""
-    shared = [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"Origin")]
+    shared = [(b"Access-Control-Allow-Origin", origin.encode("latin-1")), (b"Vary", b"Origin")]
 
     async def send_shared(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -258,6 +258,9 @@ def test_generation_settings_are_llama_servers() -> None:
     settings = ask(make_app(ScriptedEngine()), "POST", "/completion", json=body).json()["generation_settings"]
     assert settings["logit_bias"] == [{"token": 5, "bias": None}, {"token": 6, "bias": 1.5}]
     assert settings["samplers"] == ["top_k", "top_p"]
+    body = {"prompt": "Hi", "ignore_eos": True}
+    without_end = ask(make_app(ScriptedEngine()), "POST", "/completion", json=body).json()["generation_settings"]
+    assert without_end["logit_bias"] == [{"token": EOS, "bias": None}]
     assert (settings["n_keep"], settings["n_discard"]) == (3, 4)
     assert settings["adaptive_decay"] == 0.9
 
