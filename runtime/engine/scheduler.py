@@ -184,11 +184,13 @@ class Scheduler:
             return
         sequence.tokens.append(choice.token)
         sequence.num_generated += 1
-        if choice.is_end and not request.ignore_eos:
+        # Where a grammar leaves nothing but the end, a token that is never to be chosen is chosen all the same.
+        if choice.is_end and (not request.ignore_eos or sequence.constraint is not None):
             self._finish(sequence, FinishReason.END_OF_TEXT, now, outcomes)
             return
         text = sequence.text.feed(choice.piece)
-        outcomes.append((sequence, TextDelta(text, (choice.token,))))
+        probs = (choice.probs,) if choice.probs else ()
+        outcomes.append((sequence, TextDelta(text, (choice.token,), probs)))
         if sequence.text.stopping_string:
             self._finish(sequence, FinishReason.STOP_STRING, now, outcomes)
         elif sequence.num_generated == request.max_tokens or len(sequence.tokens) >= self._n_ctx:

@@ -99,6 +99,12 @@ class Context:
         token: int = self._api.llama_sampler_sample(sampler.handle, self.handle, index)
         return token
 
+    def logits(self, index: int) -> "memoryview[float]":
+        """Return the logits of the batch's entry `index`, a float for each token; valid until the next decode."""
+        pointer = self._api.llama_get_logits_ith(self.handle, index)
+        values = (ctypes.c_float * self._model.facts.n_vocab).from_address(ctypes.addressof(pointer.contents))
+        return memoryview(values).cast("B").cast("f")
+
     def cut(self, slot: int, keep: int) -> bool:
         """Drop all but the first `keep` tokens of a slot; False when this memory can't be cut there."""
         return bool(self._api.llama_memory_seq_rm(self._memory, slot, keep, -1))
