@@ -5,10 +5,22 @@ default they play by themselves, and a held engine moves only when the test call
 """
 
 import asyncio
+import math
 from collections.abc import Sequence as Tokens
 
 from runtime.engine.facts import ModelInfo
-from runtime.engine.sequence import Event, Failed, Finished, FinishReason, GenerationRequest, Sink, TextDelta, Timings
+from runtime.engine.grammar import Grammar
+from runtime.engine.sequence import (
+    Event,
+    Failed,
+    Finished,
+    FinishReason,
+    GenerationRequest,
+    Sink,
+    TextDelta,
+    Timings,
+    TokenProbs,
+)
 from runtime.engine.text import TextStream
 from runtime.errors import PromptTooLong, RequestError, Unavailable
 
@@ -51,6 +63,7 @@ class ScriptedEngine:
         self.error = error
         self.is_held = is_held
         self.requests: list[GenerationRequest] = []
+        self.prepared: list[Grammar] = []
         self.cancelled = asyncio.Event()  # set when a sequence was cancelled before its end
         self.submitted = asyncio.Event()
         self._running: dict[int, tuple[Sink, list[Event]]] = {}
@@ -71,6 +84,9 @@ class ScriptedEngine:
         if not 0 <= token < self.info.n_vocab:
             raise RequestError(f"token id {token} is not in the vocabulary")
         return _SPECIAL.get(token) or bytes([token])
+
+    def prepare(self, grammar: Grammar) -> None:
+        self.prepared.append(grammar)
 
     def submit(self, request: GenerationRequest, sink: Sink) -> int:
         if not request.prompt_tokens:
@@ -121,7 +137,9 @@ class ScriptedEngine:
             if index == request.max_tokens:
                 reason = FinishReason.LENGTH
                 break
-            events.append(TextDelta(stream.feed(piece.encode("utf-8")), (index,)))
+            data, num_probs = piece.encode("utf-8"), request.sampling.n_probs
+            probs = (_probs(index, data, num_probs),) if num_probs else ()
+            events.append(TextDelta(stream.feed(data), (index,), probs))
             if stream.stopping_string:
                 reason = FinishReason.STOP_STRING
                 break
@@ -132,3 +150,9 @@ class ScriptedEngine:
         timings = Timings(len(request.prompt_tokens) - 1, 1, num_generated, 0.5, 0.25)
         last = Finished(reason, timings, stream.stopping_string)
         return [*events, *([TextDelta(rest, ())] if rest else []), last]
+
+
+def _probs(token: int, piece: bytes, count: int) -> TokenProbs:
+    """Half for the token itself, a quarter for the next, and so on."""
+    top = [(token, piece, -math.log(2)), *((token + n, b"?%d" % n, -math.log(2) * (n + 1)) for n in range(1, count))]
+    return TokenProbs(token, piece, -math.log(2), tuple(top))

@@ -4,14 +4,16 @@ llama.cpp's own sampler keeps every way in which the text so far can be read as 
 grammars that need more memory than any computer has (`root ::= e root "x" | "y"` with an `e` that can be empty, say),
 and nothing can stop it half way. llguidance's parser shares what the readings have in common, and has limits.
 
-Which tokens may come next is the same, so a seed gives llama-server's text. For that each character is a lexeme of its
-own: longer ones would be matched greedily, and a grammar like `[a-z]* "x"` would not find its end.
+Which tokens may come next is the same, so a seed gives the text that llama-server gives. For that nothing may be
+matched greedily, or a grammar like `[a-z]* "x"` would not find its end. Two ways are exact: a grammar that doesn't
+recur is one regular expression as a whole, which also makes light of its ambiguities; in any other, each character is a
+lexeme of its own.
 
 Syntax as in llama.cpp's `grammars/README.md`, quirks as in its `llama-grammar.cpp`.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from runtime.errors import RequestError
@@ -33,14 +35,37 @@ _NOTHING = '""'
 
 
 @dataclass(frozen=True, slots=True)
-class _Item:
-    """A piece of a sequence, in Lark; `rule` when it is nothing but a reference."""
+class _Lexeme:
+    """A character, a class of characters, or nothing, in Lark."""
 
     lark: str
-    rule: str = ""
 
 
-_Alternatives = list[list[_Item]]
+@dataclass(frozen=True, slots=True)
+class _Token:
+    """One token of the vocabulary, or any but one, in Lark."""
+
+    lark: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    alternatives: "tuple[_Sequence, ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class _Repeated:
+    item: "_Item"
+    times: str
+
+
+_Item = _Lexeme | _Token | _Rule | _Group | _Repeated
+_Sequence = tuple[_Item, ...]
 
 
 def to_lark(source: str, find_token: FindToken) -> str:
@@ -49,23 +74,67 @@ def to_lark(source: str, find_token: FindToken) -> str:
     `find_token` returns the one token that a text like `<think>` is, if it is one. Raises RequestError that names the
     line for anything that isn't GBNF.
     """
-    reader = _Reader(source, find_token)
-    rules = reader.read()
-    lines = [f"{name}: {_rule_body(name, alternatives)}" for name, alternatives in rules.items()]
-    return "\n".join([f"start: {reader.names['root']}", *lines]) + "\n"
+    rules = {name: _without_last_recursion(name, group) for name, group in _Reader(source, find_token).read().items()}
+    # Lark takes rules with upper case names for regular expressions. A GBNF name may begin with a digit.
+    letter = "R" if _is_regular(rules) else "r"
+    names = {name: f"{letter}{number}" for number, name in enumerate(rules)}
+    lines = [f"{names[name]}: {_written(group, names)}" for name, group in rules.items()]
+    return "\n".join([f"start: {names['root']}", *lines]) + "\n"
 
 
-def _rule_body(name: str, alternatives: _Alternatives) -> str:
-    """Write a rule; one that repeats by naming itself last, as a repetition, which costs the parser far less."""
-    again = [items[:-1] for items in alternatives if items and items[-1].rule == name]
-    ends = [items for items in alternatives if not items or items[-1].rule != name]
+def _without_last_recursion(name: str, group: _Group) -> _Group:
+    """Turn a rule that goes on by naming itself last into a repetition, which costs the parser far less."""
+    again = tuple(items[:-1] for items in group.alternatives if items[-1:] == (_Rule(name),))
+    ends = tuple(items for items in group.alternatives if items[-1:] != (_Rule(name),))
     if not again or not ends:
-        return _join(alternatives)
-    return f"({_join(again)})* ({_join(ends)})"
+        return group
+    return _Group(((_Repeated(_Group(again), "*"), _Group(ends)),))
 
 
-def _join(alternatives: _Alternatives) -> str:
-    return " | ".join(" ".join(item.lark for item in items) or _NOTHING for items in alternatives)
+def _is_regular(rules: dict[str, _Group]) -> bool:
+    """Whether no rule comes to name itself and no token stands for more than its text."""
+    if any(isinstance(item, _Token) for group in rules.values() for item in _leaves(group)):
+        return False
+    ahead = {name: {item.name for item in _leaves(group) if isinstance(item, _Rule)} for name, group in rules.items()}
+    path = ["root"]
+    is_on_path = dict.fromkeys(rules, False) | {"root": True}  # and no longer a key when all below has been seen
+    while path:
+        name = path[-1]
+        if not ahead[name]:
+            del is_on_path[path.pop()]
+            continue
+        following = ahead[name].pop()
+        if is_on_path.get(following):
+            return False
+        if following in is_on_path:
+            is_on_path[following] = True
+            path.append(following)
+    return True
+
+
+def _leaves(item: _Item) -> Iterator[_Item]:
+    match item:
+        case _Group(alternatives):
+            for items in alternatives:
+                for each in items:
+                    yield from _leaves(each)
+        case _Repeated(inner):
+            yield from _leaves(inner)
+        case _:
+            yield item
+
+
+def _written(item: _Item, names: dict[str, str]) -> str:
+    match item:
+        case _Lexeme(lark) | _Token(lark):
+            return lark
+        case _Rule(name):
+            return names[name]
+        case _Group(alternatives):
+            written = (" ".join(_written(each, names) for each in items) or _NOTHING for items in alternatives)
+            return f"({' | '.join(written)})"
+        case _Repeated(inner, times):
+            return f"({_written(inner, names)}){times}"
 
 
 class _Reader:
@@ -76,14 +145,13 @@ class _Reader:
         self._find_token = find_token
         self._at = 0
         self._depth = 0
-        self._uses: dict[str, int] = {}  # where each rule is named for the first time, by its name in Lark
-        self.names: dict[str, str] = {}  # each rule's name in Lark, which knows no digits in front
+        self._uses: dict[str, int] = {}  # where each rule is named for the first time
 
-    def read(self) -> dict[str, _Alternatives]:
-        rules: dict[str, _Alternatives] = {}
+    def read(self) -> dict[str, _Group]:
+        rules: dict[str, _Group] = {}
         self._skip(_SPACE_AND_LINES)
         while self._at < len(self._source):
-            name = self._lark_name(self._expect_name())
+            name = self._expect_name()
             self._skip(_SPACE)
             self._expect("::=")
             self._skip(_SPACE_AND_LINES)
@@ -91,68 +159,65 @@ class _Reader:
             if self._peek() not in ("", "\r", "\n"):
                 raise self._wrong("the rule should end here")
             self._skip(_SPACE_AND_LINES)
-        if self.names.get("root") not in rules:
+        if "root" not in rules:
             raise RequestError("the grammar has no rule 'root', where the text begins", "grammar")
         for name, place in self._uses.items():
             if name not in rules:
-                raise self._wrong("there is no such rule", place)
+                raise self._wrong(f"there is no rule {name!r}", place)
         return rules
 
-    def _lark_name(self, name: str) -> str:
-        return self.names.setdefault(name, f"r{len(self.names)}")
-
-    def _alternatives(self, space: "re.Pattern[str]") -> _Alternatives:
+    def _alternatives(self, space: "re.Pattern[str]") -> _Group:
         alternatives = [self._sequence(space)]
         while self._peek() == "|":
             self._at += 1
             self._skip(_SPACE_AND_LINES)
             alternatives.append(self._sequence(space))
-        return alternatives
+        return _Group(tuple(alternatives))
 
-    def _sequence(self, space: "re.Pattern[str]") -> list[_Item]:
+    def _sequence(self, space: "re.Pattern[str]") -> _Sequence:
         items: list[_Item] = []
         while True:
             character = self._peek()
             if character in ("*", "+", "?", "{"):
-                if not items:
+                if not items or isinstance(items[-1], _Repeated):
                     raise self._wrong(f"there is nothing before {character!r} to repeat")
-                items[-1] = _Item(f"({items[-1].lark}){self._repetition()}")
+                items[-1] = _Repeated(items[-1], self._times())
             else:
                 item = self._item()
                 if item is None:
-                    return items
+                    return tuple(items)
                 items.append(item)
             self._skip(space)
 
     def _item(self) -> _Item | None:
         character = self._peek()
         if character == '"':
-            return _Item(self._literal())
+            return self._literal()
         if character == "[":
-            return _Item(self._class())
+            return self._class()
         if character == ".":
             self._at += 1
-            return _Item(_ANY)
+            return _Lexeme(_ANY)
         if character == "(":
-            return _Item(self._group())
+            return self._group()
         if character in ("<", "!"):
-            return _Item(self._token())
+            return self._token()
         if _NAME.match(character):
             place = self._at
-            name = self._lark_name(self._expect_name())
+            name = self._expect_name()
             self._uses.setdefault(name, place)
-            return _Item(name, rule=name)
+            return _Rule(name)
         return None
 
-    def _literal(self) -> str:
+    def _literal(self) -> _Item:
         self._at += 1
-        characters = []
+        characters: list[_Item] = []
         while self._peek() != '"':
-            characters.append(f"/{_escaped(self._character())}/")
+            characters.append(_Lexeme(f"/{_escaped(self._character())}/"))
         self._at += 1
-        return f"({' '.join(characters)})" if len(characters) > 1 else "".join(characters) or _NOTHING
+        return characters[0] if len(characters) == 1 else _Group((tuple(characters),))
 
-    def _class(self) -> str:
+    def _class(self) -> _Item:
         self._at += 1
         negation = ""
         if self._peek() == "^":
@@ -169,20 +234,20 @@ class _Reader:
                 raise self._wrong("this range runs backwards", place)
             ranges.append(f"{_escaped(low)}-{_escaped(high)}")
         self._at += 1
-        return f"/[{negation}{''.join(ranges)}]/" if ranges else _NOTHING
+        return _Lexeme(f"/[{negation}{''.join(ranges)}]/" if ranges else _NOTHING)
 
-    def _group(self) -> str:
+    def _group(self) -> _Group:
         self._depth += 1
         if self._depth > _MAX_DEPTH:
             raise self._wrong(f"groups are nested more than {_MAX_DEPTH} deep")
         self._at += 1
         self._skip(_SPACE_AND_LINES)
-        alternatives = self._alternatives(_SPACE_AND_LINES)
+        group = self._alternatives(_SPACE_AND_LINES)
         self._expect(")")
         self._depth -= 1
-        return f"({_join(alternatives)})"
+        return group
 
-    def _token(self) -> str:
+    def _token(self) -> _Token:
         place = self._at
         negation = ""
         if self._peek() == "!":
@@ -195,9 +260,9 @@ class _Reader:
         if token is None:
             raise self._wrong(f"{match[0]} is not one token of this model", place)
         self._at = match.end()
-        return f"<[{negation}{token}]>"
+        return _Token(f"<[{negation}{token}]>")
 
-    def _repetition(self) -> str:
+    def _times(self) -> str:
         sign = self._peek()
         place = self._at
         self._at += 1

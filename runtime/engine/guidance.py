@@ -103,10 +103,14 @@ class Guide:
         vocabulary = range(model.facts.n_vocab)
         self._pieces = [model.piece(token) for token in vocabulary]
         self._end_tokens = frozenset(token for token in vocabulary if model.is_end_of_generation(token))
-        # 0xff begins the name of a token that is no text. A token for each byte comes after the model's own: a trigger
-        # may begin in the middle of a token, and the rest of that is consumed byte by byte.
-        names = (piece or b"\xff" + model.token_text(token).encode() for token, piece in enumerate(self._pieces))
-        tokens = [*names, *(bytes([byte]) for byte in range(256))]
+        tokens = [
+            # 0xff begins the name of a token that is no text; like llama.cpp, take NUL for none.
+            piece if piece.strip(b"\0") else b"\xff" + model.token_text(token).encode()
+            for token, piece in enumerate(self._pieces)
+        ]
+        # After the model's own a token for each byte: a trigger may begin in the middle of a token, and from there on
+        # its bytes are consumed one by one.
+        tokens += [bytes([byte]) for byte in range(256)]
         end_tokens = sorted(self._end_tokens) or [0]
         # Slices make masks of texts without bounds five times cheaper, and this call, which keeps other threads from
         # running, three times longer; masks are cheap enough.

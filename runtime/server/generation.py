@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from runtime.engine.sequence import Event, Failed, Finished, GenerationRequest, TextDelta
+from runtime.engine.sequence import Event, Failed, Finished, GenerationRequest, TextDelta, TokenProbs
+from runtime.server.logprobs import HeldProbs
 
 if TYPE_CHECKING:
     from runtime.engine.engine import Engine
@@ -28,10 +29,19 @@ class Answer:
     text: str
     tokens: tuple[int, ...]
     finished: Finished
+    probs: tuple[TokenProbs, ...] = ()
 
 
 class Generation:
     """One submitted request. Its events are read once, within its `with` block."""
+
+    @classmethod
+    async def begin(cls, engine: "Engine", request: GenerationRequest) -> "Generation":
+        """Submit, after a thread has compiled the request's grammar: other streams must not wait for that."""
+        grammar = request.sampling.grammar
+        if grammar is not None:
+            await asyncio.to_thread(engine.prepare, grammar)
+        return cls(engine, request)
 
     def __init__(self, engine: "Engine", request: GenerationRequest) -> None:
         """Submit. Raises what `Engine.submit` raises, so that a refusal still has a status line to go into."""
@@ -67,11 +77,14 @@ async def whole_answer(receive: Receive, generation: Generation) -> Answer:
 async def _collect(generation: Generation) -> Answer:
     texts: list[str] = []
     tokens: list[int] = []
+    probs: list[TokenProbs] = []
+    held = HeldProbs()
     async for event in generation:
         if isinstance(event, Finished):
-            return Answer("".join(texts), tuple(tokens), event)
+            return Answer("".join(texts), tuple(tokens), event, tuple(probs))
         texts.append(event.text)
         tokens += event.tokens
+        probs += held.shown_with(event)
     raise AssertionError("a generation ended without its last event")
 
 

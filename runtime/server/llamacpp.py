@@ -14,15 +14,17 @@ from starlette.responses import Response
 
 from runtime.chat.template import CHATML
 from runtime.engine.sampling import SamplingParams
-from runtime.engine.sequence import Finished, FinishReason, GenerationRequest, TextDelta, Timings
+from runtime.engine.sequence import Finished, FinishReason, GenerationRequest, TextDelta, Timings, TokenProbs
 from runtime.errors import RequestError
 from runtime.server.body import Body, read_body
 from runtime.server.errors import describe
 from runtime.server.generation import Generation, whole_answer
 from runtime.server.lifecycle import Loading, Ready
+from runtime.server.logprobs import HeldProbs, tokens_json
 from runtime.server.parameters import (
     is_token,
     read_max_tokens,
+    read_num_logprobs,
     read_sampling,
     read_stop,
     timings_json,
@@ -58,8 +60,11 @@ class CompletionParams:
     @classmethod
     def of(cls, body: Body, service: Service) -> "CompletionParams":
         body.refuse("n_cmpl", but=(1,))
+        sampling = read_sampling(body, service.defaults)
+        if "n_probs" not in body:  # llama-server knows it by OpenAI's name, too
+            sampling = replace(sampling, n_probs=read_num_logprobs(body) or sampling.n_probs)
         return cls(
-            sampling=read_sampling(body, service.defaults),
+            sampling=sampling,
             max_tokens=read_max_tokens(body, "n_predict", "max_tokens", default=service.default_max_tokens),
             stop=read_stop(body),
             ignore_eos=body.flag("ignore_eos", False),
@@ -87,6 +92,10 @@ class CompletionParams:
             "n_predict": -1 if self.max_tokens is None else self.max_tokens,
             "ignore_eos": self.ignore_eos,
             "stream": self.is_streamed,
+            "n_probs": sampling.n_probs,
+            "min_keep": sampling.min_keep,
+            "post_sampling_probs": sampling.post_sampling_probs,
+            "grammar": sampling.grammar.source if sampling.grammar else "",
         }
 
 
@@ -101,6 +110,7 @@ class CompletionReply:
         self._num_generated = 0
         self._has_new_line = False
         self._held: tuple[int, ...] = ()  # tokens whose text the engine still holds back
+        self._held_probs = HeldProbs()
 
     def open(self) -> Iterable[bytes]:
         return ()
@@ -108,6 +118,7 @@ class CompletionReply:
     def delta(self, delta: TextDelta) -> Iterable[bytes]:
         self._num_generated += len(delta.tokens)
         tokens = self._held + delta.tokens
+        probs = self._held_probs.shown_with(delta)
         if not delta.text:
             self._held = tokens
             return ()
@@ -122,7 +133,7 @@ class CompletionReply:
             "tokens_predicted": self._num_generated,
             "tokens_evaluated": self._num_prompt_tokens,
         }
-        return (frame(event),)
+        return (frame(event | self.probabilities(probs)),)
 
     def finish(self, finished: Finished) -> Iterable[bytes]:
         return (frame(self.whole("", self._held, finished)),)
@@ -130,6 +141,13 @@ class CompletionReply:
     def fail(self, error: Exception) -> Iterable[bytes]:
         # `content`, because clients of this dialect read it from every event.
         return (frame({"content": "", "stop": True, "error": describe(error)[1]}),)
+
+    def probabilities(self, probs: tuple[TokenProbs, ...]) -> dict[str, Any]:
+        sampling = self._params.sampling
+        if not sampling.n_probs:
+            return {}
+        shown = tokens_json(probs, sampling.n_probs, is_after_sampling=sampling.post_sampling_probs)
+        return {"completion_probabilities": shown}
 
     def whole(self, text: str, tokens: tuple[int, ...], finished: Finished) -> dict[str, Any]:
         timings = finished.timings
@@ -174,7 +192,7 @@ class LlamaCpp:
         given = body.raw("prompt")
         tokens = await tokenize_prompt(engine, given)
         prompt = given if isinstance(given, str) else await asyncio.to_thread(_text_of, engine, tokens)
-        generation = Generation(
+        generation = await Generation.begin(
             engine,
             GenerationRequest(
                 prompt_tokens=tokens,
@@ -189,7 +207,9 @@ class LlamaCpp:
         if params.is_streamed:
             return EventStream(generation, reply)
         answer = await whole_answer(request.receive, generation)
-        return JsonResponse(reply.whole(answer.text, answer.tokens, answer.finished))
+        return JsonResponse(
+            reply.whole(answer.text, answer.tokens, answer.finished) | reply.probabilities(answer.probs)
+        )
 
     async def tokenize(self, request: Request) -> Response:
         body = await read_body(request)

@@ -10,6 +10,7 @@ from runtime.engine.sampling import Sampler, SamplingParams, sampler_lettered, s
 from runtime.engine.sequence import Timings
 from runtime.errors import RequestError
 from runtime.server.body import Body
+from runtime.server.formats import read_grammar
 
 if TYPE_CHECKING:
     from runtime.engine.engine import Engine
@@ -18,12 +19,10 @@ _INT32_MAX = 2**31 - 1
 _UINT32_MAX = 2**32 - 1
 # The penalties' window is allocated at once; beyond any context a longer one means the same.
 _MAX_LAST_N = 2**20
+_MAX_PROBS = 1000  # of each token; each is about a hundred bytes of an answer
 
 # What would change the answer but isn't built yet, with the values that ask for nothing. Refused, never ignored.
 _UNSUPPORTED: dict[str, tuple[object, ...]] = {
-    "grammar": ("",),
-    "json_schema": ({},),
-    "n_probs": (0, 0.0),
     "image_data": ([],),
     "lora": ([],),
 }
@@ -63,6 +62,9 @@ def read_sampling(body: Body, defaults: SamplingParams) -> SamplingParams:
         order=_order(body, defaults.order),
         logit_bias=_logit_bias(body.raw("logit_bias")) or defaults.logit_bias,
         seed=_seed(body, defaults.seed),
+        grammar=read_grammar(body),
+        n_probs=body.integer("n_probs", defaults.n_probs, low=0, high=_MAX_PROBS),
+        post_sampling_probs=body.flag("post_sampling_probs", defaults.post_sampling_probs),
     )
 
 
@@ -141,6 +143,11 @@ def read_max_tokens(body: Body, *names: str, default: int | None) -> int | None:
         if limit is not None:
             return limit if limit >= 0 else default
     return default
+
+
+def read_num_logprobs(body: Body) -> int:
+    """Return how many of the likeliest tokens the field `logprobs` asks for, where it is a number."""
+    return body.integer("logprobs", 0, low=0, high=_MAX_PROBS)
 
 
 def read_stop(body: Body) -> tuple[str, ...]:
