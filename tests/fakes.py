@@ -5,11 +5,13 @@ default they play by themselves, and a held engine moves only when the test call
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from collections.abc import Sequence as Tokens
 from typing import Any
 
 from runtime.engine.facts import FillTokens, ModelInfo
+from runtime.engine.grammar import Grammar
 from runtime.engine.meter import Meter
 from runtime.engine.sequence import (
     Event,
@@ -21,6 +23,7 @@ from runtime.engine.sequence import (
     Sink,
     TextDelta,
     Timings,
+    TokenProbs,
 )
 from runtime.engine.slot_commands import Command
 from runtime.engine.text import TextStream
@@ -68,6 +71,7 @@ class ScriptedEngine:
         self.fill_tokens: FillTokens | None = None
         self.commands: list[Command[Any]] = []
         self.answers: dict[type[Command[Any]], Any] = {}  # by the kind of command; an exception is an answer, too
+        self.prepared: list[Grammar] = []
         self.cancelled = asyncio.Event()  # set when a sequence was cancelled before its end
         self.submitted = asyncio.Event()
         self._running: dict[int, tuple[Sink, list[Event]]] = {}
@@ -88,6 +92,9 @@ class ScriptedEngine:
         if not 0 <= token < self.info.n_vocab:
             raise RequestError(f"token id {token} is not in the vocabulary")
         return _SPECIAL.get(token) or bytes([token])
+
+    def prepare(self, grammar: Grammar) -> None:
+        self.prepared.append(grammar)
 
     def submit(self, request: GenerationRequest, sink: Sink) -> int:
         if not request.prompt_tokens:
@@ -160,7 +167,9 @@ class ScriptedEngine:
             timings = (
                 Timings(len(request.prompt_tokens) - 1, 1, num_generated, 0.5, 0.1) if request.wants_timings else None
             )
-            events.append(TextDelta(stream.feed(piece.encode("utf-8")), (index,), slot=slot, timings=timings))
+            data, num_probs = piece.encode("utf-8"), request.sampling.n_probs
+            probs = (_probs(index, data, num_probs),) if num_probs else ()
+            events.append(TextDelta(stream.feed(data), (index,), probs, slot, timings))
             if stream.stopping_string:
                 reason = FinishReason.STOP_STRING
                 break
@@ -170,3 +179,9 @@ class ScriptedEngine:
         timings = Timings(len(request.prompt_tokens) - 1, 1, num_generated, 0.5, 0.25)
         last = Finished(reason, timings, stream.stopping_string, slot)
         return [*events, *([TextDelta(rest, (), slot=slot)] if rest else []), last]
+
+
+def _probs(token: int, piece: bytes, count: int) -> TokenProbs:
+    """Half for the token itself, a quarter for the next, and so on."""
+    top = [(token, piece, -math.log(2)), *((token + n, b"?%d" % n, -math.log(2) * (n + 1)) for n in range(1, count))]
+    return TokenProbs(token, piece, -math.log(2), tuple(top))

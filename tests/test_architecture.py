@@ -24,7 +24,7 @@ ONLY_LLAMA_IMPORTER = "runtime.engine.native"
 ONLY_PYINSTALLER_USER = "bundler.freeze"
 DIALECTS = {"runtime.server.llamacpp", "runtime.server.openai"}
 # What only computes: no llama.cpp, no event loop, no thread.
-PURE = {"scheduler", "slots", "text", "sequence", "sampling", "batch", "facts", "pace"}
+PURE = {"scheduler", "slots", "text", "sequence", "sampling", "batch", "facts", "pace", "grammar", "gbnf", "schema"}
 PURE_MODULES = {f"runtime.engine.{name}" for name in PURE} | {"runtime.server.streaming"}
 IMPURE = {"llama_cpp", "ctypes", "asyncio", "threading", "socket"}
 MAX_LINES = 500  # a prompt to ask whether a module holds two ideas, not a law
@@ -116,7 +116,12 @@ def test_what_only_computes_knows_no_thread_loop_or_library(module: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("package", "only_user"), [("llama_cpp", ONLY_LLAMA_IMPORTER), ("PyInstaller", ONLY_PYINSTALLER_USER)]
+    ("package", "only_user"),
+    [
+        ("llama_cpp", ONLY_LLAMA_IMPORTER),
+        ("llguidance", "runtime.engine.guidance"),
+        ("PyInstaller", ONLY_PYINSTALLER_USER),
+    ],
 )
 def test_one_place_talks_to_it(package: str, only_user: str) -> None:
     users = {module for module in MODULES if any(name.split(".")[0] == package for name in imports_of(module))}

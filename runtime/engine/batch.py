@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from runtime.engine.sequence import Sequence
+from runtime.engine.sequence import Sequence, TokenProbs
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,10 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """The token chosen for a sequence, the bytes it stands for, and whether it ends the text."""
+    """The token chosen for a sequence, the bytes it stands for, whether it ends the text, and how likely it was."""
 
     sequence: Sequence
     token: int
     piece: bytes
     is_end: bool
+    probs: TokenProbs | None = None

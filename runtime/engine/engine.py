@@ -15,9 +15,12 @@ from functools import partial
 from typing import Any, TypeVar
 
 from runtime.engine.batch import Batch, Sampled
+from runtime.engine.chooser import Chooser
 from runtime.engine.facts import FillTokens, ModelInfo
+from runtime.engine.grammar import Grammar
+from runtime.engine.guidance import Guide
 from runtime.engine.meter import Meter
-from runtime.engine.native import Aborted, Context, Model, NoRoom, SamplerChain
+from runtime.engine.native import Aborted, Candidates, Context, Model, NoRoom, SamplerChain
 from runtime.engine.pace import Pace
 from runtime.engine.scheduler import Outcome, Scheduler
 from runtime.engine.sequence import Failed, Finished, GenerationRequest, Sequence, Sink
@@ -76,7 +79,9 @@ class Engine:
             is_cuttable=model.facts.is_memory_cuttable,
         )
         self._meter = Meter()
-        self._samplers: dict[int, SamplerChain] = {}  # the engine thread's, by sequence id
+        self._guide = Guide(model)
+        self._choosers: dict[int, Chooser] = {}  # the engine thread's, by sequence id
+        self._candidates: Candidates | None = None  # the engine thread's, made when it is first needed
         self._end_tokens: tuple[int, ...] | None = None
         self._wake = threading.Condition()
         # Guarded by _wake:
@@ -125,10 +130,15 @@ class Engine:
     def num_deferred(self) -> int:
         return self._scheduler.num_waiting
 
+    def prepare(self, grammar: Grammar) -> None:
+        """Compile a grammar, so that `submit` doesn't take long. Raises RequestError when it can't be used."""
+        self._guide.constraint(grammar)
+
     def submit(self, request: GenerationRequest, sink: Sink) -> int:
         """Queue a request and return its sequence's id.
 
-        Raises RequestError or PromptTooLong for a prompt that can't be computed, QueueFull, Unavailable when closed.
+        Raises RequestError or PromptTooLong for what can't be computed, QueueFull, Unavailable when closed. Takes long
+        when the request has a grammar that isn't prepared.
         """
         prompt = request.prompt_tokens
         if not prompt:
@@ -144,6 +154,8 @@ class Engine:
                 )
         if request.slot is not None and not 0 <= request.slot < self.info.num_slots:
             raise RequestError(f"there is no slot {request.slot}; they are 0 to {self.info.num_slots - 1}", "id_slot")
+        grammar = request.sampling.grammar
+        constraint = self._guide.constraint(grammar) if grammar is not None else None
         with self._wake:
             if self._closed is not None:
                 raise self._closed
@@ -151,7 +163,7 @@ class Engine:
             if num_waiting >= self._max_waiting:
                 raise QueueFull(num_waiting, retry_after_seconds=_RETRY_AFTER_SECONDS)
             self._next_id += 1
-            sequence = Sequence.of(self._next_id, request, sink)
+            sequence = Sequence.of(self._next_id, request, sink, constraint)
             self._alive[sequence.id] = sequence
             self._submitted.append(sequence)
             self._wake.notify()
@@ -196,8 +208,10 @@ class Engine:
         finally:
             for _command, answer in self._commands:
                 self._post(partial(answer, self._closed))
-            for sampler in self._samplers.values():
-                sampler.close()
+            for chooser in self._choosers.values():
+                chooser.close()
+            if self._candidates is not None:
+                self._candidates.close()
             self._tasks.close()
 
     def _refuse(self, reason: HoldallError) -> None:
@@ -262,8 +276,17 @@ class Engine:
             self._fail(batch, error if isinstance(error, EngineError) else EngineError("the KV cache is full"))
             return
         self._meter.count_step(len(batch.parts))
-        sampled = [self._sample(sequence, index) for sequence, index in batch.outputs]
-        self._deliver(self._scheduler.commit(batch, sampled, time.monotonic()))
+        sampled: list[Sampled] = []
+        failures: list[Outcome] = []
+        for sequence, index in batch.outputs:
+            try:
+                sampled.append(self._sample(sequence, index))
+            except RequestError as error:
+                failures.append((sequence, Failed(error)))
+        outcomes = self._scheduler.commit(batch, sampled, time.monotonic())
+        for sequence, _failed in failures:
+            self._scheduler.remove(sequence)
+        self._deliver(outcomes + failures)
 
     def _decode(self, batch: Batch) -> None:
         if self._pace is None:
@@ -287,23 +310,31 @@ class Engine:
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
 
     def _sample(self, sequence: Sequence, index: int) -> Sampled:
-        sampler = self._samplers.get(sequence.id)
-        if sampler is None:
-            sampler = self._samplers[sequence.id] = self._make_sampler(sequence.request)
-        token = self._context.sample(sampler, index)
-        return Sampled(sequence, token, self._model.piece(token), self._model.is_end_of_generation(token))
+        chooser = self._choosers.get(sequence.id)
+        if chooser is None:
+            chain = self._make_chain(sequence.request)
+            chooser = Chooser(chain, sequence.request.sampling, sequence.constraint)
+            self._choosers[sequence.id] = chooser
+        probs = None
+        if chooser.needs_candidates:
+            if self._candidates is None:
+                self._candidates = Candidates(self._model)
+            token, probs = chooser.choose_among(self._candidates, self._context.logits(index), self._model)
+        else:
+            token = chooser.choose(self._context, index)
+        return Sampled(sequence, token, self._model.piece(token), self._model.is_end_of_generation(token), probs)
 
-    def _make_sampler(self, request: GenerationRequest) -> SamplerChain:
+    def _make_chain(self, request: GenerationRequest) -> SamplerChain:
         params = request.sampling
         seed = params.seed if params.seed is not None else secrets.randbits(32)
         banned = self.end_tokens() if request.ignore_eos else ()
-        sampler = SamplerChain(self._model, params, seed, banned=banned)
+        chain = SamplerChain(self._model, params, seed, banned=banned)
         # The samplers that look back see the prompt, as in llama-server; no further back than they look.
         windows = (params.repeat_last_n, params.dry_penalty_last_n)
         seen = 0 if min(windows) < 0 else max(0, len(request.prompt_tokens) - max(windows))
         for token in request.prompt_tokens[seen:]:
-            sampler.accept(token)
-        return sampler
+            chain.accept(token)
+        return chain
 
     def _fail(self, batch: Batch, error: EngineError) -> None:
         sequences = [sequence for sequence, _count in batch.parts]
@@ -321,9 +352,9 @@ class Engine:
 
     def _end(self, sequence: Sequence) -> None:
         self._meter.count_sequence(sequence.timings(time.monotonic()))
-        sampler = self._samplers.pop(sequence.id, None)
-        if sampler is not None:
-            sampler.close()
+        chooser = self._choosers.pop(sequence.id, None)
+        if chooser is not None:
+            chooser.close()
 
     # -- where `post` leads to --------------------------------------------------------------------------------------
 

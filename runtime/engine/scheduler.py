@@ -232,12 +232,14 @@ class Scheduler:
             return
         sequence.tokens.append(choice.token)
         sequence.num_generated += 1
-        if choice.is_end and not request.ignore_eos:
+        # Where a grammar leaves nothing but the end, a token that is never to be chosen is chosen all the same.
+        if choice.is_end and (not request.ignore_eos or sequence.constraint is not None):
             self._finish(sequence, FinishReason.END_OF_TEXT, now, outcomes)
             return
         text = sequence.text.feed(choice.piece)
         timings = sequence.timings(now) if request.wants_timings else None
-        outcomes.append((sequence, TextDelta(text, (choice.token,), _slot(sequence), timings)))
+        probs = (choice.probs,) if choice.probs else ()
+        outcomes.append((sequence, TextDelta(text, (choice.token,), probs, _slot(sequence), timings)))
         if sequence.text.stopping_string:
             self._finish(sequence, FinishReason.STOP_STRING, now, outcomes)
             return
@@ -256,7 +258,7 @@ class Scheduler:
     def _finish(self, sequence: Sequence, reason: FinishReason, now: float, outcomes: list[Outcome]) -> None:
         rest = sequence.text.finish()
         if rest:
-            outcomes.append((sequence, TextDelta(rest, (), _slot(sequence))))
+            outcomes.append((sequence, TextDelta(rest, (), slot=_slot(sequence))))
         finished = Finished(reason, sequence.timings(now), sequence.text.stopping_string, _slot(sequence))
         outcomes.append((sequence, finished))
         self._stop(sequence)

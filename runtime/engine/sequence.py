@@ -6,9 +6,13 @@ The frozen classes cross threads; `Sequence` belongs to the engine's thread alon
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from runtime.engine.sampling import SamplingParams
 from runtime.engine.text import TextStream
+
+if TYPE_CHECKING:
+    from runtime.engine.guidance import Constraint
 
 
 class FinishReason(Enum):
@@ -51,11 +55,25 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenProbs:
+    """How likely a chosen token was, and the likeliest ones with it, best first: (token, piece, logprob) each."""
+
+    token: int
+    piece: bytes
+    logprob: float
+    top: tuple[tuple[int, bytes, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TextDelta:
-    """New text of one step. Text is never a partial character and never part of a stop string."""
+    """New text of one step. Text is never a partial character and never part of a stop string.
+
+    `probs` has one for each of `tokens` where the request asks for them.
+    """
 
     text: str
     tokens: tuple[int, ...]
+    probs: tuple[TokenProbs, ...] = ()
     slot: int = -1
     timings: Timings | None = None
 
@@ -104,6 +122,7 @@ class Sequence:
     sink: Sink
     tokens: list[int]
     text: TextStream
+    constraint: "Constraint | None" = None
     slot: int | None = None
     num_computed: int = 0
     num_cached: int = 0
@@ -114,8 +133,10 @@ class Sequence:
     has_new_line: bool = False  # among what was generated
 
     @classmethod
-    def of(cls, sequence_id: int, request: GenerationRequest, sink: Sink) -> "Sequence":
-        return cls(sequence_id, request, sink, list(request.prompt_tokens), TextStream(request.stop))
+    def of(
+        cls, sequence_id: int, request: GenerationRequest, sink: Sink, constraint: "Constraint | None" = None
+    ) -> "Sequence":
+        return cls(sequence_id, request, sink, list(request.prompt_tokens), TextStream(request.stop), constraint)
 
     @property
     def num_pending(self) -> int:

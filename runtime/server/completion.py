@@ -8,17 +8,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from runtime.engine.sequence import Finished, FinishReason, GenerationRequest, Progress, TextDelta, Timings
+from runtime.engine.sequence import Finished, FinishReason, GenerationRequest, Progress, TextDelta, Timings, TokenProbs
 from runtime.errors import RequestError
 from runtime.server.body import Body
 from runtime.server.errors import describe
 from runtime.server.fields import Flag, Integer, Texts
 from runtime.server.generation_settings import generation_settings
+from runtime.server.logprobs import HeldProbs, tokens_json
 from runtime.server.parameters import (
     MAX_PROMPTS,
     SAMPLING_FIELDS,
     STOP,
     read_max_tokens,
+    read_num_logprobs,
     read_sampling,
     read_stop,
     timings_json,
@@ -71,10 +73,13 @@ class CompletionParams:
         slot = _ID_SLOT.read(body, -1)
         max_milliseconds = _T_MAX_PREDICT_MS.read(body, -1)
         is_streamed = _STREAM.read(body, False)
+        sampling = read_sampling(body, service.defaults)
+        if "n_probs" not in body:  # llama-server knows it by OpenAI's name, too
+            sampling = replace(sampling, n_probs=read_num_logprobs(body) or sampling.n_probs)
         return cls(
             request=GenerationRequest(
                 prompt_tokens=(),
-                sampling=read_sampling(body, service.defaults),
+                sampling=sampling,
                 max_tokens=read_max_tokens(body, _N_PREDICT.name, "max_tokens", default=service.default_max_tokens),
                 stop=read_stop(body),
                 ignore_eos=_IGNORE_EOS.read(body, False),
@@ -140,6 +145,7 @@ class CompletionReply:
         self._num_generated = 0
         self._has_new_line = False
         self._held: tuple[int, ...] = ()  # tokens whose text the engine still holds back
+        self._held_probs = HeldProbs()
 
     def open(self) -> Iterable[bytes]:
         return ()
@@ -157,12 +163,14 @@ class CompletionReply:
     def delta(self, delta: TextDelta) -> Iterable[bytes]:
         self._num_generated += len(delta.tokens)
         tokens = self._held + delta.tokens
+        probs = self._held_probs.shown_with(delta)
         if not delta.text:
             self._held = tokens
             return ()
         self._held = ()
         self._has_new_line = self._has_new_line or "\n" in delta.text
-        return (frame(self._event(delta.text, tokens, delta.slot, delta.timings)),)
+        event = self._event(delta.text, tokens, delta.slot, delta.timings)
+        return (frame(event | self._probabilities(probs)),)
 
     def _event(self, text: str, tokens: tuple[int, ...], slot: int, timings: Timings | None) -> dict[str, Any]:
         event = {
@@ -183,7 +191,16 @@ class CompletionReply:
         # `content`, because clients of this dialect read it from every event.
         return (frame({"index": self._asked.index, "content": "", "stop": True, "error": describe(error)[1]}),)
 
-    def whole(self, text: str, tokens: tuple[int, ...], finished: Finished) -> dict[str, Any]:
+    def _probabilities(self, probs: tuple[TokenProbs, ...]) -> dict[str, Any]:
+        sampling = self._asked.request.sampling
+        if not sampling.n_probs or not probs:
+            return {}
+        shown = tokens_json(probs, sampling.n_probs, is_after_sampling=sampling.post_sampling_probs)
+        return {"completion_probabilities": shown}
+
+    def whole(
+        self, text: str, tokens: tuple[int, ...], finished: Finished, probs: tuple[TokenProbs, ...] = ()
+    ) -> dict[str, Any]:
         timings = finished.timings
         reply = {
             "index": self._asked.index,
@@ -202,6 +219,7 @@ class CompletionReply:
             "stopping_word": finished.stopping_string,
             "tokens_cached": _num_tokens_in_slot(timings),
             "timings": timings_json(timings),
+            **self._probabilities(probs),
         }
         chosen = self._params.response_fields
         return dict(_chosen(reply, chosen)) if chosen else reply

@@ -6,7 +6,7 @@ The engine calls a sink on the event loop's thread; a queue turns that into some
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from runtime.engine.sequence import Event, Failed, Finished, GenerationRequest, Progress, TextDelta
+from runtime.engine.sequence import Event, Failed, Finished, GenerationRequest, Progress, TextDelta, TokenProbs
+from runtime.server.logprobs import HeldProbs
 
 if TYPE_CHECKING:
     from runtime.engine.engine import Engine
@@ -29,24 +30,36 @@ class Answer:
     text: str
     tokens: tuple[int, ...]
     finished: Finished
+    probs: tuple[TokenProbs, ...] = ()
 
 
 class Generation:
     """One submitted request. Its events are read once, within its `with` block."""
+
+    @classmethod
+    async def begin(cls, engine: "Engine", request: GenerationRequest) -> "Generation":
+        """Submit, after a thread has compiled the request's grammar: other streams must not wait for that."""
+        grammar = request.sampling.grammar
+        if grammar is not None:
+            await asyncio.to_thread(engine.prepare, grammar)
+        return cls(engine, request)
+
+    @classmethod
+    async def begin_all(cls, engine: "Engine", requests: Sequence[GenerationRequest]) -> "list[Generation]":
+        """Begin all of the requests, or none of them. Raises what `Engine.submit` raises."""
+        for grammar in {request.sampling.grammar for request in requests}:
+            if grammar is not None:
+                await asyncio.to_thread(engine.prepare, grammar)
+        with contextlib.ExitStack() as begun:
+            generations = [begun.enter_context(cls(engine, request)) for request in requests]
+            begun.pop_all()
+        return generations
 
     def __init__(self, engine: "Engine", request: GenerationRequest) -> None:
         """Submit. Raises what `Engine.submit` raises, so that a refusal still has a status line to go into."""
         self._engine = engine
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._sequence_id = engine.submit(request, self._events.put_nowait)
-
-    @classmethod
-    def submit_all(cls, engine: "Engine", requests: Iterable[GenerationRequest]) -> "list[Generation]":
-        """Submit all of the requests, or none of them. Raises what `Engine.submit` raises."""
-        with contextlib.ExitStack() as submitted:
-            generations = [submitted.enter_context(cls(engine, request)) for request in requests]
-            submitted.pop_all()
-        return generations
 
     def __enter__(self) -> "Generation":
         return self
@@ -90,13 +103,16 @@ async def _collect_all(generations: Sequence[Generation]) -> list[Answer]:
 async def _collect(generation: Generation) -> Answer:
     texts: list[str] = []
     tokens: list[int] = []
+    probs: list[TokenProbs] = []
+    held = HeldProbs()
     async for event in generation:
         if isinstance(event, Finished):
-            return Answer("".join(texts), tuple(tokens), event)
+            return Answer("".join(texts), tuple(tokens), event, tuple(probs))
         if isinstance(event, Progress):
             continue
         texts.append(event.text)
         tokens += event.tokens
+        probs += held.shown_with(event)
     raise AssertionError("a generation ended without its last event")
 
 

@@ -57,9 +57,9 @@ def generation_settings(
         "stream": is_streamed,
         # JSON has no infinity; llama-server writes null for it, too.
         "logit_bias": [{"token": token, "bias": bias if math.isfinite(bias) else None} for token, bias in biases],
-        "n_probs": 0,
+        "n_probs": sampling.n_probs,
         "min_keep": sampling.min_keep,
-        "grammar": "",
+        "grammar": sampling.grammar.source if sampling.grammar else "",
         "grammar_lazy": False,
         "grammar_triggers": [],
         "preserved_tokens": [],
@@ -70,7 +70,7 @@ def generation_settings(
         "samplers": [stage.label for stage in sampling.order],
         "speculative.types": "none",
         "timings_per_token": request.wants_timings,
-        "post_sampling_probs": False,
+        "post_sampling_probs": sampling.post_sampling_probs,
         "backend_sampling": False,
         "lora": [],
     }

@@ -94,7 +94,7 @@ class LlamaCpp:
         requests = list(params.requests(prompts))
         texts = await asyncio.to_thread(lambda: [engine.detokenize(prompt) for prompt in prompts])
         forbidden = await asyncio.to_thread(engine.end_tokens) if params.request.ignore_eos else ()
-        generations = Generation.submit_all(engine, requests)
+        generations = await Generation.begin_all(engine, requests)
         model = self._service.model_alias
         replies = [
             CompletionReply(params, Asked(each, index, texts[index // params.num_answers], forbidden, model))
@@ -105,7 +105,7 @@ class LlamaCpp:
             return EventStream(*parts[0], *parts[1:])
         answers = await whole_answers(request.receive, generations)
         wholes = [
-            reply.whole(answer.text, answer.tokens, answer.finished)
+            reply.whole(answer.text, answer.tokens, answer.finished, answer.probs)
             for reply, answer in zip(replies, answers, strict=True)
         ]
         return JsonResponse(wholes[0] if len(wholes) == 1 else wholes)

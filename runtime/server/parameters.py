@@ -10,7 +10,8 @@ from runtime.engine.sampling import Sampler, SamplingParams, sampler_lettered, s
 from runtime.engine.sequence import Timings
 from runtime.errors import RequestError
 from runtime.server.body import Body
-from runtime.server.fields import Field, Integer, Number, Special, Texts
+from runtime.server.fields import Field, Flag, Integer, Number, Special, Texts
+from runtime.server.formats import read_grammar
 
 if TYPE_CHECKING:
     from runtime.engine.engine import Engine
@@ -19,14 +20,12 @@ _INT32_MAX = 2**31 - 1
 _UINT32_MAX = 2**32 - 1
 # The penalties' window is allocated at once; beyond any context a longer one means the same.
 _MAX_LAST_N = 2**20
+_MAX_PROBS = 1000  # of each token; each is about a hundred bytes of an answer
 
 MAX_PROMPTS = 256  # and answers in all; as many as may wait by default
 
 # What would change the answer but isn't built yet, with the values that ask for nothing. Refused, never ignored.
 _UNSUPPORTED: dict[str, tuple[object, ...]] = {
-    "grammar": ("",),
-    "json_schema": ({},),
-    "n_probs": (0, 0.0),
     "image_data": ([],),
     "lora": ([],),
 }
@@ -60,6 +59,7 @@ _PLAIN: tuple[Integer | Number, ...] = (
     Number("mirostat_eta", "How fast it does."),
     Number("adaptive_target", "The probability that adaptive_p aims at; negative is off.", high=1),
     Number("adaptive_decay", "How long it remembers.", low=0, high=0.99),
+    Integer("n_probs", "Tell so many of the likeliest tokens with each token.", low=0, high=_MAX_PROBS),
     Integer("min_keep", "Samplers that leave tokens out leave at least so many.", low=0, high=_INT32_MAX),
 )
 _BREAKERS = Texts("dry_sequence_breakers", "Texts at which a phrase ends.")
@@ -73,8 +73,20 @@ _LOGIT_BIAS = Special(
     "What is added to a token's logit: an object by token id, or a list of pairs; false forbids the token.",
     {"type": ["object", "array"]},
 )
+_GRAMMAR = Special("grammar", "GBNF that the answer holds to.", {"type": "string"})
+_JSON_SCHEMA = Special("json_schema", "JSON schema that the answer holds to.", {"type": "object"})
+_POST_SAMPLING_PROBS = Flag("post_sampling_probs", "Tell probabilities after the samplers, not the model's own.")
 _SEED = Integer("seed", "The same seed gives the same answer; negative draws one.")
-SAMPLING_FIELDS: tuple[Field, ...] = (*_PLAIN, _BREAKERS, _SAMPLERS, _LOGIT_BIAS, _SEED)
+SAMPLING_FIELDS: tuple[Field, ...] = (
+    *_PLAIN,
+    _BREAKERS,
+    _SAMPLERS,
+    _LOGIT_BIAS,
+    _GRAMMAR,
+    _JSON_SCHEMA,
+    _POST_SAMPLING_PROBS,
+    _SEED,
+)
 
 STOP = Texts("stop", "Texts at which the answer ends; they are not part of it.")
 
@@ -90,6 +102,8 @@ def read_sampling(body: Body, defaults: SamplingParams) -> SamplingParams:
         order=_order(body, defaults.order),
         logit_bias=_logit_bias(body.raw(_LOGIT_BIAS.name)) or defaults.logit_bias,
         seed=_seed(body, defaults.seed),
+        grammar=read_grammar(body),
+        post_sampling_probs=_POST_SAMPLING_PROBS.read(body, defaults.post_sampling_probs),
     )
 
 
@@ -164,6 +178,11 @@ def read_max_tokens(body: Body, *names: str, default: int | None) -> int | None:
         if limit is not None:
             return limit if limit >= 0 else default
     return default
+
+
+def read_num_logprobs(body: Body) -> int:
+    """Return how many of the likeliest tokens the field `logprobs` asks for, where it is a number."""
+    return body.integer("logprobs", 0, low=0, high=_MAX_PROBS)
 
 
 def read_stop(body: Body) -> tuple[str, ...]:

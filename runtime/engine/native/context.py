@@ -107,6 +107,12 @@ class Context:
         token: int = self._api.llama_sampler_sample(sampler.handle, self.handle, index)
         return token
 
+    def logits(self, index: int) -> "memoryview[float]":
+        """Return the logits of the batch's entry `index`, a float for each token; valid until the next decode."""
+        pointer = self._api.llama_get_logits_ith(self.handle, index)
+        values = (ctypes.c_float * self._model.facts.n_vocab).from_address(ctypes.addressof(pointer.contents))
+        return memoryview(values).cast("B").cast("f")
+
     def edit(self, edits: Iterable[Cut | Copy]) -> None:
         """Carry out what the scheduler wants done to the cache, in its order."""
         for edit in edits:

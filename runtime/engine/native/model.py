@@ -69,8 +69,8 @@ class Model:
             n_params=api.llama_model_n_params(handle),
             size_bytes=api.llama_model_size(handle),
             chat_template=template.decode("utf-8", "replace") if template else None,
-            bos_token=self._token_text(bos),
-            eos_token=self._token_text(eos),
+            bos_token=self.token_text(bos),
+            eos_token=self.token_text(eos),
             add_bos=api.llama_vocab_get_add_bos(self.vocab),
             vocab_type=api.llama_vocab_type(self.vocab),
             is_memory_cuttable=not has_state and api.llama_model_n_swa(handle) == 0,
@@ -101,7 +101,8 @@ class Model:
             return None
         return FillTokens(prefix, suffix, middle, repository, file)
 
-    def _token_text(self, token: int) -> str:
+    def token_text(self, token: int) -> str:
+        """Return a token's name in the vocabulary, `<|im_end|>` for a control token; empty where there is none."""
         if token < 0:
             return ""
         text: bytes = self.library.api.llama_vocab_get_text(self.vocab, token)

@@ -161,7 +161,6 @@ def test_a_prompt_is_text_or_tokens(prompt: object, tokens: tuple[int, ...]) -> 
         ({"stream": "yes"}, "stream"),
         ({"stop": [1]}, "stop"),
         ({"n_predict": 1.5}, "n_predict"),
-        ({"grammar": 'root ::= "x"'}, "grammar"),
         ({"mirostat": 3}, "mirostat"),
     ],
     ids=str,
