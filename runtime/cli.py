@@ -96,7 +96,7 @@ def with_files_read(chosen: Settings) -> Settings:
         template = _read_text(chosen.chat_template_file, "--chat-template-file")
     elif template == "chatml":
         template = CHATML
-    elif template is not None and "{" not in template:
+    elif template is not None and "{" not in template and " " not in template:
         raise UsageError(f"--chat-template: {template!r} is no Jinja template; --chat-template-file names a file")
     return replace(chosen, api_keys=keys, chat_template=template)
 

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import uvicorn
 from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from runtime.engine.sampling import SamplingParams
 from runtime.server.app import create_app
@@ -58,12 +59,12 @@ async def listening(app: Starlette, http: Any = "h11") -> Any:
 
 
 @contextlib.contextmanager
-def serving_from_a_thread(app: Starlette) -> Iterator[str]:
+def serving_from_a_thread(app: ASGIApp, http: Any = "h11") -> Iterator[str]:
     """Serve on a loopback port for clients that block; yields the address."""
     bound = socket.socket()
     bound.bind(("127.0.0.1", 0))
     bound.listen()  # a connection that comes before uvicorn is up waits in the backlog
-    server = _server(app)
+    server = _server(app, http)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[bound])), daemon=True)
     thread.start()
     try:
@@ -81,7 +82,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _server(app: Starlette, http: Any = "h11") -> uvicorn.Server:
+def _server(app: ASGIApp, http: Any = "h11") -> uvicorn.Server:
     return _Server(uvicorn.Config(app, http=http, ws="none", lifespan="off", log_config=None))
 
 
