@@ -191,10 +191,10 @@ _ESCAPED = {"/": r"\/", "\n": r"\n"}
 
 def _limits(llguidance: Any) -> "LLParserLimits":
     return llguidance.LLParserLimits(  # type: ignore[no-any-return]
-        max_items_in_row=20_000,
+        max_items_in_row=10_000,
         initial_lexer_fuel=1_000_000,
         step_lexer_fuel=200_000,
-        step_max_items=400_000,
+        step_max_items=200_000,
         max_lexer_states=50_000,
         max_grammar_size=500_000,
         precompute_large_lexemes=False,
