@@ -228,11 +228,14 @@ class Engine:
         self._pace.observe_step(num_threads, ended - started, time.process_time() - cpu_before, ended)
 
     def _look_around(self) -> None:
-        """After a rest, count a few times, a moment apart, so that a passing task isn't taken for a busy machine."""
+        """After a rest, count until nobody is there or it was enough; the one who brought the request is often seen."""
         if self._pace is not None:
             self._pace.forget()
             for _ in range(_NUM_LOOKS):
-                self._pace.observe_tasks(self._tasks.num_others())
+                num_others = self._tasks.num_others()
+                self._pace.observe_tasks(num_others)
+                if not num_others:
+                    return
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
 
     def _sample(self, sequence: Sequence, index: int) -> Sampled:
