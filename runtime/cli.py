@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 from runtime import __version__, launch, settings
 from runtime.container import Container, Extent, locate
 from runtime.engine.engine import Engine, EngineParams
-from runtime.engine.native import Library, Model, resident_fraction
+from runtime.engine.memory import choose_n_ctx, read_memory
+from runtime.engine.native import Library, Model, read_shape, resident_fraction
 from runtime.engine.sampling import SamplingParams
 from runtime.errors import EngineError, HoldallError, ModelError
 from runtime.settings import Settings
@@ -157,10 +158,20 @@ class Program:
         chosen = self._settings
         try:
             library = Library(on_log=_write_through if chosen.verbose else None)
-            model = Model(library, self._weights.path, self._weights.offset, n_gpu_layers=chosen.n_gpu_layers)
+            weights = self._weights
+            n_batch = max(chosen.n_batch, chosen.n_parallel)  # a step has at least a token for each
+            n_ctx = choose_n_ctx(
+                chosen.n_ctx,
+                _DEFAULT_N_CTX,
+                read_shape(library, weights.path, weights.offset, weights.size),
+                read_memory(),
+                n_batch=n_batch,
+                num_slots=chosen.n_parallel,
+            )
+            model = Model(library, weights.path, weights.offset, n_gpu_layers=chosen.n_gpu_layers)
             params = EngineParams(
-                n_ctx=_n_ctx(chosen.n_ctx, model.facts.n_ctx_train),
-                n_batch=max(chosen.n_batch, chosen.n_parallel),  # a step has at least a token for each
+                n_ctx=n_ctx,
+                n_batch=n_batch,
                 num_slots=chosen.n_parallel,
                 max_waiting=chosen.max_queue,
                 num_threads=_num_threads(chosen.n_threads),
@@ -176,12 +187,6 @@ class Program:
         # After its last turn the loop takes no more calls, and nobody is there to hear them.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(call)
-
-
-def _n_ctx(wanted: int | None, n_ctx_train: int) -> int:
-    if wanted is None:
-        return min(_DEFAULT_N_CTX, n_ctx_train)
-    return wanted or n_ctx_train
 
 
 def _num_threads(wanted: int | None) -> int | None:

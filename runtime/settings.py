@@ -61,7 +61,7 @@ class Settings:
             kind=click.IntRange(min=0),
             env="LLAMA_ARG_CTX_SIZE",
             text="Tokens of context, shared by all requests that run at once; 0 is the model's maximum. "
-            "[default: 8192 or the model's maximum, whichever is less]",
+            "[default: 8192, or less where the model or the memory ends sooner]",
         ),
     )
     n_threads: int | None = field(
