@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime import __version__, launch, settings
-from runtime.container import Container, Extent, locate
+from runtime.container import Container, Extent, MemberKind, locate
 from runtime.engine.engine import Engine, EngineParams
 from runtime.engine.memory import choose_n_ctx, read_memory
 from runtime.engine.native import Library, Model, read_shape, resident_fraction
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from runtime.server.listener import Listener
 
 _DEFAULT_N_CTX = 8192
+_MIB = 1024 * 1024
 _SECONDS_BETWEEN_PROGRESS = 0.1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -67,13 +68,14 @@ def _run(words: list[str], environment: Mapping[str, str]) -> int:
         ]
     )
     name, weights = find_model(chosen, container, Path(sys.executable))
+    draft_weights = find_draft(chosen, container)
     bound = launch.bind(chosen.host, chosen.port)
     url = launch.address_of(bound)
     taken = chosen.port is None and bound.getsockname()[1] != launch.DEFAULT_PORT
     _say(f"{name} is at {url}" + (f" (port {launch.DEFAULT_PORT} was taken)" if taken else "") + "; Ctrl-C ends it")
     if not (chosen.server or chosen.nobrowser):
         launch.open_page(url, environment)
-    return asyncio.new_event_loop().run_until_complete(Program(chosen, name, weights).serve(bound))
+    return asyncio.new_event_loop().run_until_complete(Program(chosen, name, weights, draft_weights).serve(bound))
 
 
 def find_model(chosen: Settings, container: Container | None, executable: Path) -> tuple[str, Extent]:
@@ -92,6 +94,18 @@ def find_model(chosen: Settings, container: Container | None, executable: Path) 
     raise ModelError("there is no model in this file and none beside it; name one with -m MODEL.gguf")
 
 
+def find_draft(chosen: Settings, container: Container | None) -> Extent | None:
+    """Return where the draft model's GGUF lies: `-md`, else inside this file when its model is used; None without one.
+
+    Raises ModelError when the file that was named isn't there.
+    """
+    if chosen.draft_model is not None:
+        return _whole_file(chosen.draft_model)
+    if container is None or chosen.model is not None:
+        return None
+    return next(iter(container.extents_of(MemberKind.DRAFT)), None)
+
+
 def _whole_file(path: Path) -> Extent:
     try:
         return Extent(path, 0, path.stat().st_size)
@@ -102,10 +116,11 @@ def _whole_file(path: Path) -> Extent:
 class Program:
     """The server and the engine from the first request to the last; everything but `_load` runs on the event loop."""
 
-    def __init__(self, chosen: Settings, name: str, weights: Extent) -> None:
+    def __init__(self, chosen: Settings, name: str, weights: Extent, draft_weights: Extent | None = None) -> None:
         self._settings = chosen
         self._name = name
         self._weights = weights
+        self._draft_weights = draft_weights
 
     async def serve(self, bound: socket.socket) -> int:
         """Serve until a signal comes or the model can't be loaded; return the exit status.
@@ -127,6 +142,7 @@ class Program:
             model_alias=self._name,
             default_max_tokens=self._settings.n_predict if self._settings.n_predict >= 0 else None,
             props={"build_info": f"holdall {__version__}"},
+            n_keep=self._settings.n_keep,
         )
         listener = Listener(app, verbose=self._settings.verbose)
         for number in _SIGNALS:
@@ -175,8 +191,14 @@ class Program:
                 num_slots=chosen.n_parallel,
                 max_waiting=chosen.max_queue,
                 num_threads=_num_threads(chosen.n_threads),
+                context_shift=chosen.context_shift,
+                parking_bytes=chosen.cache_ram * _MIB if chosen.cache_ram >= 0 else sys.maxsize,
+                has_lookup=chosen.spec_type == "ngram-simple",
+                draft_max=chosen.draft_max,
             )
-            engine = Engine(model, params, self._post)
+            draft = self._draft_weights
+            draft_model = Model(library, draft.path, draft.offset, n_gpu_layers=chosen.n_gpu_layers) if draft else None
+            engine = Engine(model, params, self._post, draft_model)
         except Exception as error:
             failure = error if isinstance(error, HoldallError) else EngineError(f"the model can't be loaded: {error!r}")
             self._post(lambda: self._loaded.set_exception(failure))

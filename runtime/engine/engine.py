@@ -12,12 +12,14 @@ from collections.abc import Callable
 from collections.abc import Sequence as Tokens
 from dataclasses import asdict, dataclass
 
-from runtime.engine.batch import Batch, Cut, Sampled
+from runtime.engine.batch import Batch, Copy, Cut, Edit, Park, Restore, Sampled, Shift
+from runtime.engine.drafting import ModelGuesser
 from runtime.engine.facts import ModelInfo
 from runtime.engine.native import Aborted, Context, Model, NoRoom, SamplerChain
 from runtime.engine.pace import Pace
-from runtime.engine.scheduler import Outcome, Scheduler
+from runtime.engine.scheduler import Outcome, Scheduler, SchedulerParams
 from runtime.engine.sequence import Failed, Finished, GenerationRequest, Sequence, Sink
+from runtime.engine.speculation import Lookup, Speculation
 from runtime.engine.threads import TaskCounter, default_num_threads, num_cpus
 from runtime.errors import EngineError, HoldallError, PromptTooLong, QueueFull, RequestError, Unavailable
 
@@ -26,6 +28,8 @@ Post = Callable[[Callable[[], None]], object]
 # Beside sequences that generate, a step computes at most this many prompt tokens: enough to use the processor well
 # (the matrices are read once for all of them), few enough that the others' next token isn't late.
 _NUM_PREFILL_BESIDE_DECODE = 64
+# Guessed tokens cost the others time, so they are for when few generate.
+_NUM_SEQUENCES_DRAFTED = 2
 _JOIN_SECONDS = 2.0
 _RETRY_AFTER_SECONDS = 5  # about an answer's length; how long the queue takes depends on what it asks for
 _NUM_LOOKS = 3
@@ -36,7 +40,9 @@ _SECONDS_BETWEEN_LOOKS = 0.0005
 class EngineParams:
     """Sizes of an engine: n_ctx and n_batch in tokens, n_ctx shared by all slots; max_waiting in requests.
 
-    num_threads None follows what the machine can give, step by step.
+    num_threads None follows what the machine can give, step by step. context_shift lets a full context go on without
+    a part of its tokens. Caches that must leave the context are parked in up to parking_bytes. With draft_max, up to so
+    many tokens are guessed ahead: by a draft model where there is one, else from the text if has_lookup.
     """
 
     n_ctx: int
@@ -44,32 +50,62 @@ class EngineParams:
     num_slots: int = 8
     max_waiting: int = 256
     num_threads: int | None = 1
+    context_shift: bool = False
+    parking_bytes: int = 0
+    has_lookup: bool = False
+    draft_max: int = 16
 
 
 class Engine:
     """Generates for many requests at once. `post` runs a function on the thread where sinks are called."""
 
-    def __init__(self, model: Model, params: EngineParams, post: Post) -> None:
-        """Make the context and start the thread. Raises ModelError when the context's memory can't be had."""
+    def __init__(self, model: Model, params: EngineParams, post: Post, draft_model: Model | None = None) -> None:
+        """Make the context and start the thread.
+
+        Raises ModelError when the context's memory can't be had or the draft model doesn't fit the model.
+        """
         self._model = model
         self._post = post
+        num_threads = params.num_threads or default_num_threads()
+        is_speculative = params.draft_max > 0 and (draft_model is not None or params.has_lookup)
+        num_drafted = min(params.num_slots, _NUM_SEQUENCES_DRAFTED) * params.draft_max if is_speculative else 0
         self._context = Context(
             model,
             n_ctx=params.n_ctx,
             n_batch=params.n_batch,
             num_slots=params.num_slots,
-            num_threads=params.num_threads or default_num_threads(),
+            num_threads=num_threads,
+            num_outputs=min(params.num_slots + num_drafted, params.n_batch),
         )
         self._pace = None if params.num_threads else Pace(default_num_threads(), num_cpus())
         self._tasks = TaskCounter()
         self.info = ModelInfo(**asdict(model.facts), n_ctx=self._context.n_ctx, num_slots=params.num_slots)
+        self._parking_bytes = params.parking_bytes
         self._scheduler = Scheduler(
-            num_slots=params.num_slots,
-            n_ctx=self._context.n_ctx,
-            n_batch=params.n_batch,
-            num_prefill_beside_decode=_NUM_PREFILL_BESIDE_DECODE,
-            is_cuttable=model.facts.is_memory_cuttable,
+            SchedulerParams(
+                num_slots=params.num_slots,
+                n_ctx=self._context.n_ctx,
+                n_batch=params.n_batch,
+                num_prefill_beside_decode=_NUM_PREFILL_BESIDE_DECODE,
+                is_cuttable=model.facts.is_memory_cuttable,
+                can_shift=self._context.can_shift,
+                context_shift=params.context_shift,
+                num_always_kept=int(model.facts.add_bos),
+                parking_bytes=params.parking_bytes,
+            )
         )
+        self._draft: ModelGuesser | None = None
+        self._speculation: Speculation | None = None
+        if is_speculative and model.facts.is_memory_cuttable:
+            if draft_model is not None:
+                self._draft = ModelGuesser(
+                    draft_model,
+                    model,
+                    n_ctx=self._context.n_ctx,
+                    num_slots=_NUM_SEQUENCES_DRAFTED,
+                    num_threads=num_threads,
+                )
+            self._speculation = Speculation(self._draft or Lookup(), params.draft_max)
         self._samplers: dict[int, SamplerChain] = {}  # the engine thread's, by sequence id
         self._end_tokens: tuple[int, ...] | None = None
         self._wake = threading.Condition()
@@ -144,10 +180,14 @@ class Engine:
     def close(self) -> None:
         """Stop at once, in the middle of a step if need be, and free the context."""
         self._refuse(Unavailable("the program is stopping"))
-        self._context.abort()
+        for context in (self._context, self._draft):
+            if context is not None:
+                context.abort()
         self._thread.join(_JOIN_SECONDS)
         if not self._thread.is_alive():
             self._context.close()
+            if self._draft is not None:
+                self._draft.close()
 
     # -- the engine's thread ----------------------------------------------------------------------------------------
 
@@ -186,7 +226,7 @@ class Engine:
             self._scheduler.add(sequence)
         for sequence in cancelled:
             self._scheduler.remove(sequence)
-            self._close_sampler(sequence)
+            self._forget(sequence)
         if was_idle and submitted:
             self._look_around()
         return True
@@ -196,12 +236,10 @@ class Engine:
         return bool(self._scheduler.num_running or self._scheduler.num_waiting)
 
     def _step(self) -> None:
-        batch = self._scheduler.schedule(time.monotonic())
-        for edit in batch.edits:
-            if isinstance(edit, Cut):
-                self._context.cut(edit.slot, edit.keep)
-            else:
-                self._context.share(edit.source, edit.slot, edit.count)
+        self._carry_out(self._scheduler.admit(time.monotonic()))
+        self._guess_ahead()
+        batch = self._scheduler.schedule()
+        self._carry_out(batch.edits)
         if not batch.entries:
             return
         try:
@@ -211,8 +249,35 @@ class Engine:
         except (NoRoom, EngineError) as error:
             self._fail(batch, error if isinstance(error, EngineError) else EngineError("the KV cache is full"))
             return
-        sampled = [self._sample(sequence, index) for sequence, index in batch.outputs]
+        sampled = [choice for sequence, index in batch.outputs for choice in self._sample(sequence, index)]
         self._deliver(self._scheduler.commit(batch, sampled, time.monotonic()))
+
+    def _carry_out(self, edits: list[Edit]) -> None:
+        context = self._context
+        for edit in edits:
+            match edit:
+                case Cut(slot, keep):
+                    context.cut(slot, keep)
+                case Copy(source, slot, count):
+                    context.share(source, slot, count)
+                case Shift(slot, keep, discard):
+                    context.shift(slot, keep, discard)
+                case Park(slot, parked):
+                    parked.data = context.save(slot, self._parking_bytes)
+                case Restore(slot, parked):
+                    if parked.data is None or not context.restore(slot, parked.data):
+                        self._scheduler.restore_failed(slot)
+
+    def _guess_ahead(self) -> None:
+        """Give the sequences that generate a draft each, unless there are too many of them."""
+        if self._speculation is None:
+            return
+        generating = self._scheduler.generating
+        if self._draft is not None and self._pace is not None:
+            self._draft.set_threads(self._pace.num_threads(time.monotonic()))
+        for sequence in generating:
+            is_worth_it = len(generating) <= _NUM_SEQUENCES_DRAFTED
+            sequence.draft = self._speculation.propose(sequence) if is_worth_it else ()
 
     def _decode(self, batch: Batch) -> None:
         if self._pace is None:
@@ -238,7 +303,16 @@ class Engine:
                     return
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
 
-    def _sample(self, sequence: Sequence, index: int) -> Sampled:
+    def _sample(self, sequence: Sequence, index: int) -> list[Sampled]:
+        """Choose the next token, and as long as they are those of the draft, the ones after it."""
+        sampled = [self._choose(sequence, index)]
+        for guessed in sequence.draft:
+            if sampled[-1].token != guessed or sampled[-1].is_end:
+                break
+            sampled.append(self._choose(sequence, index + len(sampled)))
+        return sampled
+
+    def _choose(self, sequence: Sequence, index: int) -> Sampled:
         sampler = self._samplers.get(sequence.id)
         if sampler is None:
             sampler = self._samplers[sequence.id] = self._make_sampler(sequence.request)
@@ -273,14 +347,16 @@ class Engine:
     def _deliver(self, outcomes: list[Outcome]) -> None:
         for sequence, event in outcomes:
             if isinstance(event, (Finished, Failed)):
-                self._close_sampler(sequence)
+                self._forget(sequence)
         if outcomes:
             self._post(lambda: self._call_sinks(outcomes))
 
-    def _close_sampler(self, sequence: Sequence) -> None:
+    def _forget(self, sequence: Sequence) -> None:
         sampler = self._samplers.pop(sequence.id, None)
         if sampler is not None:
             sampler.close()
+        if self._speculation is not None:
+            self._speculation.forget(sequence)
 
     # -- where `post` leads to --------------------------------------------------------------------------------------
 

@@ -22,7 +22,11 @@ class FinishReason(Enum):
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """What a client asks of the engine. max_tokens None means until the model ends or the context is full."""
+    """What a client asks of the engine. max_tokens None means until the model ends or the context is full.
+
+    When a full context shifts, the first n_keep tokens stay (-1: the whole prompt) and n_discard of the others go (0:
+    half of them).
+    """
 
     prompt_tokens: tuple[int, ...]
     sampling: SamplingParams = field(default_factory=SamplingParams)
@@ -30,17 +34,24 @@ class GenerationRequest:
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
     cache_prompt: bool = True
+    n_keep: int = 0
+    n_discard: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Counts in tokens, times in seconds. Prompt tokens are those computed; cached ones were found in the KV cache."""
+    """Counts in tokens, times in seconds. Prompt tokens are those computed; cached ones were found in the KV cache.
+
+    Drafted tokens were guessed, accepted ones rightly so.
+    """
 
     num_prompt_tokens: int
     num_cached_tokens: int
     num_generated_tokens: int
     prompt_seconds: float
     generation_seconds: float
+    num_drafted_tokens: int = 0
+    num_accepted_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +64,12 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The last event of every sequence that ends well."""
+    """The last event of every sequence that ends well; `is_truncated` when the context was full on the way."""
 
     reason: FinishReason
     timings: Timings
     stopping_string: str = ""
+    is_truncated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +87,10 @@ Sink = Callable[[Event], None]
 class Sequence:
     """A request being generated. Times are seconds of a monotonic clock.
 
-    `tokens` is the prompt and then everything generated; the first `num_computed` of them are in the KV cache, in
-    `slot` (None while waiting). What is pending is computed in the next steps; when nothing but the newest token is
-    pending the sequence generates, otherwise it prefills: there is no other state.
+    `tokens` is the prompt and then everything generated, less what a shift dropped; the first `num_computed` of them
+    are in the KV cache, in `slot` (None while waiting). What is pending is computed in the next steps; when nothing but
+    the newest token is pending the sequence generates, otherwise it prefills: there is no other state. `draft` is a
+    guess at the tokens that follow, computed along with the newest one and good for one step.
     """
 
     id: int
@@ -89,6 +102,10 @@ class Sequence:
     num_computed: int = 0
     num_cached: int = 0
     num_generated: int = 0
+    draft: tuple[int, ...] = ()
+    num_drafted: int = 0
+    num_accepted: int = 0
+    is_truncated: bool = False
     started_at: float | None = None
     first_token_at: float | None = None
     is_cancelled: bool = False
@@ -110,4 +127,6 @@ class Sequence:
             num_generated_tokens=self.num_generated,
             prompt_seconds=first - started,
             generation_seconds=now - first,
+            num_drafted_tokens=self.num_drafted,
+            num_accepted_tokens=self.num_accepted,
         )

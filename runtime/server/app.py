@@ -24,13 +24,14 @@ def create_app(
     model_alias: str,
     default_max_tokens: int | None,
     props: Mapping[str, Any],
+    n_keep: int = 0,
     webclient: Path = WEBCLIENT,
 ) -> Starlette:
     """Return the application. `default_max_tokens` None: an answer ends when the model ends it or the context is full.
 
     `props` are facts that `/props` adds to its own; its `build_info` names the program elsewhere too.
     """
-    service = Service(lifecycle, defaults, model_alias, default_max_tokens, props)
+    service = Service(lifecycle, defaults, model_alias, default_max_tokens, props, n_keep)
     llamacpp = LlamaCpp(service)
     openai = OpenAI(service)
     table = [

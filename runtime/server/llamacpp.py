@@ -52,6 +52,8 @@ class CompletionParams:
     stop: tuple[str, ...]
     ignore_eos: bool
     cache_prompt: bool
+    n_keep: int
+    n_discard: int
     is_streamed: bool
     returns_tokens: bool
 
@@ -64,6 +66,8 @@ class CompletionParams:
             stop=read_stop(body),
             ignore_eos=body.flag("ignore_eos", False),
             cache_prompt=body.flag("cache_prompt", True),
+            n_keep=body.integer("n_keep", service.n_keep, low=-1),
+            n_discard=body.integer("n_discard", 0, low=0),
             is_streamed=body.flag("stream", False),
             returns_tokens=body.flag("return_tokens", False),
         )
@@ -85,6 +89,8 @@ class CompletionParams:
             "stop": list(self.stop),
             "max_tokens": -1 if self.max_tokens is None else self.max_tokens,
             "n_predict": -1 if self.max_tokens is None else self.max_tokens,
+            "n_keep": self.n_keep,
+            "n_discard": self.n_discard,
             "ignore_eos": self.ignore_eos,
             "stream": self.is_streamed,
         }
@@ -145,7 +151,7 @@ class CompletionReply:
             "generation_settings": self._params.to_json(),
             "prompt": self._prompt,
             "has_new_line": self._has_new_line or "\n" in text,
-            "truncated": False,
+            "truncated": finished.is_truncated,
             "stop_type": _STOP_TYPES[finished.reason],
             "stopping_word": finished.stopping_string,
             "tokens_cached": _num_tokens_in_slot(timings),
@@ -183,6 +189,8 @@ class LlamaCpp:
                 stop=params.stop,
                 ignore_eos=params.ignore_eos,
                 cache_prompt=params.cache_prompt,
+                n_keep=params.n_keep,
+                n_discard=params.n_discard,
             ),
         )
         reply = CompletionReply(params, prompt, len(tokens), self._service.model_alias)
