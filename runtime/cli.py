@@ -13,16 +13,18 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime import __version__, launch, settings
+from runtime.chat.template import CHATML
 from runtime.container import Container, Extent, MemberKind, locate
 from runtime.engine.engine import Engine, EngineParams
 from runtime.engine.memory import choose_n_ctx, read_memory
 from runtime.engine.native import Library, Model, read_shape, resident_fraction
 from runtime.engine.sampling import SamplingParams
-from runtime.errors import EngineError, HoldallError, ModelError
+from runtime.errors import EngineError, HoldallError, ModelError, UsageError
 from runtime.settings import Settings
 
 if TYPE_CHECKING:
@@ -69,13 +71,46 @@ def _run(words: list[str], environment: Mapping[str, str]) -> int:
     )
     name, weights = find_model(chosen, container, Path(sys.executable))
     draft_weights = find_draft(chosen, container)
+    chosen = with_files_read(chosen)
     bound = launch.bind(chosen.host, chosen.port)
     url = launch.address_of(bound)
     taken = chosen.port is None and bound.getsockname()[1] != launch.DEFAULT_PORT
     _say(f"{name} is at {url}" + (f" (port {launch.DEFAULT_PORT} was taken)" if taken else "") + "; Ctrl-C ends it")
-    if not (chosen.server or chosen.nobrowser):
+    if not chosen.api_keys and not launch.is_local(bound):
+        _say("warning: other computers can use it without a key; --api-key KEY asks for one")
+    if chosen.ui and not (chosen.server or chosen.nobrowser):
         launch.open_page(url, environment)
     return asyncio.new_event_loop().run_until_complete(Program(chosen, name, weights, draft_weights).serve(bound))
+
+
+def with_files_read(chosen: Settings) -> Settings:
+    """Return the settings with the keys and the chat template that their files hold.
+
+    Raises UsageError for a file that can't be used, and for a template that is none.
+    """
+    keys, template = chosen.api_keys, chosen.chat_template
+    if chosen.api_key_file is not None:
+        lines = _read_text(chosen.api_key_file, "--api-key-file").splitlines()
+        in_file = tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
+        if not in_file:
+            raise UsageError(f"--api-key-file: there is no key in {chosen.api_key_file}; write one a line")
+        keys += in_file
+    if chosen.chat_template_file is not None:
+        template = _read_text(chosen.chat_template_file, "--chat-template-file")
+    elif template == "chatml":
+        template = CHATML
+    elif template is not None and "{" not in template and " " not in template:
+        raise UsageError(f"--chat-template: {template!r} is no Jinja template; --chat-template-file names a file")
+    return replace(chosen, api_keys=keys, chat_template=template)
+
+
+def _read_text(path: Path, flag: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{flag}: {path} is no text in UTF-8") from error
+    except OSError as error:
+        raise UsageError(f"{flag}: can't read {path}: {error.strerror}") from error
 
 
 def find_model(chosen: Settings, container: Container | None, executable: Path) -> tuple[str, Extent]:
@@ -134,17 +169,31 @@ class Program:
         from runtime.server.app import create_app
         from runtime.server.lifecycle import Lifecycle
         from runtime.server.listener import Listener
+        from runtime.server.pages import WEBCLIENT
+        from runtime.server.security import Access
+        from runtime.server.service import Offer
 
+        chosen = self._settings
         lifecycle = Lifecycle()
         app = create_app(
             lifecycle,
-            _sampling_defaults(self._settings),
-            model_alias=self._name,
-            default_max_tokens=self._settings.n_predict if self._settings.n_predict >= 0 else None,
-            props={"build_info": f"holdall {__version__}"},
-            n_keep=self._settings.n_keep,
+            _sampling_defaults(chosen),
+            model_alias=chosen.alias or self._name,
+            default_max_tokens=chosen.n_predict if chosen.n_predict >= 0 else None,
+            n_keep=chosen.n_keep,
+            props={"build_info": f"holdall {__version__}", "model_path": f"{self._name}.gguf"},
+            access=Access(
+                keys=chosen.api_keys, hosts=(chosen.host, *chosen.allowed_hosts), origins=chosen.cors_origins
+            ),
+            offer=Offer(
+                has_slots=chosen.slots,
+                has_metrics=chosen.metrics,
+                has_props=chosen.props,
+                slot_folder=chosen.slot_save_path,
+            ),
+            webclient=WEBCLIENT if chosen.ui else None,
         )
-        listener = Listener(app, verbose=self._settings.verbose)
+        listener = Listener(app, verbose=chosen.verbose)
         for number in _SIGNALS:
             self._loop.add_signal_handler(number, listener.stop)
         watch = asyncio.create_task(self._watch_load(lifecycle, listener))
@@ -185,6 +234,8 @@ class Program:
                 num_slots=chosen.n_parallel,
             )
             model = Model(library, weights.path, weights.offset, n_gpu_layers=chosen.n_gpu_layers)
+            if chosen.chat_template is not None:
+                model.facts = replace(model.facts, chat_template=chosen.chat_template)
             params = EngineParams(
                 n_ctx=n_ctx,
                 n_batch=n_batch,

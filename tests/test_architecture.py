@@ -25,17 +25,8 @@ ONLY_PYINSTALLER_USER = "bundler.freeze"
 DIALECTS = {"runtime.server.llamacpp", "runtime.server.openai"}
 # What only computes: no llama.cpp, no event loop, no thread.
 PURE = {
-    "scheduler",
-    "slots",
-    "text",
-    "sequence",
-    "sampling",
-    "batch",
-    "facts",
-    "memory",
-    "pace",
-    "parking",
-    "speculation",
+    *("batch", "facts", "gbnf", "grammar", "memory", "pace", "parking", "sampling", "schema", "scheduler", "sequence"),
+    *("slots", "speculation", "text"),
 }
 PURE_MODULES = {f"runtime.engine.{name}" for name in PURE} | {"runtime.server.streaming"}
 IMPURE = {"llama_cpp", "ctypes", "asyncio", "threading", "socket"}
@@ -128,7 +119,12 @@ def test_what_only_computes_knows_no_thread_loop_or_library(module: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("package", "only_user"), [("llama_cpp", ONLY_LLAMA_IMPORTER), ("PyInstaller", ONLY_PYINSTALLER_USER)]
+    ("package", "only_user"),
+    [
+        ("llama_cpp", ONLY_LLAMA_IMPORTER),
+        ("llguidance", "runtime.engine.guidance"),
+        ("PyInstaller", ONLY_PYINSTALLER_USER),
+    ],
 )
 def test_one_place_talks_to_it(package: str, only_user: str) -> None:
     users = {module for module in MODULES if any(name.split(".")[0] == package for name in imports_of(module))}

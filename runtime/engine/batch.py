@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from runtime.engine.parking import Parked
-from runtime.engine.sequence import Sequence
+from runtime.engine.sequence import Sequence, TokenProbs
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +44,11 @@ class Shift:
 
 @dataclass(frozen=True, slots=True)
 class Park:
-    """Before the step: copy a slot's cache out into `parked`."""
+    """Before the step: copy a slot's cache out into `parked`, if it has no more than `max_bytes`."""
 
     slot: int
     parked: Parked
+    max_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +78,10 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """The token chosen for a sequence, the bytes it stands for, and whether it ends the text."""
+    """The token chosen for a sequence, the bytes it stands for, whether it ends the text, and how likely it was."""
 
     sequence: Sequence
     token: int
     piece: bytes
     is_end: bool
+    probs: TokenProbs | None = None

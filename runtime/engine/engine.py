@@ -10,20 +10,28 @@ import threading
 import time
 from collections.abc import Callable
 from collections.abc import Sequence as Tokens
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
 
-from runtime.engine.batch import Batch, Copy, Cut, Edit, Park, Restore, Sampled, Shift
+from runtime.engine.batch import Batch, Edit, Sampled
+from runtime.engine.chooser import Chooser
 from runtime.engine.drafting import ModelGuesser
-from runtime.engine.facts import ModelInfo
-from runtime.engine.native import Aborted, Context, Model, NoRoom, SamplerChain
+from runtime.engine.facts import FillTokens, ModelInfo
+from runtime.engine.grammar import Grammar
+from runtime.engine.guidance import Guide
+from runtime.engine.meter import Meter
+from runtime.engine.native import Aborted, Candidates, Context, Model, NoRoom, SamplerChain
 from runtime.engine.pace import Pace
 from runtime.engine.scheduler import Outcome, Scheduler, SchedulerParams
 from runtime.engine.sequence import Failed, Finished, GenerationRequest, Sequence, Sink
+from runtime.engine.slot_commands import Command
 from runtime.engine.speculation import Lookup, Speculation
 from runtime.engine.threads import TaskCounter, default_num_threads, num_cpus
 from runtime.errors import EngineError, HoldallError, PromptTooLong, QueueFull, RequestError, Unavailable
 
 Post = Callable[[Callable[[], None]], object]
+T = TypeVar("T")
 
 # Beside sequences that generate, a step computes at most this many prompt tokens: enough to use the processor well
 # (the matrices are read once for all of them), few enough that the others' next token isn't late.
@@ -80,7 +88,6 @@ class Engine:
         self._pace = None if params.num_threads else Pace(default_num_threads(), num_cpus())
         self._tasks = TaskCounter()
         self.info = ModelInfo(**asdict(model.facts), n_ctx=self._context.n_ctx, num_slots=params.num_slots)
-        self._parking_bytes = params.parking_bytes
         self._scheduler = Scheduler(
             SchedulerParams(
                 num_slots=params.num_slots,
@@ -106,13 +113,17 @@ class Engine:
                     num_threads=num_threads,
                 )
             self._speculation = Speculation(self._draft or Lookup(), params.draft_max)
-        self._samplers: dict[int, SamplerChain] = {}  # the engine thread's, by sequence id
+        self._meter = Meter()
+        self._guide = Guide(model)
+        self._choosers: dict[int, Chooser] = {}  # the engine thread's, by sequence id
+        self._candidates: Candidates | None = None  # the engine thread's, made when it is first needed
         self._end_tokens: tuple[int, ...] | None = None
         self._wake = threading.Condition()
         # Guarded by _wake:
         self._submitted: list[Sequence] = []
         self._alive: dict[int, Sequence] = {}
         self._has_cancelled = False
+        self._commands: list[tuple[Command[Any], Callable[[Any], None]]] = []
         self._next_id = 0
         self._max_waiting = params.max_waiting
         self._closed: HoldallError | None = None
@@ -130,6 +141,22 @@ class Engine:
     def piece(self, token: int) -> bytes:
         return self._model.piece(token)
 
+    def end_tokens(self) -> tuple[int, ...]:
+        """Return the tokens at which the model ends. Takes long the first time."""
+        if self._end_tokens is None:
+            vocabulary = range(self.info.n_vocab)
+            self._end_tokens = tuple(t for t in vocabulary if self._model.is_end_of_generation(t))
+        return self._end_tokens
+
+    @property
+    def fill_tokens(self) -> FillTokens | None:
+        """The tokens around a gap to fill; None when the model wasn't trained to fill any."""
+        return self._model.fill_tokens
+
+    def meter(self) -> Meter:
+        """Return what has been counted so far."""
+        return replace(self._meter)
+
     @property
     def num_processing(self) -> int:
         return self._scheduler.num_running
@@ -138,10 +165,15 @@ class Engine:
     def num_deferred(self) -> int:
         return self._scheduler.num_waiting
 
+    def prepare(self, grammar: Grammar) -> None:
+        """Compile a grammar, so that `submit` doesn't take long. Raises RequestError when it can't be used."""
+        self._guide.constraint(grammar)
+
     def submit(self, request: GenerationRequest, sink: Sink) -> int:
         """Queue a request and return its sequence's id.
 
-        Raises RequestError or PromptTooLong for a prompt that can't be computed, QueueFull, Unavailable when closed.
+        Raises RequestError or PromptTooLong for what can't be computed, QueueFull, Unavailable when closed. Takes long
+        when the request has a grammar that isn't prepared.
         """
         prompt = request.prompt_tokens
         if not prompt:
@@ -155,6 +187,10 @@ class Engine:
                 raise RequestError(
                     f"logit_bias: the vocabulary of {self.info.n_vocab} has no token {token}", "logit_bias"
                 )
+        if request.slot is not None and not 0 <= request.slot < self.info.num_slots:
+            raise RequestError(f"there is no slot {request.slot}; they are 0 to {self.info.num_slots - 1}", "id_slot")
+        grammar = request.sampling.grammar
+        constraint = self._guide.constraint(grammar) if grammar is not None else None
         with self._wake:
             if self._closed is not None:
                 raise self._closed
@@ -162,7 +198,7 @@ class Engine:
             if num_waiting >= self._max_waiting:
                 raise QueueFull(num_waiting, retry_after_seconds=_RETRY_AFTER_SECONDS)
             self._next_id += 1
-            sequence = Sequence.of(self._next_id, request, sink)
+            sequence = Sequence.of(self._next_id, request, sink, constraint)
             self._alive[sequence.id] = sequence
             self._submitted.append(sequence)
             self._wake.notify()
@@ -176,6 +212,14 @@ class Engine:
                 sequence.is_cancelled = True
                 self._has_cancelled = True
                 self._wake.notify()
+
+    def command(self, command: Command[T], answer: Callable[[T | HoldallError], None]) -> None:
+        """Have a command carried out between two steps; `answer` hears what came of it where sinks are called."""
+        with self._wake:
+            if self._closed is not None:
+                raise self._closed
+            self._commands.append((command, answer))
+            self._wake.notify()
 
     def close(self) -> None:
         """Stop at once, in the middle of a step if need be, and free the context."""
@@ -201,8 +245,12 @@ class Engine:
             self._deliver([(sequence, Failed(failure)) for sequence in list(self._alive.values())])
             raise
         finally:
-            for sampler in self._samplers.values():
-                sampler.close()
+            for _command, answer in self._commands:
+                self._post(partial(answer, self._closed))
+            for chooser in self._choosers.values():
+                chooser.close()
+            if self._candidates is not None:
+                self._candidates.close()
             self._tasks.close()
 
     def _refuse(self, reason: HoldallError) -> None:
@@ -214,7 +262,9 @@ class Engine:
         """Wait for something to do and take what came in; False when the engine is to stop."""
         was_idle = not self._has_work
         with self._wake:
-            self._wake.wait_for(lambda: self._closed or self._submitted or self._has_cancelled or self._has_work)
+            self._wake.wait_for(
+                lambda: self._closed or self._submitted or self._has_cancelled or self._commands or self._has_work
+            )
             if self._closed:
                 return False
             submitted, self._submitted = self._submitted, []
@@ -222,24 +272,41 @@ class Engine:
             for sequence in cancelled:
                 del self._alive[sequence.id]
             self._has_cancelled = False
+            commands, self._commands = self._commands, []
         for sequence in submitted:
             self._scheduler.add(sequence)
         for sequence in cancelled:
             self._scheduler.remove(sequence)
-            self._forget(sequence)
+            self._end(sequence)
+        self._carry_out(commands)
         if was_idle and submitted:
             self._look_around()
         return True
+
+    def _carry_out(self, commands: list[tuple[Command[Any], Callable[[Any], None]]]) -> None:
+        """Carry out the commands whose slots are idle; the others are taken up again after the next step."""
+        for command, answer in commands:
+            if not command.is_ready(self._scheduler):
+                with self._wake:
+                    self._commands.append((command, answer))
+                continue
+            try:
+                outcome = command.run(self._scheduler, self._context, time.monotonic())
+            except HoldallError as error:
+                outcome = error
+            except Exception as error:  # a bug of ours, which concerns nobody but who gave the command
+                outcome = EngineError(f"a command to the engine failed: {error!r}")
+            self._post(partial(answer, outcome))
 
     @property
     def _has_work(self) -> bool:
         return bool(self._scheduler.num_running or self._scheduler.num_waiting)
 
     def _step(self) -> None:
-        self._carry_out(self._scheduler.admit(time.monotonic()))
+        self._edit(self._scheduler.admit(time.monotonic()))
         self._guess_ahead()
         batch = self._scheduler.schedule()
-        self._carry_out(batch.edits)
+        self._edit(batch.edits)
         if not batch.entries:
             return
         try:
@@ -249,24 +316,22 @@ class Engine:
         except (NoRoom, EngineError) as error:
             self._fail(batch, error if isinstance(error, EngineError) else EngineError("the KV cache is full"))
             return
-        sampled = [choice for sequence, index in batch.outputs for choice in self._sample(sequence, index)]
-        self._deliver(self._scheduler.commit(batch, sampled, time.monotonic()))
+        self._meter.count_step(len(batch.parts))
+        sampled: list[Sampled] = []
+        failures: list[Outcome] = []
+        for sequence, index in batch.outputs:
+            try:
+                sampled += self._sample(sequence, index)
+            except RequestError as error:
+                failures.append((sequence, Failed(error)))
+        outcomes = self._scheduler.commit(batch, sampled, time.monotonic())
+        for sequence, _failed in failures:
+            self._scheduler.remove(sequence)
+        self._deliver(outcomes + failures)
 
-    def _carry_out(self, edits: list[Edit]) -> None:
-        context = self._context
-        for edit in edits:
-            match edit:
-                case Cut(slot, keep):
-                    context.cut(slot, keep)
-                case Copy(source, slot, count):
-                    context.share(source, slot, count)
-                case Shift(slot, keep, discard):
-                    context.shift(slot, keep, discard)
-                case Park(slot, parked):
-                    parked.data = context.save(slot, self._parking_bytes)
-                case Restore(slot, parked):
-                    if parked.data is None or not context.restore(slot, parked.data):
-                        self._scheduler.restore_failed(slot)
+    def _edit(self, edits: list[Edit]) -> None:
+        for failed in self._context.edit(edits):
+            self._scheduler.restore_failed(failed.slot)
 
     def _guess_ahead(self) -> None:
         """Give the sequences that generate a draft each, unless there are too many of them."""
@@ -313,29 +378,31 @@ class Engine:
         return sampled
 
     def _choose(self, sequence: Sequence, index: int) -> Sampled:
-        sampler = self._samplers.get(sequence.id)
-        if sampler is None:
-            sampler = self._samplers[sequence.id] = self._make_sampler(sequence.request)
-        token = self._context.sample(sampler, index)
-        return Sampled(sequence, token, self._model.piece(token), self._model.is_end_of_generation(token))
+        chooser = self._choosers.get(sequence.id)
+        if chooser is None:
+            chain = self._make_chain(sequence.request)
+            chooser = Chooser(chain, sequence.request.sampling, sequence.constraint)
+            self._choosers[sequence.id] = chooser
+        probs = None
+        if chooser.needs_candidates:
+            if self._candidates is None:
+                self._candidates = Candidates(self._model)
+            token, probs = chooser.choose_among(self._candidates, self._context.logits(index), self._model)
+        else:
+            token = chooser.choose(self._context, index)
+        return Sampled(sequence, token, self._model.piece(token), self._model.is_end_of_generation(token), probs)
 
-    def _make_sampler(self, request: GenerationRequest) -> SamplerChain:
+    def _make_chain(self, request: GenerationRequest) -> SamplerChain:
         params = request.sampling
         seed = params.seed if params.seed is not None else secrets.randbits(32)
-        banned = self._all_end_tokens() if request.ignore_eos else ()
-        sampler = SamplerChain(self._model, params, seed, banned=banned)
+        banned = self.end_tokens() if request.ignore_eos else ()
+        chain = SamplerChain(self._model, params, seed, banned=banned)
         # The samplers that look back see the prompt, as in llama-server; no further back than they look.
         windows = (params.repeat_last_n, params.dry_penalty_last_n)
         seen = 0 if min(windows) < 0 else max(0, len(request.prompt_tokens) - max(windows))
         for token in request.prompt_tokens[seen:]:
-            sampler.accept(token)
-        return sampler
-
-    def _all_end_tokens(self) -> tuple[int, ...]:
-        if self._end_tokens is None:
-            vocabulary = range(self.info.n_vocab)
-            self._end_tokens = tuple(t for t in vocabulary if self._model.is_end_of_generation(t))
-        return self._end_tokens
+            chain.accept(token)
+        return chain
 
     def _fail(self, batch: Batch, error: EngineError) -> None:
         sequences = [sequence for sequence, _count in batch.parts]
@@ -347,14 +414,15 @@ class Engine:
     def _deliver(self, outcomes: list[Outcome]) -> None:
         for sequence, event in outcomes:
             if isinstance(event, (Finished, Failed)):
-                self._forget(sequence)
+                self._end(sequence)
         if outcomes:
             self._post(lambda: self._call_sinks(outcomes))
 
-    def _forget(self, sequence: Sequence) -> None:
-        sampler = self._samplers.pop(sequence.id, None)
-        if sampler is not None:
-            sampler.close()
+    def _end(self, sequence: Sequence) -> None:
+        self._meter.count_sequence(sequence.timings(time.monotonic()))
+        chooser = self._choosers.pop(sequence.id, None)
+        if chooser is not None:
+            chooser.close()
         if self._speculation is not None:
             self._speculation.forget(sequence)
 

@@ -23,6 +23,17 @@ class ModelFacts:
     is_memory_cuttable: bool  # tokens can be removed from the end of a sequence's memory
 
 
+@dataclass(frozen=True, slots=True)
+class FillTokens:
+    """What a model was trained to see around a gap it is to fill; repository and file marks where it has them."""
+
+    prefix: int
+    suffix: int
+    middle: int
+    repository: int | None = None
+    file: int | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo(ModelFacts):
     """The model as an engine serves it: `n_ctx` tokens of context, shared by `num_slots` sequences."""

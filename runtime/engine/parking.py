@@ -23,13 +23,13 @@ class ParkingLot:
     """All parked caches, `limit_bytes` together. `is_cuttable` tells whether the beginning of one can be used."""
 
     def __init__(self, limit_bytes: int, *, is_cuttable: bool) -> None:
-        self._limit_bytes = limit_bytes
+        self.limit_bytes = limit_bytes
         self._is_cuttable = is_cuttable
         self._parked: list[Parked] = []  # the least recently used first
 
     @property
     def is_open(self) -> bool:
-        return self._limit_bytes > 0
+        return self.limit_bytes > 0
 
     @property
     def num_bytes(self) -> int:
@@ -68,7 +68,7 @@ class ParkingLot:
             for index, parked in enumerate(made)
             if not any(_contains(later, parked) for later in made[index + 1 :])
         ]
-        while self.num_bytes > self._limit_bytes:
+        while self.num_bytes > self.limit_bytes:
             del self._parked[0]
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from runtime.engine.batch import Batch, BatchEntry, Copy, Cut, Edit, Park, Restore, Sampled, Shift
 from runtime.engine.parking import ParkingLot
-from runtime.engine.sequence import Event, Finished, FinishReason, Sequence, TextDelta
+from runtime.engine.sequence import Event, Finished, FinishReason, Progress, Sequence, TextDelta
 from runtime.engine.slots import Place, Slot, Slots, common_prefix_length
 
 Outcome = tuple[Sequence, Event]
@@ -59,6 +59,7 @@ class Scheduler:
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []  # oldest first
         self._edits: list[Edit] = []
+        self._news: list[Outcome] = []  # of admissions, told with the step's outcome
 
     @property
     def num_running(self) -> int:
@@ -67,6 +68,15 @@ class Scheduler:
     @property
     def num_waiting(self) -> int:
         return len(self._waiting)
+
+    @property
+    def n_ctx(self) -> int:
+        return self._params.n_ctx
+
+    @property
+    def slots(self) -> Slots:
+        """For reading; changes go through the methods here."""
+        return self._slots
 
     @property
     def sequences(self) -> list[Sequence]:
@@ -94,14 +104,43 @@ class Scheduler:
         self.forget_cache(sequence)
         sequence.num_computed = sequence.num_cached = 0
 
+    def take_edits(self) -> list[Edit]:
+        """Return what must be done to the cache before anything else is; the caller does it."""
+        edits, self._edits = self._edits, []
+        return edits
+
+    # -- idle slots, by hand ------------------------------------------------------------------------------------------
+
+    def erase(self, index: int) -> int:
+        """Empty an idle slot; return how many tokens it held."""
+        slot = self._slots[index]
+        assert not slot.is_busy
+        num_erased = len(slot.tokens)
+        slot.clear()
+        self._edits.append(Cut(index, 0))
+        return num_erased
+
+    def fill(self, index: int, tokens: list[int]) -> None:
+        """Note what an idle slot's cache holds now."""
+        assert not self._slots[index].is_busy
+        self._slots[index].tokens[:] = tokens
+
+    def make_idle_room(self, num_cells: int) -> bool:
+        """Free so many cells at the cost of idle slots' caches alone; False when they aren't enough."""
+        while self._slots.num_free_cells < num_cells:
+            if not self._give_up_an_idle_cache():
+                return False
+        return True
+
     # -- places -----------------------------------------------------------------------------------------------------
 
     def admit(self, now: float) -> list[Edit]:
         """Give waiting requests their places; return what must be done to the cache before `schedule` is called."""
         self._lot.tidy()
-        while self._waiting:
-            sequence = self._waiting[0]
+        for sequence in list(self._waiting):
             place = self._place_for(sequence)
+            if place is None and sequence.request.slot is not None:
+                continue  # others needn't wait for the slot that this one wants
             if place is None or self._is_worth_waiting(sequence, place):
                 break
             promised = sum(other.num_pending for other in self._running)
@@ -109,24 +148,26 @@ class Scheduler:
             available = self._slots.num_free_cells + self._slots.num_idle_cells - place.num_kept
             if self._running and len(sequence.tokens) - place.num_kept + promised >= available:
                 break
-            self._waiting.popleft()
+            self._waiting.remove(sequence)
             self._prepare(place)
             sequence.slot = place.slot.index
             sequence.num_computed = place.keep
             if sequence.started_at is None:
                 sequence.started_at = now
                 sequence.num_cached = place.keep
+            if sequence.request.wants_progress and sequence.num_generated == 0:
+                self._news.append((sequence, _progress(sequence, now)))
             self._running.append(sequence)
-        return self._take_edits()
+        return self.take_edits()
 
     def _place_for(self, sequence: Sequence) -> Place | None:
-        place = self._slots.best_for(sequence.tokens)
+        place = self._slots.best_for(sequence.tokens, wanted=sequence.request.slot)
         if place is None or not sequence.request.cache_prompt:
             return place and Place(place.slot, 0)
         found = self._lot.best_for(sequence.tokens)
         if found and found[1] >= place.keep + _WORTH_PARKING:
             parked, keep = found
-            spare = self._slots.spare_for(len(parked.tokens))
+            spare = self._slots.spare_for(len(parked.tokens), wanted=sequence.request.slot)
             if spare:
                 return Place(spare, keep, parked=parked)
         return place
@@ -151,16 +192,12 @@ class Scheduler:
         """Have a cache copied out that is about to be lost, if it is worth it."""
         is_worth_it = len(slot.tokens) >= _WORTH_PARKING and not slot.is_shifted
         if self._lot.is_open and is_worth_it and not self._slots.is_held_twice(slot):
-            self._edits.append(Park(slot.index, self._lot.add(slot.tokens)))
+            self._edits.append(Park(slot.index, self._lot.add(slot.tokens), self._lot.limit_bytes))
 
     def _give_up(self, slot: Slot) -> None:
         self._park(slot)
         slot.clear()
         self._edits.append(Cut(slot.index, 0))
-
-    def _take_edits(self) -> list[Edit]:
-        edits, self._edits = self._edits, []
-        return edits
 
     def _is_worth_waiting(self, sequence: Sequence, place: Place) -> bool:
         """Whether a prompt that is being computed will soon have much more of this one's beginning to share."""
@@ -191,7 +228,7 @@ class Scheduler:
                 count = min(sequence.num_pending, budget, self._slots.num_free_cells)
                 self._append(batch, sequence, count)
                 budget -= count
-        batch.edits = self._take_edits()
+        batch.edits = self.take_edits()
         return batch
 
     @property
@@ -214,15 +251,19 @@ class Scheduler:
         """Free a cell for `sequence`, at the cost of idle caches, then of the youngest; False when it was the cost."""
         planned = {id(part) for part, _count in batch.parts}
         while self._slots.num_free_cells == 0:
-            idle = self._slots.next_to_give_up()
-            if idle is not None:
-                self._give_up(idle)
+            if self._give_up_an_idle_cache():
                 continue
             youngest = next(other for other in reversed(self._running) if id(other) not in planned)
             self._preempt(youngest)
             if youngest is sequence:
                 return False
         return True
+
+    def _give_up_an_idle_cache(self) -> bool:
+        slot = self._slots.next_to_give_up()
+        if slot is not None:
+            self._give_up(slot)
+        return slot is not None
 
     def _preempt(self, sequence: Sequence) -> None:
         assert sequence.slot is not None
@@ -292,8 +333,11 @@ class Scheduler:
         for sequence, count in batch.parts:
             sequence.num_computed += count
             if sequence.draft:
-                self._settle_draft(sequence, num_sampled[sequence.id] - 1)
-        outcomes: list[Outcome] = []
+                self._settle_draft(sequence, max(num_sampled[sequence.id] - 1, 0))
+        outcomes, self._news = self._news, []
+        for sequence, _count in batch.parts:
+            if sequence.request.wants_progress and sequence.num_generated == 0:
+                outcomes.append((sequence, _progress(sequence, now)))
         for choice in sampled:
             if choice.sequence in self._running:  # it may have ended with an earlier one
                 self._take(choice, now, outcomes)
@@ -320,25 +364,37 @@ class Scheduler:
             return
         sequence.tokens.append(choice.token)
         sequence.num_generated += 1
-        if choice.is_end and not request.ignore_eos:
+        # Where a grammar leaves nothing but the end, a token that is never to be chosen is chosen all the same.
+        if choice.is_end and (not request.ignore_eos or sequence.constraint is not None):
             self._finish(sequence, FinishReason.END_OF_TEXT, now, outcomes)
             return
         text = sequence.text.feed(choice.piece)
-        outcomes.append((sequence, TextDelta(text, (choice.token,))))
+        timings = sequence.timings(now) if request.wants_timings else None
+        probs = (choice.probs,) if choice.probs else ()
+        outcomes.append((sequence, TextDelta(text, (choice.token,), probs, _slot(sequence), timings)))
         if sequence.text.stopping_string:
             self._finish(sequence, FinishReason.STOP_STRING, now, outcomes)
-        elif sequence.num_generated == request.max_tokens:
+            return
+        if self._is_out_of_time(sequence, choice.piece, now) or sequence.num_generated == request.max_tokens:
             self._finish(sequence, FinishReason.LENGTH, now, outcomes)
         elif len(sequence.tokens) >= self._params.n_ctx and not (self._params.context_shift and self._shift(sequence)):
             sequence.is_truncated = True
             self._finish(sequence, FinishReason.LENGTH, now, outcomes)
 
+    def _is_out_of_time(self, sequence: Sequence, piece: bytes, now: float) -> bool:
+        """Whether this piece ends a line and the time for generating is over (llama.cpp's `t_max_predict_ms`)."""
+        if b"\n" not in piece:
+            return False
+        sequence.has_new_line = True
+        limit, started = sequence.request.max_seconds, sequence.first_token_at
+        return limit is not None and started is not None and now - started > limit
+
     def _finish(self, sequence: Sequence, reason: FinishReason, now: float, outcomes: list[Outcome]) -> None:
         rest = sequence.text.finish()
         if rest:
-            outcomes.append((sequence, TextDelta(rest, ())))
+            outcomes.append((sequence, TextDelta(rest, (), slot=_slot(sequence))))
         timings, stop = sequence.timings(now), sequence.text.stopping_string
-        outcomes.append((sequence, Finished(reason, timings, stop, sequence.is_truncated)))
+        outcomes.append((sequence, Finished(reason, timings, stop, _slot(sequence), sequence.is_truncated)))
         self._stop(sequence)
 
     def _stop(self, sequence: Sequence) -> None:
@@ -348,3 +404,11 @@ class Scheduler:
         self._slots.release(slot)
         if slot.is_shifted:  # of no use to any other text
             self._give_up(slot)
+
+
+def _slot(sequence: Sequence) -> int:
+    return -1 if sequence.slot is None else sequence.slot
+
+
+def _progress(sequence: Sequence, now: float) -> Progress:
+    return Progress(len(sequence.request.prompt_tokens), sequence.timings(now), _slot(sequence))

@@ -7,6 +7,7 @@ All slots share one pool of `num_cells` cells, a token each, so what idle slots 
 Knows nothing of llama.cpp: the caller carries out the cuts.
 """
 
+from collections.abc import Iterator
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -75,12 +76,18 @@ class Slots:
     def __getitem__(self, index: int) -> Slot:
         return self._slots[index]
 
-    def best_for(self, prompt: Tokens[int]) -> "Place | None":
-        """Return where a prompt is best computed; None when all slots are busy.
+    def __iter__(self) -> Iterator[Slot]:
+        return iter(self._slots)
+
+    def best_for(self, prompt: Tokens[int], *, wanted: int | None = None) -> "Place | None":
+        """Return where a prompt is best computed; None when all slots, or the `wanted` one, are busy.
 
         At least one token of the prompt is always left to compute, since only that gives logits.
         """
         idle = [slot for slot in self._slots if not slot.is_busy]
+        if wanted is not None:
+            slot = self._slots[wanted]
+            return None if slot.is_busy else Place(slot, self._num_reusable(slot, prompt))
         if not idle:
             return None
         place = self._best_idle(idle, prompt)
@@ -93,9 +100,10 @@ class Slots:
         spare = self.spare_for(num_shared, but=donor)
         return Place(spare, num_shared, donor) if spare else place
 
-    def spare_for(self, num_tokens: int, *, but: Slot | None = None) -> Slot | None:
+    def spare_for(self, num_tokens: int, *, but: Slot | None = None, wanted: int | None = None) -> Slot | None:
         """Return the idle slot whose cache is worth least, if so many tokens fit when it is given up."""
-        idle = (slot for slot in self._slots if not slot.is_busy and slot is not but)
+        slots = self._slots if wanted is None else [self._slots[wanted]]
+        idle = (slot for slot in slots if not slot.is_busy and slot is not but)
         spare = min(idle, key=_price, default=None)
         return spare if spare and num_tokens <= self.num_free_cells + len(spare.tokens) else None
 

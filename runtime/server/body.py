@@ -6,7 +6,7 @@ as `40.0` too, so those count as integers.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from starlette.requests import Request
@@ -14,6 +14,7 @@ from starlette.requests import Request
 from runtime.errors import RequestError
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
+MAX_NESTING = 128
 _FLOAT32_MAX = 3.4e38  # llama.cpp computes with 32-bit floats
 
 
@@ -30,6 +31,9 @@ class Body:
     def raw(self, name: str) -> Any:
         """Return the JSON value for a parser of its own; None when absent."""
         return self._fields.get(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
 
     def __contains__(self, name: str) -> bool:
         return self._fields.get(name) is not None
@@ -123,12 +127,26 @@ def parse_object(data: bytes) -> dict[str, Any]:
     except UnicodeError:
         raise RequestError("the body must be valid UTF-8 without half surrogates") from None
     except RecursionError:
-        raise RequestError("the body's JSON is nested too deeply") from None
+        raise RequestError(f"the body's JSON is nested more than {MAX_NESTING} deep") from None
     except ValueError as error:
         raise RequestError(f"the body must be JSON: {error}") from None
     if not isinstance(value, dict):
         raise RequestError("the body must be a JSON object")
+    # Fewer brackets than that can't nest deeper, which spares most bodies the walk.
+    if data.count(b"{") + data.count(b"[") > MAX_NESTING and _is_deeper(value, MAX_NESTING):
+        raise RequestError(f"the body's JSON is nested more than {MAX_NESTING} deep")
     return value
+
+
+def _is_deeper(value: Any, limit: int) -> bool:
+    """Whether lists and objects are nested more than `limit` deep. Level by level: recursion is what to spare."""
+    level: list[Any] = [value]
+    for _ in range(limit):
+        inner = [list(each.values()) if isinstance(each, dict) else each for each in level]
+        level = [item for items in inner for item in items if isinstance(item, (dict, list))]
+        if not level:
+            return False
+    return True
 
 
 def _refuse_constant(name: str) -> NoReturn:

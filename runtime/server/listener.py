@@ -7,6 +7,8 @@ from typing import Any
 
 import uvicorn
 
+from runtime.server.connection import Connection
+
 # Longer than clients keep idle connections in their pools, so that none is closed as it is taken up again.
 _KEEP_ALIVE_SECONDS = 120
 
@@ -18,7 +20,7 @@ class Listener(uvicorn.Server):
         config = uvicorn.Config(
             app,
             loop="asyncio",
-            http="h11",
+            http=Connection,
             ws="none",
             lifespan="off",
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,

@@ -1,13 +1,21 @@
 """The KV cache, and the decode that fills it."""
 
 import ctypes
-from collections.abc import Sequence
+import os
+import struct
+from array import array
+from collections.abc import Iterable, Sequence
+from mmap import ACCESS_COPY, mmap
+from pathlib import Path
 
-from runtime.engine.batch import BatchEntry
+from runtime.engine.batch import BatchEntry, Copy, Cut, Edit, Park, Restore, Shift
 from runtime.engine.native.model import Model
 from runtime.engine.native.sampler import SamplerChain
 from runtime.engine.native.threadpool import ThreadPool
 from runtime.errors import EngineError, ModelError
+
+_FILE_HEAD = struct.Struct("=III")  # of a saved slot: llama.cpp's magic, version, number of words
+_STATE_MARK_BYTES = 8
 
 
 class Aborted(Exception):
@@ -102,6 +110,30 @@ class Context:
         token: int = self._api.llama_sampler_sample(sampler.handle, self.handle, index)
         return token
 
+    def logits(self, index: int) -> "memoryview[float]":
+        """Return the logits of the batch's entry `index`, a float for each token; valid until the next decode."""
+        pointer = self._api.llama_get_logits_ith(self.handle, index)
+        values = (ctypes.c_float * self._model.facts.n_vocab).from_address(ctypes.addressof(pointer.contents))
+        return memoryview(values).cast("B").cast("f")
+
+    def edit(self, edits: Iterable[Edit]) -> list[Restore]:
+        """Carry out what the scheduler wants done to the cache, in its order; return what could not be restored."""
+        failed = []
+        for edit in edits:
+            match edit:
+                case Cut(slot, keep):
+                    self.cut(slot, keep)
+                case Copy(source, slot, count):
+                    self.share(source, slot, count)
+                case Shift(slot, keep, discard):
+                    self.shift(slot, keep, discard)
+                case Park(slot, parked, max_bytes):
+                    parked.data = self.copy_out(slot, max_bytes)
+                case Restore(slot, parked):
+                    if parked.data is None or not self.copy_in(slot, parked.data):
+                        failed.append(edit)
+        return failed
+
     def cut(self, slot: int, keep: int) -> bool:
         """Drop all but the first `keep` tokens of a slot; False when this memory can't be cut there."""
         return bool(self._api.llama_memory_seq_rm(self._memory, slot, keep, -1))
@@ -116,7 +148,7 @@ class Context:
         self._api.llama_memory_seq_rm(self._memory, slot, keep, keep + discard)
         self._api.llama_memory_seq_add(self._memory, slot, keep + discard, -1, -discard)
 
-    def save(self, slot: int, max_bytes: int) -> bytes | None:
+    def copy_out(self, slot: int, max_bytes: int) -> bytes | None:
         """Return a copy of a slot's cache; None when it is larger than `max_bytes`."""
         size = self._api.llama_state_seq_get_size(self.handle, slot)
         if size > max_bytes:
@@ -125,7 +157,7 @@ class Context:
         written = self._api.llama_state_seq_get_data(self.handle, buffer, size, slot)
         return bytes(memoryview(buffer)[:written]) if written else None
 
-    def restore(self, slot: int, data: bytes) -> bool:
+    def copy_in(self, slot: int, data: bytes) -> bool:
         """Put a copied cache into an empty slot; False when there is no room for it."""
         buffer = (ctypes.c_uint8 * len(data)).from_buffer_copy(data)
         return bool(self._api.llama_state_seq_set_data(self.handle, buffer, len(data), slot))
@@ -133,3 +165,58 @@ class Context:
     def share(self, source: int, slot: int, count: int) -> None:
         """Let an empty slot share the first `count` tokens of another; they take no further cells."""
         self._api.llama_memory_seq_cp(self._memory, source, slot, 0, count)
+
+    def num_positions(self, slot: int) -> int:
+        """Return how long a slot's text is in the cache, in tokens."""
+        last: int = self._api.llama_memory_seq_pos_max(self._memory, slot)
+        return last + 1
+
+    def save(self, slot: int, words: Sequence[int], path: Path) -> int:
+        """Write a slot's cache and, before it, `words` (its tokens) to a file; return the size in bytes.
+
+        Raises EngineError when llama.cpp can't.
+        """
+        array = (ctypes.c_int32 * len(words))(*words)
+        size: int = self._api.llama_state_seq_save_file(self.handle, os.fsencode(path), slot, array, len(words))
+        if not size:
+            raise EngineError(f"llama.cpp could not write a slot to {path}")
+        return size
+
+    def saved_words(self, path: Path) -> list[int]:
+        """Return the words at the head of a saved slot's file; none when it is no such file."""
+        api = self._api
+        with path.open("rb") as file:
+            head = file.read(_FILE_HEAD.size)
+            if len(head) < _FILE_HEAD.size:
+                return []
+            magic, version, num_words = _FILE_HEAD.unpack(head)
+            if (magic, version) != (api.LLAMA_STATE_SEQ_MAGIC, api.LLAMA_STATE_SEQ_VERSION):
+                return []
+            data = file.read(4 * num_words)
+        return array("i", data).tolist() if len(data) == 4 * num_words else []
+
+    def load(self, slot: int, path: Path, num_words: int) -> int:
+        """Fill an empty slot with the cache that follows a file's words; return the file's size in bytes.
+
+        0 when it can't be read; then the slot may hold a part and is to be cut.
+
+        Not `llama_state_seq_load_file`: that one ends the process when a file is shorter than it says. Reading from
+        memory is checked. There llama.cpp wants a mark and a sequence id before the cache, so they are written over
+        the last words, in a private mapping of the file.
+        """
+        mark = self._state_mark(slot)
+        start = _FILE_HEAD.size + 4 * num_words - len(mark)
+        with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_COPY) as data:
+            data[start : start + len(mark)] = mark
+            num_bytes = len(data)
+            state = (ctypes.c_uint8 * (num_bytes - start)).from_buffer(data, start)
+            num_read = self._api.llama_state_seq_set_data(self.handle, state, len(state), slot)
+            del state  # a mapping can't be closed while something points into it
+        return num_bytes if num_read else 0
+
+    def _state_mark(self, slot: int) -> bytes:
+        """Return what stands before any sequence's state in memory: llama.cpp's mark and the sequence's id."""
+        size = self._api.llama_state_seq_get_size(self.handle, slot)
+        state = (ctypes.c_uint8 * size)()
+        self._api.llama_state_seq_get_data(self.handle, state, size, slot)
+        return bytes(state[:_STATE_MARK_BYTES])

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from runtime.engine.facts import ModelFacts
+from runtime.engine.facts import FillTokens, ModelFacts
 from runtime.engine.native.library import Library
 from runtime.errors import EngineError, ModelError, RequestError
 
@@ -69,8 +69,8 @@ class Model:
             n_params=api.llama_model_n_params(handle),
             size_bytes=api.llama_model_size(handle),
             chat_template=template.decode("utf-8", "replace") if template else None,
-            bos_token=self._token_text(bos),
-            eos_token=self._token_text(eos),
+            bos_token=self.token_text(bos),
+            eos_token=self.token_text(eos),
             add_bos=api.llama_vocab_get_add_bos(self.vocab),
             vocab_type=api.llama_vocab_type(self.vocab),
             is_memory_cuttable=not has_state and api.llama_model_n_swa(handle) == 0,
@@ -83,7 +83,26 @@ class Model:
         length = api.llama_model_meta_val_str(self.handle, key.encode(), buffer, len(buffer))
         return buffer.value.decode("utf-8", "replace") if length >= 0 else None
 
-    def _token_text(self, token: int) -> str:
+    @property
+    def fill_tokens(self) -> FillTokens | None:
+        """The tokens for filling a gap; None when one of the three it takes is missing."""
+        api, vocab = self.library.api, self.vocab
+        prefix, suffix, middle, repository, file = (
+            int(token) if token >= 0 else None
+            for token in (
+                api.llama_vocab_fim_pre(vocab),
+                api.llama_vocab_fim_suf(vocab),
+                api.llama_vocab_fim_mid(vocab),
+                api.llama_vocab_fim_rep(vocab),
+                api.llama_vocab_fim_sep(vocab),
+            )
+        )
+        if prefix is None or suffix is None or middle is None:
+            return None
+        return FillTokens(prefix, suffix, middle, repository, file)
+
+    def token_text(self, token: int) -> str:
+        """Return a token's name in the vocabulary, `<|im_end|>` for a control token; empty where there is none."""
         if token < 0:
             return ""
         text: bytes = self.library.api.llama_vocab_get_text(self.vocab, token)

@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import gguf
 import pytest
 
 from runtime.engine.batch import BatchEntry
+from runtime.engine.facts import FillTokens
 from runtime.engine.native import Aborted, Context, Library, Model, NoRoom, SamplerChain, resident_fraction
 from runtime.engine.sampling import Sampler, SamplingParams
 from runtime.errors import EngineError, ModelError, RequestError
@@ -267,3 +269,42 @@ def test_a_hole_that_nobody_read_is_not_resident(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.truncate(1 << 24)
     assert resident_fraction(path, 0, 1 << 24) < 0.5
+
+
+def with_metadata(source: Path, target: Path, **added: int) -> Path:
+    """Write a GGUF again with further metadata; the `gguf` package is the oracle."""
+    reader = gguf.GGUFReader(source)
+    writer = gguf.GGUFWriter(target, reader.fields["general.architecture"].contents())
+    for each in reader.fields.values():
+        if not each.name.startswith("GGUF.") and each.name != "general.architecture":
+            kind = each.types[0]
+            inner = each.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
+            writer.add_key_value(each.name, each.contents(), kind, sub_type=inner)
+    for name, value in added.items():
+        writer.add_uint32(f"tokenizer.ggml.{name}", value)
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return target
+
+
+@pytest.mark.parametrize(
+    ("added", "expected"),
+    [
+        ({}, None),
+        ({"fim_pre_token_id": 259, "fim_suf_token_id": 260}, None),
+        (
+            {"fim_pre_token_id": 259, "fim_suf_token_id": 260, "fim_mid_token_id": 261, "fim_sep_token_id": 262},
+            FillTokens(259, 260, 261, repository=None, file=262),
+        ),
+    ],
+)
+def test_a_model_names_its_marks_for_filling_gaps(
+    library: Library, stories260k: Path, tmp_path: Path, added: dict[str, int], expected: FillTokens | None
+) -> None:
+    model = Model(library, with_metadata(stories260k, tmp_path / "model.gguf", **added))
+    assert model.fill_tokens == expected
+    model.close()

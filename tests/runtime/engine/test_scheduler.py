@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from runtime.engine.batch import Batch, Copy, Cut, Edit, Park, Restore, Sampled, Shift
 from runtime.engine.scheduler import Scheduler, SchedulerParams
-from runtime.engine.sequence import Finished, FinishReason, GenerationRequest, Sequence, TextDelta
+from runtime.engine.sequence import Finished, FinishReason, GenerationRequest, Progress, Sequence, TextDelta
 
 END = 0
 
@@ -403,3 +403,74 @@ def test_a_stop_string_ends_the_sequence_and_is_named() -> None:
     assert machine.texts[1] == text[: text.index(text[2:4])]
     assert machine.ends[1].reason is FinishReason.STOP_STRING
     assert machine.ends[1].stopping_string == text[2:4]
+
+
+def test_a_request_gets_the_slot_it_asks_for_and_others_do_not_wait_for_it() -> None:
+    machine = Machine(num_slots=2)
+    first = machine.add(1, [1, 2], ignore_eos=True, slot=1)
+    machine.step()
+    second = machine.add(2, [1, 2, 3], 3, ignore_eos=True, slot=1)
+    third = machine.add(3, [4], 1, ignore_eos=True)
+    machine.step()
+    assert (first.slot, second.slot, third.slot) == (1, None, 0)
+    machine.scheduler.remove(first)
+    machine.step()
+    assert second.slot == 1
+    assert second.num_cached == 2
+
+
+@settings(max_examples=100, deadline=None)
+@given(wishes=st.lists(st.tuples(PROMPTS, st.one_of(st.none(), st.integers(0, 2))), min_size=1, max_size=9))
+def test_every_sequence_ends_whatever_slots_are_asked_for(wishes: list[tuple[list[int], int | None]]) -> None:
+    machine = Machine(n_ctx=50, num_slots=3)
+    for number, (prompt, slot) in enumerate(wishes):
+        machine.add(number, prompt, 20, slot=slot)
+        machine.step()
+    machine.run()
+    for number, (prompt, _slot) in enumerate(wishes):
+        assert (machine.texts.get(number, ""), machine.ends[number].reason) == expected(prompt, 20, 50)
+
+
+def test_who_wants_progress_hears_of_each_step_of_the_prompt() -> None:
+    machine = Machine(n_batch=16)
+    machine.add(1, [1] * 40, 2, wants_progress=True)
+    machine.add(2, [2] * 3, 1)
+    heard = []
+    for now in range(4):
+        machine.scheduler.admit(float(now))
+        batch = machine.scheduler.schedule()
+        sampled = [Sampled(sequence, 97, b"a", False) for sequence, _index in batch.outputs]
+        heard += machine.scheduler.commit(batch, sampled, float(now) + 0.5)
+    told = [event for sequence, event in heard if sequence.id == 1 and isinstance(event, Progress)]
+    assert [event.timings.num_prompt_tokens for event in told] == [0, 16, 32, 40]
+    assert [event.timings.prompt_seconds for event in told] == [0.0, 0.5, 1.5, 2.5]
+    assert {event.num_prompt_tokens for event in told} == {40}
+    assert not any(isinstance(event, Progress) for sequence, event in heard if sequence.id == 2)
+
+
+@pytest.mark.parametrize("wants", [True, False])
+def test_timings_come_with_each_delta_for_who_wants_them(wants: bool) -> None:
+    machine = Machine()
+    machine.add(1, [1, 2], 2, wants_timings=wants, ignore_eos=True)
+    deltas = []
+    while not machine.ends and len(deltas) < 2:
+        machine.scheduler.admit(0.0)
+        batch = machine.scheduler.schedule()
+        sampled = [Sampled(sequence, 97, b"a", False) for sequence, _index in batch.outputs]
+        deltas += [e for _, e in machine.scheduler.commit(batch, sampled, 1.0) if isinstance(e, TextDelta)]
+    found = [delta.timings and delta.timings.num_generated_tokens for delta in deltas]
+    assert found == ([1, 2] if wants else [None, None])
+
+
+def test_when_time_is_over_the_next_line_end_is_the_end() -> None:
+    machine = Machine()
+    machine.add(1, [1], None, max_seconds=1.5)
+    text, ended = "", None
+    for now, piece in enumerate([b"a", b"\n", b"b", b"c", b"d\n", b"e"]):
+        machine.scheduler.admit(float(now))
+        batch = machine.scheduler.schedule()
+        sampled = [Sampled(sequence, 97, piece, False) for sequence, _index in batch.outputs]
+        for _, event in machine.scheduler.commit(batch, sampled, float(now)):
+            text += event.text if isinstance(event, TextDelta) else ""
+            ended = event.reason if isinstance(event, Finished) else ended
+    assert (text, ended) == ("a\nbcd\n", FinishReason.LENGTH)

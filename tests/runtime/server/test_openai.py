@@ -94,13 +94,10 @@ def test_the_answer_is_bounded_by_the_request_or_the_default(fields: dict[str, A
     [
         ("tools", [{"type": "function"}]),
         ("tool_choice", "required"),
-        ("response_format", {"type": "json_object"}),
-        ("logprobs", True),
         ("top_logprobs", 3),
         ("n", 2),
         ("logit_bias", {"50": "much"}),
         ("modalities", ["audio"]),
-        ("grammar", "root ::= x"),
     ],
 )
 def test_what_is_not_built_is_refused_by_name(name: str, value: object) -> None:
