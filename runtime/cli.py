@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 
 from runtime import __version__, launch, settings
 from runtime.chat.template import CHATML
-from runtime.container import Container, Extent, locate
+from runtime.container import Container, Extent, MemberKind, locate
 from runtime.engine.engine import Engine, EngineParams
-from runtime.engine.native import Library, Model, resident_fraction
+from runtime.engine.memory import choose_n_ctx, read_memory
+from runtime.engine.native import Library, Model, read_shape, resident_fraction
 from runtime.engine.sampling import SamplingParams
 from runtime.errors import EngineError, HoldallError, ModelError, UsageError
 from runtime.settings import Settings
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from runtime.server.listener import Listener
 
 _DEFAULT_N_CTX = 8192
+_MIB = 1024 * 1024
 _SECONDS_BETWEEN_PROGRESS = 0.1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -68,6 +70,7 @@ def _run(words: list[str], environment: Mapping[str, str]) -> int:
         ]
     )
     name, weights = find_model(chosen, container, Path(sys.executable))
+    draft_weights = find_draft(chosen, container)
     chosen = with_files_read(chosen)
     bound = launch.bind(chosen.host, chosen.port)
     url = launch.address_of(bound)
@@ -77,7 +80,7 @@ def _run(words: list[str], environment: Mapping[str, str]) -> int:
         _say("warning: other computers can use it without a key; --api-key KEY asks for one")
     if chosen.ui and not (chosen.server or chosen.nobrowser):
         launch.open_page(url, environment)
-    return asyncio.new_event_loop().run_until_complete(Program(chosen, name, weights).serve(bound))
+    return asyncio.new_event_loop().run_until_complete(Program(chosen, name, weights, draft_weights).serve(bound))
 
 
 def with_files_read(chosen: Settings) -> Settings:
@@ -126,6 +129,18 @@ def find_model(chosen: Settings, container: Container | None, executable: Path) 
     raise ModelError("there is no model in this file and none beside it; name one with -m MODEL.gguf")
 
 
+def find_draft(chosen: Settings, container: Container | None) -> Extent | None:
+    """Return where the draft model's GGUF lies: `-md`, else inside this file when its model is used; None without one.
+
+    Raises ModelError when the file that was named isn't there.
+    """
+    if chosen.draft_model is not None:
+        return _whole_file(chosen.draft_model)
+    if container is None or chosen.model is not None:
+        return None
+    return next(iter(container.extents_of(MemberKind.DRAFT)), None)
+
+
 def _whole_file(path: Path) -> Extent:
     try:
         return Extent(path, 0, path.stat().st_size)
@@ -136,10 +151,11 @@ def _whole_file(path: Path) -> Extent:
 class Program:
     """The server and the engine from the first request to the last; everything but `_load` runs on the event loop."""
 
-    def __init__(self, chosen: Settings, name: str, weights: Extent) -> None:
+    def __init__(self, chosen: Settings, name: str, weights: Extent, draft_weights: Extent | None = None) -> None:
         self._settings = chosen
         self._name = name
         self._weights = weights
+        self._draft_weights = draft_weights
 
     async def serve(self, bound: socket.socket) -> int:
         """Serve until a signal comes or the model can't be loaded; return the exit status.
@@ -164,6 +180,7 @@ class Program:
             _sampling_defaults(chosen),
             model_alias=chosen.alias or self._name,
             default_max_tokens=chosen.n_predict if chosen.n_predict >= 0 else None,
+            n_keep=chosen.n_keep,
             props={"build_info": f"holdall {__version__}", "model_path": f"{self._name}.gguf"},
             access=Access(
                 keys=chosen.api_keys, hosts=(chosen.host, *chosen.allowed_hosts), origins=chosen.cors_origins
@@ -206,17 +223,33 @@ class Program:
         chosen = self._settings
         try:
             library = Library(on_log=_write_through if chosen.verbose else None)
-            model = Model(library, self._weights.path, self._weights.offset, n_gpu_layers=chosen.n_gpu_layers)
+            weights = self._weights
+            n_batch = max(chosen.n_batch, chosen.n_parallel)  # a step has at least a token for each
+            n_ctx = choose_n_ctx(
+                chosen.n_ctx,
+                _DEFAULT_N_CTX,
+                read_shape(library, weights.path, weights.offset, weights.size),
+                read_memory(),
+                n_batch=n_batch,
+                num_slots=chosen.n_parallel,
+            )
+            model = Model(library, weights.path, weights.offset, n_gpu_layers=chosen.n_gpu_layers)
             if chosen.chat_template is not None:
                 model.facts = replace(model.facts, chat_template=chosen.chat_template)
             params = EngineParams(
-                n_ctx=_n_ctx(chosen.n_ctx, model.facts.n_ctx_train),
-                n_batch=max(chosen.n_batch, chosen.n_parallel),  # a step has at least a token for each
+                n_ctx=n_ctx,
+                n_batch=n_batch,
                 num_slots=chosen.n_parallel,
                 max_waiting=chosen.max_queue,
                 num_threads=_num_threads(chosen.n_threads),
+                context_shift=chosen.context_shift,
+                parking_bytes=chosen.cache_ram * _MIB if chosen.cache_ram >= 0 else sys.maxsize,
+                has_lookup=chosen.spec_type == "ngram-simple",
+                draft_max=chosen.draft_max,
             )
-            engine = Engine(model, params, self._post)
+            draft = self._draft_weights
+            draft_model = Model(library, draft.path, draft.offset, n_gpu_layers=chosen.n_gpu_layers) if draft else None
+            engine = Engine(model, params, self._post, draft_model)
         except Exception as error:
             failure = error if isinstance(error, HoldallError) else EngineError(f"the model can't be loaded: {error!r}")
             self._post(lambda: self._loaded.set_exception(failure))
@@ -227,12 +260,6 @@ class Program:
         # After its last turn the loop takes no more calls, and nobody is there to hear them.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(call)
-
-
-def _n_ctx(wanted: int | None, n_ctx_train: int) -> int:
-    if wanted is None:
-        return min(_DEFAULT_N_CTX, n_ctx_train)
-    return wanted or n_ctx_train
 
 
 def _num_threads(wanted: int | None) -> int | None:

@@ -57,6 +57,7 @@ class MemberKind(Enum):
     """What a member is for."""
 
     MODEL = "model"
+    DRAFT = "draft"
     ARGS = "args"
     LICENSE = "license"
     RUNTIME = "runtime"
@@ -162,9 +163,11 @@ class Container:
 
     def model(self) -> Extent | None:
         """Return where the model lies, or None for a bundle without one."""
-        models = (member.name for member in self.manifest.members if member.kind is MemberKind.MODEL)
-        name = next(models, None)
-        return None if name is None else self.extent(name)
+        return next(iter(self.extents_of(MemberKind.MODEL)), None)
+
+    def extents_of(self, kind: MemberKind) -> list[Extent]:
+        """Return where the members of a kind lie, in the manifest's order."""
+        return [self.extent(member.name) for member in self.manifest.members if member.kind is kind]
 
     def args(self) -> list[str]:
         """Return the default command-line arguments: one a line, blank lines and those with # left out."""

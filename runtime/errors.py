@@ -5,6 +5,7 @@
     │   ├── UsageError            command line, environment or .args
     │   ├── ContainerError        the file is no bundle, truncated, altered, or of a newer format
     │   ├── ModelError            the model is missing or can't be used
+    │   │   └── NotEnoughMemory   it and its context need more than this computer has
     │   └── RequestError          a bad request; `param` names the field
     │       └── PromptTooLong     carries the numbers
     ├── MomentError               the moment's: try again, or elsewhere
@@ -38,6 +39,18 @@ class ContainerError(CallerError):
 
 class ModelError(CallerError):
     exit_status = 4
+
+
+class NotEnoughMemory(ModelError):
+    """Sizes in bytes; `fitting_n_ctx` is a context that would do, None when there is none."""
+
+    def __init__(self, needed: int, free: int, n_ctx: int, fitting_n_ctx: int | None) -> None:
+        advice = f"try -c {fitting_n_ctx}" if fitting_n_ctx else "close other programs, or take a smaller model"
+        super().__init__(
+            f"with a context of {n_ctx} tokens this model needs about {needed / 1e9:.1f} GB of memory, "
+            f"and this computer has {free / 1e9:.1f} GB free; {advice}"
+        )
+        self.fitting_n_ctx = fitting_n_ctx
 
 
 class RequestError(CallerError):

@@ -74,7 +74,7 @@ class Settings:
             kind=click.IntRange(min=0),
             env="LLAMA_ARG_CTX_SIZE",
             text="Tokens of context, shared by all requests that run at once; 0 is the model's maximum. "
-            "[default: 8192 or the model's maximum, whichever is less]",
+            "[default: 8192, or less where the model or the memory ends sooner]",
         ),
     )
     n_threads: int | None = field(
@@ -113,6 +113,63 @@ class Settings:
             "--max-queue",
             kind=click.IntRange(min=1),
             text="Requests that may wait for their turn; more are refused with 503 and Retry-After.",
+        ),
+    )
+    cache_ram: int = field(
+        default=1024,
+        metadata=_option(
+            "-cram",
+            "--cache-ram",
+            kind=click.IntRange(min=-1),
+            env="LLAMA_ARG_CACHE_RAM",
+            text="MiB for conversations that had to leave the context, so that they go on without being computed "
+            "again; 0 keeps none, -1 all.",
+        ),
+    )
+    context_shift: bool = field(
+        default=False,
+        metadata=_option(
+            "--context-shift",
+            kind=click.BOOL,
+            env="LLAMA_ARG_CONTEXT_SHIFT",
+            text="When the context is full, drop older tokens and go on instead of ending the answer.",
+        ),
+    )
+    n_keep: int = field(
+        default=0,
+        metadata=_option(
+            "--keep",
+            kind=click.IntRange(min=-1),
+            text="Tokens of the prompt that a context shift keeps; -1 is all.",
+        ),
+    )
+    spec_type: str = field(
+        default="none",
+        metadata=_option(
+            "--spec-type",
+            kind=click.Choice(["none", "ngram-simple"]),
+            env="LLAMA_ARG_SPEC_TYPE",
+            text="Guess tokens ahead from the text itself: faster where answers repeat or quote, the text is the same.",
+        ),
+    )
+    draft_model: Path | None = field(
+        default=None,
+        metadata=_option(
+            "-md",
+            "--model-draft",
+            "--spec-draft-model",
+            kind=click.Path(path_type=Path),
+            env="LLAMA_ARG_SPEC_DRAFT_MODEL",
+            text="GGUF file of a small model of the same family that guesses tokens ahead; the text is the same.",
+        ),
+    )
+    draft_max: int = field(
+        default=16,
+        metadata=_option(
+            "--spec-draft-n-max",
+            kind=click.IntRange(0, 64),
+            env="LLAMA_ARG_SPEC_DRAFT_N_MAX",
+            text="Tokens guessed ahead at most.",
         ),
     )
     n_predict: int = field(

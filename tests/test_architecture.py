@@ -24,7 +24,10 @@ ONLY_LLAMA_IMPORTER = "runtime.engine.native"
 ONLY_PYINSTALLER_USER = "bundler.freeze"
 DIALECTS = {"runtime.server.llamacpp", "runtime.server.openai"}
 # What only computes: no llama.cpp, no event loop, no thread.
-PURE = {"scheduler", "slots", "text", "sequence", "sampling", "batch", "facts", "pace", "grammar", "gbnf", "schema"}
+PURE = {
+    *("batch", "facts", "gbnf", "grammar", "memory", "pace", "parking", "sampling", "schema", "scheduler", "sequence"),
+    *("slots", "speculation", "text"),
+}
 PURE_MODULES = {f"runtime.engine.{name}" for name in PURE} | {"runtime.server.streaming"}
 IMPURE = {"llama_cpp", "ctypes", "asyncio", "threading", "socket"}
 MAX_LINES = 500  # a prompt to ask whether a module holds two ideas, not a law

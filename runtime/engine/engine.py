@@ -14,17 +14,19 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from runtime.engine.batch import Batch, Sampled
+from runtime.engine.batch import Batch, Edit, Sampled
 from runtime.engine.chooser import Chooser
+from runtime.engine.drafting import ModelGuesser
 from runtime.engine.facts import FillTokens, ModelInfo
 from runtime.engine.grammar import Grammar
 from runtime.engine.guidance import Guide
 from runtime.engine.meter import Meter
 from runtime.engine.native import Aborted, Candidates, Context, Model, NoRoom, SamplerChain
 from runtime.engine.pace import Pace
-from runtime.engine.scheduler import Outcome, Scheduler
+from runtime.engine.scheduler import Outcome, Scheduler, SchedulerParams
 from runtime.engine.sequence import Failed, Finished, GenerationRequest, Sequence, Sink
 from runtime.engine.slot_commands import Command
+from runtime.engine.speculation import Lookup, Speculation
 from runtime.engine.threads import TaskCounter, default_num_threads, num_cpus
 from runtime.errors import EngineError, HoldallError, PromptTooLong, QueueFull, RequestError, Unavailable
 
@@ -34,6 +36,8 @@ T = TypeVar("T")
 # Beside sequences that generate, a step computes at most this many prompt tokens: enough to use the processor well
 # (the matrices are read once for all of them), few enough that the others' next token isn't late.
 _NUM_PREFILL_BESIDE_DECODE = 64
+# Guessed tokens cost the others time, so they are for when few generate.
+_NUM_SEQUENCES_DRAFTED = 2
 _JOIN_SECONDS = 2.0
 _RETRY_AFTER_SECONDS = 5  # about an answer's length; how long the queue takes depends on what it asks for
 _NUM_LOOKS = 3
@@ -44,7 +48,9 @@ _SECONDS_BETWEEN_LOOKS = 0.0005
 class EngineParams:
     """Sizes of an engine: n_ctx and n_batch in tokens, n_ctx shared by all slots; max_waiting in requests.
 
-    num_threads None follows what the machine can give, step by step.
+    num_threads None follows what the machine can give, step by step. context_shift lets a full context go on without
+    a part of its tokens. Caches that must leave the context are parked in up to parking_bytes. With draft_max, up to so
+    many tokens are guessed ahead: by a draft model where there is one, else from the text if has_lookup.
     """
 
     n_ctx: int
@@ -52,32 +58,61 @@ class EngineParams:
     num_slots: int = 8
     max_waiting: int = 256
     num_threads: int | None = 1
+    context_shift: bool = False
+    parking_bytes: int = 0
+    has_lookup: bool = False
+    draft_max: int = 16
 
 
 class Engine:
     """Generates for many requests at once. `post` runs a function on the thread where sinks are called."""
 
-    def __init__(self, model: Model, params: EngineParams, post: Post) -> None:
-        """Make the context and start the thread. Raises ModelError when the context's memory can't be had."""
+    def __init__(self, model: Model, params: EngineParams, post: Post, draft_model: Model | None = None) -> None:
+        """Make the context and start the thread.
+
+        Raises ModelError when the context's memory can't be had or the draft model doesn't fit the model.
+        """
         self._model = model
         self._post = post
+        num_threads = params.num_threads or default_num_threads()
+        is_speculative = params.draft_max > 0 and (draft_model is not None or params.has_lookup)
+        num_drafted = min(params.num_slots, _NUM_SEQUENCES_DRAFTED) * params.draft_max if is_speculative else 0
         self._context = Context(
             model,
             n_ctx=params.n_ctx,
             n_batch=params.n_batch,
             num_slots=params.num_slots,
-            num_threads=params.num_threads or default_num_threads(),
+            num_threads=num_threads,
+            num_outputs=min(params.num_slots + num_drafted, params.n_batch),
         )
         self._pace = None if params.num_threads else Pace(default_num_threads(), num_cpus())
         self._tasks = TaskCounter()
         self.info = ModelInfo(**asdict(model.facts), n_ctx=self._context.n_ctx, num_slots=params.num_slots)
         self._scheduler = Scheduler(
-            num_slots=params.num_slots,
-            n_ctx=self._context.n_ctx,
-            n_batch=params.n_batch,
-            num_prefill_beside_decode=_NUM_PREFILL_BESIDE_DECODE,
-            is_cuttable=model.facts.is_memory_cuttable,
+            SchedulerParams(
+                num_slots=params.num_slots,
+                n_ctx=self._context.n_ctx,
+                n_batch=params.n_batch,
+                num_prefill_beside_decode=_NUM_PREFILL_BESIDE_DECODE,
+                is_cuttable=model.facts.is_memory_cuttable,
+                can_shift=self._context.can_shift,
+                context_shift=params.context_shift,
+                num_always_kept=int(model.facts.add_bos),
+                parking_bytes=params.parking_bytes,
+            )
         )
+        self._draft: ModelGuesser | None = None
+        self._speculation: Speculation | None = None
+        if is_speculative and model.facts.is_memory_cuttable:
+            if draft_model is not None:
+                self._draft = ModelGuesser(
+                    draft_model,
+                    model,
+                    n_ctx=self._context.n_ctx,
+                    num_slots=_NUM_SEQUENCES_DRAFTED,
+                    num_threads=num_threads,
+                )
+            self._speculation = Speculation(self._draft or Lookup(), params.draft_max)
         self._meter = Meter()
         self._guide = Guide(model)
         self._choosers: dict[int, Chooser] = {}  # the engine thread's, by sequence id
@@ -189,10 +224,14 @@ class Engine:
     def close(self) -> None:
         """Stop at once, in the middle of a step if need be, and free the context."""
         self._refuse(Unavailable("the program is stopping"))
-        self._context.abort()
+        for context in (self._context, self._draft):
+            if context is not None:
+                context.abort()
         self._thread.join(_JOIN_SECONDS)
         if not self._thread.is_alive():
             self._context.close()
+            if self._draft is not None:
+                self._draft.close()
 
     # -- the engine's thread ----------------------------------------------------------------------------------------
 
@@ -264,8 +303,10 @@ class Engine:
         return bool(self._scheduler.num_running or self._scheduler.num_waiting)
 
     def _step(self) -> None:
-        batch = self._scheduler.schedule(time.monotonic())
-        self._context.edit(batch.edits)
+        self._edit(self._scheduler.admit(time.monotonic()))
+        self._guess_ahead()
+        batch = self._scheduler.schedule()
+        self._edit(batch.edits)
         if not batch.entries:
             return
         try:
@@ -280,13 +321,28 @@ class Engine:
         failures: list[Outcome] = []
         for sequence, index in batch.outputs:
             try:
-                sampled.append(self._sample(sequence, index))
+                sampled += self._sample(sequence, index)
             except RequestError as error:
                 failures.append((sequence, Failed(error)))
         outcomes = self._scheduler.commit(batch, sampled, time.monotonic())
         for sequence, _failed in failures:
             self._scheduler.remove(sequence)
         self._deliver(outcomes + failures)
+
+    def _edit(self, edits: list[Edit]) -> None:
+        for failed in self._context.edit(edits):
+            self._scheduler.restore_failed(failed.slot)
+
+    def _guess_ahead(self) -> None:
+        """Give the sequences that generate a draft each, unless there are too many of them."""
+        if self._speculation is None:
+            return
+        generating = self._scheduler.generating
+        if self._draft is not None and self._pace is not None:
+            self._draft.set_threads(self._pace.num_threads(time.monotonic()))
+        for sequence in generating:
+            is_worth_it = len(generating) <= _NUM_SEQUENCES_DRAFTED
+            sequence.draft = self._speculation.propose(sequence) if is_worth_it else ()
 
     def _decode(self, batch: Batch) -> None:
         if self._pace is None:
@@ -302,14 +358,26 @@ class Engine:
         self._pace.observe_step(num_threads, ended - started, time.process_time() - cpu_before, ended)
 
     def _look_around(self) -> None:
-        """After a rest, count a few times, a moment apart, so that a passing task isn't taken for a busy machine."""
+        """After a rest, count until nobody is there or it was enough; the one who brought the request is often seen."""
         if self._pace is not None:
             self._pace.forget()
             for _ in range(_NUM_LOOKS):
-                self._pace.observe_tasks(self._tasks.num_others())
+                num_others = self._tasks.num_others()
+                self._pace.observe_tasks(num_others)
+                if not num_others:
+                    return
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
 
-    def _sample(self, sequence: Sequence, index: int) -> Sampled:
+    def _sample(self, sequence: Sequence, index: int) -> list[Sampled]:
+        """Choose the next token, and as long as they are those of the draft, the ones after it."""
+        sampled = [self._choose(sequence, index)]
+        for guessed in sequence.draft:
+            if sampled[-1].token != guessed or sampled[-1].is_end:
+                break
+            sampled.append(self._choose(sequence, index + len(sampled)))
+        return sampled
+
+    def _choose(self, sequence: Sequence, index: int) -> Sampled:
         chooser = self._choosers.get(sequence.id)
         if chooser is None:
             chain = self._make_chain(sequence.request)
@@ -355,6 +423,8 @@ class Engine:
         chooser = self._choosers.pop(sequence.id, None)
         if chooser is not None:
             chooser.close()
+        if self._speculation is not None:
+            self._speculation.forget(sequence)
 
     # -- where `post` leads to --------------------------------------------------------------------------------------
 

@@ -28,7 +28,8 @@ class FinishReason(Enum):
 class GenerationRequest:
     """What a client asks of the engine. max_tokens None means until the model ends or the context is full.
 
-    slot None is any. Once max_seconds of generating are over, the next line end is the end.
+    When a full context shifts, the first n_keep tokens stay (-1: the whole prompt) and n_discard of the others go (0:
+    half of them). slot None is any. Once max_seconds of generating are over, the next line end is the end.
     """
 
     prompt_tokens: tuple[int, ...]
@@ -37,6 +38,8 @@ class GenerationRequest:
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
     cache_prompt: bool = True
+    n_keep: int = 0
+    n_discard: int = 0
     slot: int | None = None
     max_seconds: float | None = None
     wants_progress: bool = False  # a Progress event for each step of the prompt
@@ -45,13 +48,18 @@ class GenerationRequest:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Counts in tokens, times in seconds. Prompt tokens are those computed; cached ones were found in the KV cache."""
+    """Counts in tokens, times in seconds. Prompt tokens are those computed; cached ones were found in the KV cache.
+
+    Drafted tokens were guessed, accepted ones rightly so.
+    """
 
     num_prompt_tokens: int
     num_cached_tokens: int
     num_generated_tokens: int
     prompt_seconds: float
     generation_seconds: float
+    num_drafted_tokens: int = 0
+    num_accepted_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +97,13 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The last event of every sequence that ends well."""
+    """The last event of every sequence that ends well; `is_truncated` when the context was full on the way."""
 
     reason: FinishReason
     timings: Timings
     stopping_string: str = ""
     slot: int = -1
+    is_truncated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +121,10 @@ Sink = Callable[[Event], None]
 class Sequence:
     """A request being generated. Times are seconds of a monotonic clock.
 
-    `tokens` is the prompt and then everything generated; the first `num_computed` of them are in the KV cache, in
-    `slot` (None while waiting). What is pending is computed in the next steps; when nothing but the newest token is
-    pending the sequence generates, otherwise it prefills: there is no other state.
+    `tokens` is the prompt and then everything generated, less what a shift dropped; the first `num_computed` of them
+    are in the KV cache, in `slot` (None while waiting). What is pending is computed in the next steps; when nothing but
+    the newest token is pending the sequence generates, otherwise it prefills: there is no other state. `draft` is a
+    guess at the tokens that follow, computed along with the newest one and good for one step.
     """
 
     id: int
@@ -127,6 +137,10 @@ class Sequence:
     num_computed: int = 0
     num_cached: int = 0
     num_generated: int = 0
+    draft: tuple[int, ...] = ()
+    num_drafted: int = 0
+    num_accepted: int = 0
+    is_truncated: bool = False
     started_at: float | None = None
     first_token_at: float | None = None
     is_cancelled: bool = False
@@ -152,4 +166,6 @@ class Sequence:
             num_generated_tokens=self.num_generated,
             prompt_seconds=first - started,
             generation_seconds=now - first,
+            num_drafted_tokens=self.num_drafted,
+            num_accepted_tokens=self.num_accepted,
         )

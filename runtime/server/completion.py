@@ -47,7 +47,6 @@ _RETURN_TOKENS = Flag("return_tokens", "Give the answer's token ids, too.")
 _RETURN_PROGRESS = Flag("return_progress", "In a stream, say how far the prompt is.")
 _TIMINGS_PER_TOKEN = Flag("timings_per_token", "In a stream, give timings with every event.")
 _RESPONSE_FIELDS = Texts("response_fields", "Give only these fields; a/b is b within a.")
-# Taken for what they are worth: nothing is dropped from a full context yet.
 _N_KEEP = Integer("n_keep", "Tokens of the prompt to keep when the context shifts.", low=-1, high=2**31 - 1)
 _N_DISCARD = Integer("n_discard", "Tokens to drop when it does.", low=0, high=2**31 - 1)
 ANSWER_FIELDS = (
@@ -65,8 +64,6 @@ class CompletionParams:
     is_streamed: bool
     returns_tokens: bool
     response_fields: tuple[str, ...]
-    n_keep: int
-    n_discard: int
 
     @classmethod
     def of(cls, body: Body, service: Service) -> "CompletionParams":
@@ -84,6 +81,8 @@ class CompletionParams:
                 stop=read_stop(body),
                 ignore_eos=_IGNORE_EOS.read(body, False),
                 cache_prompt=_CACHE_PROMPT.read(body, True),
+                n_keep=_N_KEEP.read(body, service.n_keep),
+                n_discard=_N_DISCARD.read(body, 0),
                 slot=slot if slot >= 0 else None,
                 max_seconds=max_milliseconds / 1000 if max_milliseconds > 0 else None,
                 wants_progress=_RETURN_PROGRESS.read(body, False) and is_streamed,
@@ -93,8 +92,6 @@ class CompletionParams:
             is_streamed=is_streamed,
             returns_tokens=_RETURN_TOKENS.read(body, False),
             response_fields=_RESPONSE_FIELDS.read(body),
-            n_keep=_N_KEEP.read(body, 0),
-            n_discard=_N_DISCARD.read(body, 0),
         )
 
     def requests(self, prompts: list[tuple[int, ...]]) -> Iterator[GenerationRequest]:
@@ -114,13 +111,7 @@ class CompletionParams:
         return replace(self.request, slot=None, sampling=replace(sampling, seed=seed))
 
     def settings(self, request: GenerationRequest, forbidden: Iterable[int] = ()) -> dict[str, Any]:
-        return generation_settings(
-            request,
-            is_streamed=self.is_streamed,
-            n_keep=self.n_keep,
-            n_discard=self.n_discard,
-            forbidden=forbidden,
-        )
+        return generation_settings(request, is_streamed=self.is_streamed, forbidden=forbidden)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +205,7 @@ class CompletionReply:
             "generation_settings": self._params.settings(self._asked.request, self._asked.forbidden),
             "prompt": self._asked.prompt,
             "has_new_line": self._has_new_line or "\n" in text,
-            "truncated": False,
+            "truncated": finished.is_truncated,
             "stop_type": _STOP_TYPES[finished.reason],
             "stopping_word": finished.stopping_string,
             "tokens_cached": _num_tokens_in_slot(timings),

@@ -11,8 +11,6 @@ def generation_settings(
     request: GenerationRequest,
     *,
     is_streamed: bool,
-    n_keep: int = 0,
-    n_discard: int = 0,
     forbidden: Iterable[int] = (),
 ) -> dict[str, Any]:
     """Return every setting of llama-server's, those that aren't built here with the value that means off.
@@ -51,8 +49,8 @@ def generation_settings(
         "stop": list(request.stop),
         "max_tokens": max_tokens,
         "n_predict": max_tokens,
-        "n_keep": n_keep,
-        "n_discard": n_discard,
+        "n_keep": request.n_keep,
+        "n_discard": request.n_discard,
         "ignore_eos": request.ignore_eos,
         "stream": is_streamed,
         # JSON has no infinity; llama-server writes null for it, too.

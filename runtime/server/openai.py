@@ -66,6 +66,7 @@ class CommonParams:
     stop: tuple[str, ...]
     ignore_eos: bool
     cache_prompt: bool
+    n_keep: int
     is_streamed: bool
     includes_usage: bool
     ends_with_done: bool
@@ -94,6 +95,7 @@ class CommonParams:
             stop=read_stop(given),
             ignore_eos=given.flag("ignore_eos", False),
             cache_prompt=given.flag("cache_prompt", True),
+            n_keep=service.n_keep,
             is_streamed=given.flag("stream", False),
             includes_usage=given.nested("stream_options").flag("include_usage", False) and not is_llamaindex,
             ends_with_done=not is_llamaindex,
@@ -108,6 +110,7 @@ class CommonParams:
             stop=self.stop,
             ignore_eos=self.ignore_eos,
             cache_prompt=self.cache_prompt,
+            n_keep=self.n_keep,
         )
 
 

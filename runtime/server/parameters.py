@@ -242,7 +242,8 @@ async def _tokenize(engine: "Engine", text: str, *, is_first: bool) -> tuple[int
 
 
 def timings_json(timings: Timings) -> dict[str, Any]:
-    """Return timings as llama-server writes them, in milliseconds."""
+    """Return timings as llama-server writes them, in milliseconds; drafts are mentioned where there were any."""
+    drafts = {"draft_n": timings.num_drafted_tokens, "draft_n_accepted": timings.num_accepted_tokens}
     return {
         "cache_n": timings.num_cached_tokens,
         **_rates("prompt", timings.num_prompt_tokens, timings.num_prompt_tokens, timings.prompt_seconds),
@@ -253,6 +254,7 @@ def timings_json(timings: Timings) -> dict[str, Any]:
             max(timings.num_generated_tokens - 1, 0),
             timings.generation_seconds,
         ),
+        **(drafts if timings.num_drafted_tokens else {}),
     }
 
 

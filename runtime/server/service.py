@@ -25,13 +25,17 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """`model_alias` is the model's name towards clients; `props` are facts that `/props` adds to its own."""
+    """`model_alias` is the model's name towards clients; `props` are facts that `/props` adds to its own.
+
+    `default_max_tokens` and `n_keep` hold where a request doesn't name its own.
+    """
 
     lifecycle: Lifecycle
     defaults: SamplingParams
     model_alias: str
     default_max_tokens: int | None
     props: Mapping[str, Any]
+    n_keep: int = 0
     offer: Offer = field(default_factory=Offer)
     created: int = field(default_factory=lambda: int(time.time()))
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from mmap import ACCESS_COPY, mmap
 from pathlib import Path
 
-from runtime.engine.batch import BatchEntry, Copy, Cut
+from runtime.engine.batch import BatchEntry, Copy, Cut, Edit, Park, Restore, Shift
 from runtime.engine.native.model import Model
 from runtime.engine.native.sampler import SamplerChain
 from runtime.engine.native.threadpool import ThreadPool
@@ -29,10 +29,13 @@ class NoRoom(Exception):
 class Context:
     """The KV cache and what computes on it. One thread at a time, but for `abort`."""
 
-    def __init__(self, model: Model, *, n_ctx: int, n_batch: int, num_slots: int, num_threads: int) -> None:
-        """Make a context of `n_ctx` cells that `num_slots` sequences share.
+    def __init__(
+        self, model: Model, *, n_ctx: int, n_batch: int, num_slots: int, num_threads: int, num_outputs: int = 0
+    ) -> None:
+        """Make a context of `n_ctx` cells that `num_slots` sequences share, with a thread pool of its own.
 
-        Raises ModelError when the memory can't be had.
+        A batch has the logits of at most `num_outputs` tokens, by default one for each slot. Raises ModelError when
+        the memory can't be had.
         """
         self._model = model
         self._api = api = model.library.api
@@ -41,7 +44,7 @@ class Context:
         params.n_batch = n_batch
         params.n_ubatch = min(n_batch, params.n_ubatch)
         params.n_seq_max = num_slots
-        params.n_outputs_max = num_slots  # a sequence wants logits of one token a step; room for more costs megabytes
+        params.n_outputs_max = num_outputs or num_slots  # each has room for a logit of every token of the vocabulary
         params.n_threads = params.n_threads_batch = num_threads
         params.kv_unified = True
         params.no_perf = True
@@ -113,17 +116,51 @@ class Context:
         values = (ctypes.c_float * self._model.facts.n_vocab).from_address(ctypes.addressof(pointer.contents))
         return memoryview(values).cast("B").cast("f")
 
-    def edit(self, edits: Iterable[Cut | Copy]) -> None:
-        """Carry out what the scheduler wants done to the cache, in its order."""
+    def edit(self, edits: Iterable[Edit]) -> list[Restore]:
+        """Carry out what the scheduler wants done to the cache, in its order; return what could not be restored."""
+        failed = []
         for edit in edits:
-            if isinstance(edit, Cut):
-                self.cut(edit.slot, edit.keep)
-            else:
-                self.share(edit.source, edit.slot, edit.count)
+            match edit:
+                case Cut(slot, keep):
+                    self.cut(slot, keep)
+                case Copy(source, slot, count):
+                    self.share(source, slot, count)
+                case Shift(slot, keep, discard):
+                    self.shift(slot, keep, discard)
+                case Park(slot, parked, max_bytes):
+                    parked.data = self.copy_out(slot, max_bytes)
+                case Restore(slot, parked):
+                    if parked.data is None or not self.copy_in(slot, parked.data):
+                        failed.append(edit)
+        return failed
 
     def cut(self, slot: int, keep: int) -> bool:
         """Drop all but the first `keep` tokens of a slot; False when this memory can't be cut there."""
         return bool(self._api.llama_memory_seq_rm(self._memory, slot, keep, -1))
+
+    @property
+    def can_shift(self) -> bool:
+        """Whether tokens can be taken out of the middle of a slot."""
+        return bool(self._api.llama_memory_can_shift(self._memory))
+
+    def shift(self, slot: int, keep: int, discard: int) -> None:
+        """Drop `discard` tokens after the first `keep` of a slot and move those behind them up."""
+        self._api.llama_memory_seq_rm(self._memory, slot, keep, keep + discard)
+        self._api.llama_memory_seq_add(self._memory, slot, keep + discard, -1, -discard)
+
+    def copy_out(self, slot: int, max_bytes: int) -> bytes | None:
+        """Return a copy of a slot's cache; None when it is larger than `max_bytes`."""
+        size = self._api.llama_state_seq_get_size(self.handle, slot)
+        if size > max_bytes:
+            return None
+        buffer = (ctypes.c_uint8 * size)()
+        written = self._api.llama_state_seq_get_data(self.handle, buffer, size, slot)
+        return bytes(memoryview(buffer)[:written]) if written else None
+
+    def copy_in(self, slot: int, data: bytes) -> bool:
+        """Put a copied cache into an empty slot; False when there is no room for it."""
+        buffer = (ctypes.c_uint8 * len(data)).from_buffer_copy(data)
+        return bool(self._api.llama_state_seq_set_data(self.handle, buffer, len(data), slot))
 
     def share(self, source: int, slot: int, count: int) -> None:
         """Let an empty slot share the first `count` tokens of another; they take no further cells."""
