@@ -80,7 +80,9 @@ def _run(words: list[str], environment: Mapping[str, str]) -> int:
         _say("warning: other computers can use it without a key; --api-key KEY asks for one")
     if chosen.ui and not (chosen.server or chosen.nobrowser):
         launch.open_page(url, environment)
-    return asyncio.new_event_loop().run_until_complete(Program(chosen, name, weights, draft_weights).serve(bound))
+    sha256 = container.sha256(weights) if container else ""
+    life = Program(chosen, name, weights, draft_weights, sha256=sha256).serve(bound)
+    return asyncio.new_event_loop().run_until_complete(life)
 
 
 def with_files_read(chosen: Settings) -> Settings:
@@ -151,11 +153,15 @@ def _whole_file(path: Path) -> Extent:
 class Program:
     """The server and the engine from the first request to the last; everything but `_load` runs on the event loop."""
 
-    def __init__(self, chosen: Settings, name: str, weights: Extent, draft_weights: Extent | None = None) -> None:
+    def __init__(
+        self, chosen: Settings, name: str, weights: Extent, draft_weights: Extent | None = None, *, sha256: str = ""
+    ) -> None:
+        """`sha256` is that of the weights, where somebody has computed it."""
         self._settings = chosen
         self._name = name
         self._weights = weights
         self._draft_weights = draft_weights
+        self._sha256 = sha256
 
     async def serve(self, bound: socket.socket) -> int:
         """Serve until a signal comes or the model can't be loaded; return the exit status.
@@ -171,7 +177,7 @@ class Program:
         from runtime.server.listener import Listener
         from runtime.server.pages import WEBCLIENT
         from runtime.server.security import Access
-        from runtime.server.service import Offer
+        from runtime.server.service import ModelFile, Offer
 
         chosen = self._settings
         lifecycle = Lifecycle()
@@ -190,6 +196,11 @@ class Program:
                 has_metrics=chosen.metrics,
                 has_props=chosen.props,
                 slot_folder=chosen.slot_save_path,
+            ),
+            model_file=ModelFile(
+                size_bytes=self._weights.size,
+                modified=self._weights.path.stat().st_mtime,
+                sha256=self._sha256,
             ),
             webclient=WEBCLIENT if chosen.ui else None,
         )

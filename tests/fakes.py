@@ -63,6 +63,7 @@ class ScriptedEngine:
             num_slots=4,
             vocab_type=1,
             is_memory_cuttable=True,
+            quantization="Q4_K_M",
         )
         self.pieces = tuple(pieces)
         self.error = error
@@ -95,6 +96,20 @@ class ScriptedEngine:
 
     def prepare(self, grammar: Grammar) -> None:
         self.prepared.append(grammar)
+
+    def metadata(self) -> dict[str, str]:
+        return {
+            "general.architecture": "script",
+            "general.file_type": "15",
+            "general.license": "apache-2.0",
+            "general.name": "scripted",
+            "general.size_label": "135",
+            "script.block_count": "30",
+            "script.context_length": "8192",
+            "script.rope.freq_base": "100000.000000",
+            "tokenizer.chat_template": "long",
+            "tokenizer.ggml.add_bos_token": "false",
+        }
 
     def submit(self, request: GenerationRequest, sink: Sink) -> int:
         if not request.prompt_tokens:

@@ -21,6 +21,7 @@ class ModelFacts:
     add_bos: bool
     vocab_type: int
     is_memory_cuttable: bool  # tokens can be removed from the end of a sequence's memory
+    quantization: str = ""  # as files are named by it: "Q4_K_M"
 
 
 @dataclass(frozen=True, slots=True)

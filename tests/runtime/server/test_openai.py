@@ -149,14 +149,3 @@ def test_a_failure_of_a_whole_answer_is_a_500() -> None:
     response = ask(make_app(engine), "POST", "/v1/chat/completions", json=CHAT)
     assert response.status_code == 500
     assert "/home" not in response.text
-
-
-def test_models() -> None:
-    app = make_app(ScriptedEngine(), model_alias="org/name")
-    for path in ("/v1/models", "/models"):
-        listed = ask(app, "GET", path).json()
-        assert [model["id"] for model in listed["data"]] == ["org/name"]
-    for path in ("/v1/models/org/name", "/v1/models/org%2Fname"):
-        assert ask(app, "GET", path).json() == listed["data"][0]
-    missing = ask(app, "GET", "/v1/models/other")
-    assert (missing.status_code, missing.json()["error"]["type"]) == (404, "not_found_error")
