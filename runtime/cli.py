@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING
 from runtime import __version__, launch, settings
 from runtime.chat.template import CHATML
 from runtime.container import Container, Extent, MemberKind, locate
-from runtime.engine.engine import Engine, EngineParams
+from runtime.engine.engine import Engine
+from runtime.engine.facts import Pooling
 from runtime.engine.memory import choose_n_ctx, read_memory
 from runtime.engine.native import Library, Model, read_shape, resident_fraction
+from runtime.engine.params import EngineParams
 from runtime.engine.sampling import SamplingParams
 from runtime.errors import EngineError, HoldallError, ModelError, UsageError
 from runtime.settings import Settings
@@ -246,6 +248,7 @@ class Program:
                 parking_bytes=chosen.cache_ram * _MIB if chosen.cache_ram >= 0 else sys.maxsize,
                 has_lookup=chosen.spec_type == "ngram-simple",
                 draft_max=chosen.draft_max,
+                pooling=Pooling[chosen.pooling.upper()] if chosen.pooling else None,
             )
             draft = self._draft_weights
             draft_model = Model(library, draft.path, draft.offset, n_gpu_layers=chosen.n_gpu_layers) if draft else None

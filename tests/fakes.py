@@ -10,7 +10,8 @@ from collections.abc import Callable
 from collections.abc import Sequence as Tokens
 from typing import Any
 
-from runtime.engine.facts import FillTokens, ModelInfo
+from runtime.engine.embedding import EmbeddingJob
+from runtime.engine.facts import FillTokens, ModelInfo, Pooling
 from runtime.engine.grammar import Grammar
 from runtime.engine.meter import Meter
 from runtime.engine.sequence import (
@@ -64,6 +65,7 @@ class ScriptedEngine:
             vocab_type=1,
             is_memory_cuttable=True,
         )
+        self.pooling = Pooling.MEAN
         self.pieces = tuple(pieces)
         self.error = error
         self.is_held = is_held
@@ -108,6 +110,19 @@ class ScriptedEngine:
         if not self.is_held:
             asyncio.get_running_loop().call_soon(self._play, sequence_id)
         return sequence_id
+
+    def embed(self, job: EmbeddingJob) -> None:
+        """A text's vector counts its tokens: how many, and their sum."""
+        if self.is_held:
+            return
+        for text in job.texts:
+            job.results.append([[float(len(text)), float(sum(text))] + [0.0] * 6])
+        if self.pooling is Pooling.RANK:
+            job.results[:] = [[[float(text.count(ord("a")))]] for text in job.texts]
+        asyncio.get_running_loop().call_soon(job.sink, self.error or job)
+
+    def pair(self, first: str, second: str) -> list[int]:
+        return [*first.encode(), EOS, *second.encode()]
 
     def cancel(self, sequence_id: int) -> None:
         if self._running.pop(sequence_id, None):

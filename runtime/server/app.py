@@ -21,6 +21,7 @@ from runtime.server.security import Access, Door
 from runtime.server.service import Offer, Service
 from runtime.server.slots import Slots
 from runtime.server.status import Status
+from runtime.server.vectors import Embeddings, Rerank
 
 
 def create_app(
@@ -44,6 +45,7 @@ def create_app(
     llamacpp = LlamaCpp(service)
     status, slots, metrics = Status(service), Slots(service), Metrics(service)
     openai = OpenAI(service)
+    embeddings, rerank = Embeddings(service), Rerank(service)
     page = dict(page_endpoints(webclient)) if webclient else {}
     table: list[tuple[str, str, Endpoint]] = [
         ("POST", "/completion", llamacpp.completion),
@@ -62,6 +64,10 @@ def create_app(
         ("POST", "/v1/chat/completions", openai.chat_completions),
         ("POST", "/chat/completions", openai.chat_completions),
         ("POST", "/v1/completions", openai.completions),
+        ("POST", "/v1/embeddings", embeddings.openai),
+        ("POST", "/embeddings", embeddings.llamacpp),
+        ("POST", "/embedding", embeddings.llamafile),
+        *(("POST", path, rerank.rank) for path in ("/rerank", "/reranking", "/v1/rerank", "/v1/reranking")),
         ("GET", "/v1/models", openai.models),
         ("GET", "/models", openai.models),
         ("GET", "/v1/models/{id:path}", openai.model),
