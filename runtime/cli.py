@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 _DEFAULT_N_CTX = 8192
 _MIB = 1024 * 1024
 _SECONDS_BETWEEN_PROGRESS = 0.1
+# In the form of llama-server's, `b<number>-<commit>`, which its clients take apart; a source package has no number.
+_BUILD_INFO = f"b0-holdall-{__version__}"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -183,7 +185,7 @@ class Program:
             model_alias=chosen.alias or self._name,
             default_max_tokens=chosen.n_predict if chosen.n_predict >= 0 else None,
             n_keep=chosen.n_keep,
-            props={"build_info": f"holdall {__version__}", "model_path": f"{self._name}.gguf"},
+            props={"build_info": _BUILD_INFO, "model_path": f"{self._name}.gguf"},
             access=Access(
                 keys=chosen.api_keys, hosts=(chosen.host, *chosen.allowed_hosts), origins=chosen.cors_origins
             ),

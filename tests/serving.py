@@ -83,7 +83,7 @@ class _Server(uvicorn.Server):
 
 
 def _server(app: ASGIApp, http: Any = "h11") -> uvicorn.Server:
-    return _Server(uvicorn.Config(app, http=http, ws="none", lifespan="off", log_config=None))
+    return _Server(uvicorn.Config(app, http=http, ws="none", lifespan="off", log_config=None, timeout_keep_alive=3600))
 
 
 def events_of(stream: str) -> list[str]:
