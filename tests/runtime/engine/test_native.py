@@ -303,6 +303,23 @@ def test_nothing_is_chosen_that_a_mask_forbids(model: Model, context: Context, c
     assert candidates.likeliest() == max(allowed, key=lambda token: context.logits(1)[token])
 
 
+def test_mirostat_draws_nothing_where_one_token_is_left(model: Model, context: Context, candidates: Candidates) -> None:
+    """As in a llama-server that GCC built; `CHANGES` in bundler/llamacpp.py sees to it."""
+    context.decode(entries([1, 403]))
+    # Without eta mirostat remembers nothing but how far its random numbers have come.
+    params = SamplingParams(mirostat=2, mirostat_tau=9.0, mirostat_eta=0.0, temperature=50.0)
+    fresh, used = SamplerChain(model, params, 5), SamplerChain(model, params, 5)
+    candidates.fill(context.logits(1), bytes(0xFF if token == 300 else 0 for token in range(512)))
+    assert candidates.choose(used) == 300
+    for _ in range(10):
+        candidates.fill(context.logits(1))
+        expected = candidates.choose(fresh)
+        candidates.fill(context.logits(1))
+        assert candidates.choose(used) == expected
+    fresh.close()
+    used.close()
+
+
 def test_probabilities_are_the_softmax_of_the_logits(context: Context, candidates: Candidates) -> None:
     context.decode(entries([1, 403]))
     logits = list(context.logits(1))
