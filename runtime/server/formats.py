@@ -43,4 +43,7 @@ def _of_schema(schema: object, param: str) -> Grammar | None:
         return None
     if not isinstance(schema, Mapping):
         raise RequestError(f"'{param}' must be an object", param)
-    return Grammar(GrammarKind.JSON_SCHEMA, json.dumps(schema))
+    try:
+        return Grammar(GrammarKind.JSON_SCHEMA, json.dumps(schema))
+    except RecursionError:
+        raise RequestError(f"'{param}' is nested too deeply", param) from None
