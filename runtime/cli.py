@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING
 from runtime import __version__, launch, settings
 from runtime.chat.template import CHATML
 from runtime.container import Container, Extent, MemberKind, locate
-from runtime.engine.engine import Engine, EngineParams
+from runtime.engine.engine import Engine
+from runtime.engine.facts import Pooling
 from runtime.engine.memory import choose_n_ctx, read_memory
 from runtime.engine.native import Library, Model, read_shape, resident_fraction
+from runtime.engine.params import EngineParams
 from runtime.engine.sampling import SamplingParams
 from runtime.errors import EngineError, HoldallError, ModelError, UsageError
 from runtime.settings import Settings
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 _DEFAULT_N_CTX = 8192
 _MIB = 1024 * 1024
 _SECONDS_BETWEEN_PROGRESS = 0.1
+# In the form of llama-server's, `b<number>-<commit>`, which its clients take apart; a source package has no number.
+_BUILD_INFO = f"b0-holdall-{__version__}"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -187,7 +191,7 @@ class Program:
             model_alias=chosen.alias or self._name,
             default_max_tokens=chosen.n_predict if chosen.n_predict >= 0 else None,
             n_keep=chosen.n_keep,
-            props={"build_info": f"holdall {__version__}", "model_path": f"{self._name}.gguf"},
+            props={"build_info": _BUILD_INFO, "model_path": f"{self._name}.gguf"},
             access=Access(
                 keys=chosen.api_keys, hosts=(chosen.host, *chosen.allowed_hosts), origins=chosen.cors_origins
             ),
@@ -257,6 +261,7 @@ class Program:
                 parking_bytes=chosen.cache_ram * _MIB if chosen.cache_ram >= 0 else sys.maxsize,
                 has_lookup=chosen.spec_type == "ngram-simple",
                 draft_max=chosen.draft_max,
+                pooling=Pooling[chosen.pooling.upper()] if chosen.pooling else None,
             )
             draft = self._draft_weights
             draft_model = Model(library, draft.path, draft.offset, n_gpu_layers=chosen.n_gpu_layers) if draft else None

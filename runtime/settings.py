@@ -172,6 +172,15 @@ class Settings:
             text="Tokens guessed ahead at most.",
         ),
     )
+    pooling: str | None = field(
+        default=None,
+        metadata=_option(
+            "--pooling",
+            kind=click.Choice(["none", "mean", "cls", "last", "rank"]),
+            env="LLAMA_ARG_POOLING",
+            text="How embeddings are made of a text's tokens. [default: the model's own way, else the mean]",
+        ),
+    )
     n_predict: int = field(
         default=-1,
         metadata=_option(

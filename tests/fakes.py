@@ -10,7 +10,8 @@ from collections.abc import Callable
 from collections.abc import Sequence as Tokens
 from typing import Any
 
-from runtime.engine.facts import FillTokens, ModelInfo
+from runtime.engine.embedding import EmbeddingJob
+from runtime.engine.facts import FillTokens, ModelInfo, Pooling
 from runtime.engine.grammar import Grammar
 from runtime.engine.meter import Meter
 from runtime.engine.sequence import (
@@ -27,7 +28,7 @@ from runtime.engine.sequence import (
 )
 from runtime.engine.slot_commands import Command
 from runtime.engine.text import TextStream
-from runtime.errors import PromptTooLong, RequestError, Unavailable
+from runtime.errors import PromptTooLong, RequestError, TextTooLong, Unavailable
 
 BOS, EOS = 256, 257
 _SPECIAL = {BOS: b"<s>", EOS: b"</s>"}
@@ -65,6 +66,8 @@ class ScriptedEngine:
             is_memory_cuttable=True,
             quantization="Q4_K_M",
         )
+        self.pooling = Pooling.MEAN
+        self.max_text_tokens = 64  # less than n_ctx, as it may be
         self.pieces = tuple(pieces)
         self.error = error
         self.is_held = is_held
@@ -116,6 +119,8 @@ class ScriptedEngine:
             raise RequestError("the prompt is empty", "prompt")
         if len(request.prompt_tokens) >= self.info.n_ctx:
             raise PromptTooLong(len(request.prompt_tokens), self.info.n_ctx)
+        if max(request.prompt_tokens) >= self.info.n_vocab:
+            raise RequestError("the prompt has token ids outside the vocabulary", "prompt")
         self.requests.append(request)
         sequence_id = len(self.requests)
         self._running[sequence_id] = (sink, self._script(request))
@@ -123,6 +128,21 @@ class ScriptedEngine:
         if not self.is_held:
             asyncio.get_running_loop().call_soon(self._play, sequence_id)
         return sequence_id
+
+    def embed(self, job: EmbeddingJob) -> None:
+        """A text's vector counts its tokens: how many, and their sum."""
+        if self.is_held:
+            return
+        for index, text in enumerate(job.texts):
+            if len(text) > self.max_text_tokens:
+                raise TextTooLong(index, len(text), self.max_text_tokens)
+            job.results.append([[float(len(text)), float(sum(text))] + [0.0] * 6])
+        if self.pooling is Pooling.RANK:
+            job.results[:] = [[[float(text.count(ord("a")))]] for text in job.texts]
+        asyncio.get_running_loop().call_soon(job.sink, self.error or job)
+
+    def pair(self, first: str, second: str) -> list[int]:
+        return [*first.encode(), EOS, *second.encode()]
 
     def cancel(self, sequence_id: int) -> None:
         if self._running.pop(sequence_id, None):

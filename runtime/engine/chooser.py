@@ -41,12 +41,22 @@ class Chooser:
         candidates.fill(logits)
         token = candidates.choose(self._chain)
         if self._constraint is not None and not self._constraint.take(token):
-            candidates.fill(logits, self._constraint.mask())
-            token = candidates.choose(self._chain)
-            if not self._constraint.take(token):
-                raise RequestError("the grammar grew too complex for this text", "grammar")
+            token = self._choose_allowed(self._constraint, candidates, logits)
         self._chain.accept(token)
         return token, self._probs(token, candidates, logits, model) if self._num_probs else None
+
+    def _choose_allowed(self, constraint: Constraint, candidates: Candidates, logits: "memoryview[float]") -> int:
+        mask = constraint.mask()
+        candidates.fill(logits, mask)
+        token = candidates.choose(self._chain)
+        if constraint.take(token):
+            return token
+        # The request's biases forbid all that the grammar allows; the grammar counts.
+        candidates.fill(logits, mask)
+        token = candidates.likeliest()
+        if constraint.take(token):
+            return token
+        raise RequestError("the grammar grew too complex for this text", "grammar")
 
     def _probs(self, token: int, candidates: Candidates, logits: "memoryview[float]", model: Model) -> TokenProbs:
         if self._is_after_sampling:

@@ -6,29 +6,32 @@ that `post` leads to. Knows no HTTP and no asyncio.
 """
 
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Callable
 from collections.abc import Sequence as Tokens
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, TypeVar
 
 from runtime.engine.batch import Batch, Edit, Sampled
 from runtime.engine.chooser import Chooser
 from runtime.engine.drafting import ModelGuesser
-from runtime.engine.facts import FillTokens, ModelInfo
+from runtime.engine.embedding import EmbeddingJob, EmbeddingQueue, max_text_tokens
+from runtime.engine.facts import FillTokens, ModelInfo, Pooling
 from runtime.engine.grammar import Grammar
 from runtime.engine.guidance import Guide
 from runtime.engine.meter import Meter
 from runtime.engine.native import Aborted, Candidates, Context, Model, NoRoom, SamplerChain
 from runtime.engine.pace import Pace
+from runtime.engine.params import EngineParams
 from runtime.engine.scheduler import Outcome, Scheduler, SchedulerParams
 from runtime.engine.sequence import Failed, Finished, GenerationRequest, Sequence, Sink
 from runtime.engine.slot_commands import Command
 from runtime.engine.speculation import Lookup, Speculation
 from runtime.engine.threads import TaskCounter, default_num_threads, num_cpus
-from runtime.errors import EngineError, HoldallError, PromptTooLong, QueueFull, RequestError, Unavailable
+from runtime.errors import EngineError, HoldallError, PromptTooLong, QueueFull, RequestError, TextTooLong, Unavailable
 
 Post = Callable[[Callable[[], None]], object]
 T = TypeVar("T")
@@ -42,26 +45,6 @@ _JOIN_SECONDS = 2.0
 _RETRY_AFTER_SECONDS = 5  # about an answer's length; how long the queue takes depends on what it asks for
 _NUM_LOOKS = 3
 _SECONDS_BETWEEN_LOOKS = 0.0005
-
-
-@dataclass(frozen=True, slots=True)
-class EngineParams:
-    """Sizes of an engine: n_ctx and n_batch in tokens, n_ctx shared by all slots; max_waiting in requests.
-
-    num_threads None follows what the machine can give, step by step. context_shift lets a full context go on without
-    a part of its tokens. Caches that must leave the context are parked in up to parking_bytes. With draft_max, up to so
-    many tokens are guessed ahead: by a draft model where there is one, else from the text if has_lookup.
-    """
-
-    n_ctx: int
-    n_batch: int = 512
-    num_slots: int = 8
-    max_waiting: int = 256
-    num_threads: int | None = 1
-    context_shift: bool = False
-    parking_bytes: int = 0
-    has_lookup: bool = False
-    draft_max: int = 16
 
 
 class Engine:
@@ -113,6 +96,11 @@ class Engine:
                     num_threads=num_threads,
                 )
             self._speculation = Speculation(self._draft or Lookup(), params.draft_max)
+        self.pooling = params.pooling or model.facts.pooling or Pooling.MEAN
+        self.max_text_tokens = max_text_tokens(model.facts.n_ctx_train, params.n_batch)
+        self._embeddings = EmbeddingQueue(
+            model, self.pooling, max_text_tokens=self.max_text_tokens, num_threads=num_threads
+        )
         self._meter = Meter()
         self._guide = Guide(model)
         self._choosers: dict[int, Chooser] = {}  # the engine thread's, by sequence id
@@ -124,6 +112,7 @@ class Engine:
         self._alive: dict[int, Sequence] = {}
         self._has_cancelled = False
         self._commands: list[tuple[Command[Any], Callable[[Any], None]]] = []
+        self._jobs: list[EmbeddingJob] = []
         self._next_id = 0
         self._max_waiting = params.max_waiting
         self._closed: HoldallError | None = None
@@ -134,6 +123,9 @@ class Engine:
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         return self._model.tokenize(text, add_special=add_special, parse_special=parse_special)
+
+    def pair(self, first: str, second: str) -> list[int]:
+        return self._model.pair(first, second)
 
     def detokenize(self, tokens: Tokens[int]) -> str:
         return self._model.detokenize(tokens)
@@ -180,6 +172,8 @@ class Engine:
         when the request has a grammar that isn't prepared.
         """
         prompt = request.prompt_tokens
+        if not self.info.is_causal:
+            raise RequestError("this model makes embeddings only: it can't generate text", "prompt")
         if not prompt:
             raise RequestError("the prompt is empty; give it at least one token", "prompt")
         if len(prompt) >= self.info.n_ctx:
@@ -217,6 +211,25 @@ class Engine:
                 self._has_cancelled = True
                 self._wake.notify()
 
+    def embed(self, job: EmbeddingJob) -> None:
+        """Have texts made into vectors; the job's sink hears it back, or the error, where sinks are called.
+
+        Raises RequestError for texts that can't be computed, Unavailable when closed. A job whose `is_cancelled` is set
+        ends within a step, and nobody hears of it.
+        """
+        for index, text in enumerate(job.texts):
+            if not text:
+                raise RequestError(f"input {index} is empty; give it at least one token", "input")
+            if len(text) > self.max_text_tokens:
+                raise TextTooLong(index, len(text), self.max_text_tokens)
+            if min(text) < 0 or max(text) >= self.info.n_vocab:
+                raise RequestError(f"input {index} has token ids outside the vocabulary", "input")
+        with self._wake:
+            if self._closed is not None:
+                raise self._closed
+            self._jobs.append(job)
+            self._wake.notify()
+
     def command(self, command: Command[T], answer: Callable[[T | HoldallError], None]) -> None:
         """Have a command carried out between two steps; `answer` hears what came of it where sinks are called."""
         with self._wake:
@@ -228,9 +241,10 @@ class Engine:
     def close(self) -> None:
         """Stop at once, in the middle of a step if need be, and free the context."""
         self._refuse(Unavailable("the program is stopping"))
-        for context in (self._context, self._draft):
-            if context is not None:
-                context.abort()
+        self._context.abort()
+        self._embeddings.abort()
+        if self._draft is not None:
+            self._draft.abort()
         self._thread.join(_JOIN_SECONDS)
         if not self._thread.is_alive():
             self._context.close()
@@ -243,12 +257,15 @@ class Engine:
         try:
             while self._take_commands():
                 self._step()
+                self._embed()
         except Exception as error:  # a bug of ours: tell every client instead of leaving it waiting
             failure = EngineError(f"the engine has stopped: {error!r}; start the program again")
             self._refuse(failure)
             self._deliver([(sequence, Failed(failure)) for sequence in list(self._alive.values())])
             raise
         finally:
+            for job in [*self._embeddings.close(), *self._jobs]:
+                self._post(partial(job.sink, self._closed or Unavailable("the program is stopping")))
             for _command, answer in self._commands:
                 self._post(partial(answer, self._closed))
             for chooser in self._choosers.values():
@@ -267,7 +284,14 @@ class Engine:
         was_idle = not self._has_work
         with self._wake:
             self._wake.wait_for(
-                lambda: self._closed or self._submitted or self._has_cancelled or self._commands or self._has_work
+                lambda: (
+                    self._closed
+                    or self._submitted
+                    or self._has_cancelled
+                    or self._commands
+                    or self._jobs
+                    or self._has_work
+                )
             )
             if self._closed:
                 return False
@@ -277,13 +301,16 @@ class Engine:
                 del self._alive[sequence.id]
             self._has_cancelled = False
             commands, self._commands = self._commands, []
+            jobs, self._jobs = self._jobs, []
         for sequence in submitted:
             self._scheduler.add(sequence)
         for sequence in cancelled:
             self._scheduler.remove(sequence)
             self._end(sequence)
         self._carry_out(commands)
-        if was_idle and submitted:
+        for job in jobs:
+            self._embeddings.add(job)
+        if was_idle and (submitted or jobs):
             self._look_around()
         return True
 
@@ -304,7 +331,7 @@ class Engine:
 
     @property
     def _has_work(self) -> bool:
-        return bool(self._scheduler.num_running or self._scheduler.num_waiting)
+        return bool(self._scheduler.num_running or self._scheduler.num_waiting or self._embeddings.has_work)
 
     def _step(self) -> None:
         self._edit(self._scheduler.admit(time.monotonic()))
@@ -347,6 +374,22 @@ class Engine:
         for sequence in generating:
             is_worth_it = len(generating) <= _NUM_SEQUENCES_DRAFTED
             sequence.draft = self._speculation.propose(sequence) if is_worth_it else ()
+
+    def _embed(self) -> None:
+        """Compute a step of the texts that are to become vectors, a small one beside sequences."""
+        if not self._embeddings.has_work:
+            return
+        is_alone = not (self._scheduler.num_running or self._scheduler.num_waiting)
+        num_threads = self._pace.num_threads(time.monotonic()) if self._pace else None
+        try:
+            ended = self._embeddings.step(sys.maxsize if is_alone else _NUM_PREFILL_BESIDE_DECODE, num_threads)
+        except Aborted:
+            return  # only `close` aborts; the next turn sees it
+        if self._pace is not None:
+            self._pace.observe_tasks(self._tasks.num_others())
+        if ended is not None:
+            job, error = ended
+            self._post(partial(job.sink, error or job))
 
     def _decode(self, batch: Batch) -> None:
         if self._pace is None:

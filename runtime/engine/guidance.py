@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 _MAX_SOURCE = 256 * 1024
 _MAX_COMPILED = 32
+_MAX_REASON = 200
 _STACK_BYTES = 256 * 1024 * 1024  # address space; memory is taken as it is used
 # Without `no_forcing` llguidance works out ahead what a grammar leaves no choice about, without a limit, and allows but
 # one of the ways to cut it into tokens.
@@ -190,11 +191,12 @@ _ESCAPED = {"/": r"\/", "\n": r"\n"}
 
 
 def _limits(llguidance: Any) -> "LLParserLimits":
+    """Return limits that keep the dearest step of a hostile grammar near a tenth of a second, far from any other's."""
     return llguidance.LLParserLimits(  # type: ignore[no-any-return]
-        max_items_in_row=10_000,
+        max_items_in_row=2_000,
         initial_lexer_fuel=1_000_000,
         step_lexer_fuel=200_000,
-        step_max_items=200_000,
+        step_max_items=100_000,
         max_lexer_states=50_000,
         max_grammar_size=500_000,
         precompute_large_lexemes=False,
@@ -204,7 +206,7 @@ def _limits(llguidance: Any) -> "LLParserLimits":
 
 def _reason(matcher: "LLMatcher") -> str:
     """The first line of llguidance's complaint, without the place in a text that nobody has written."""
-    return _PLACE.sub("", matcher.get_error().split("\n", 1)[0])
+    return _PLACE.sub("", matcher.get_error().split("\n", 1)[0])[:_MAX_REASON]
 
 
 def _refused(kind: GrammarKind, why: str) -> RequestError:

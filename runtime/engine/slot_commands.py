@@ -93,7 +93,7 @@ class EraseSlot(_OnIdleSlot[int]):
 
 @dataclass(frozen=True)
 class SaveSlot(_OnIdleSlot[Saved]):
-    """Write a slot's tokens and their KV cache to a file that llama-server can restore, too."""
+    """Write a slot's tokens and their KV cache to a file that `llama-server --kv-unified` can restore, too."""
 
     path: Path
 

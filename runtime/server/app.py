@@ -15,6 +15,7 @@ from runtime.server.lifecycle import Lifecycle
 from runtime.server.llamacpp import LlamaCpp
 from runtime.server.metrics import Metrics
 from runtime.server.models import Models
+from runtime.server.ollama import Ollama
 from runtime.server.ollama_models import OllamaModels
 from runtime.server.openai import OpenAI
 from runtime.server.openapi import openapi_endpoint
@@ -23,6 +24,7 @@ from runtime.server.security import Access, Door
 from runtime.server.service import ModelFile, Offer, Service
 from runtime.server.slots import Slots
 from runtime.server.status import Status
+from runtime.server.vectors import Embeddings, Rerank
 
 
 def create_app(
@@ -56,7 +58,8 @@ def create_app(
     llamacpp = LlamaCpp(service)
     status, slots, metrics = Status(service), Slots(service), Metrics(service)
     openai, models = OpenAI(service), Models(service)
-    ollama_models = OllamaModels(service)
+    ollama, ollama_models = Ollama(service), OllamaModels(service)
+    embeddings, rerank = Embeddings(service), Rerank(service)
     page = dict(page_endpoints(webclient)) if webclient else {}
     table: list[tuple[str, str, Endpoint]] = [
         ("POST", "/completion", llamacpp.completion),
@@ -79,6 +82,10 @@ def create_app(
         ("GET", "/models", models.list),
         ("GET", "/v1/models/{id:path}", models.one),
         ("GET", "/models/{id:path}", models.one),
+        ("POST", "/api/generate", ollama.generate),
+        ("POST", "/api/chat", ollama.chat),
+        ("POST", "/api/embed", ollama.embed),
+        ("POST", "/api/embeddings", ollama.embeddings),
         ("GET", "/api/version", ollama_models.version),
         ("GET", "/api/tags", ollama_models.tags),
         ("GET", "/api/ps", ollama_models.ps),
@@ -90,6 +97,10 @@ def create_app(
         ("DELETE", "/api/delete", ollama_models.refuse),
         ("POST", "/api/blobs/{digest}", ollama_models.refuse),
         ("HEAD", "/api/blobs/{digest}", ollama_models.blob),
+        ("POST", "/v1/embeddings", embeddings.openai),
+        ("POST", "/embeddings", embeddings.llamacpp),
+        ("POST", "/embedding", embeddings.llamafile),
+        *(("POST", path, rerank.rank) for path in ("/rerank", "/reranking", "/v1/rerank", "/v1/reranking")),
     ]
     table += [
         ("GET", "/openapi.json", openapi_endpoint(table)),

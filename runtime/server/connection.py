@@ -51,8 +51,8 @@ class Connection(H11Protocol):
 
     @property
     def is_resting(self) -> bool:
-        """Whether an answer is complete and the next request hasn't begun."""
-        return self.timeout_keep_alive_task is not None
+        """Whether an answer is complete, the next request hasn't begun, and nobody has taken the place yet."""
+        return self.timeout_keep_alive_task is not None and not self.transport.is_closing()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)

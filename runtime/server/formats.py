@@ -44,4 +44,7 @@ def json_schema_grammar(schema: object, param: str) -> Grammar | None:
         return None
     if not isinstance(schema, Mapping):
         raise RequestError(f"'{param}' must be an object", param)
-    return Grammar(GrammarKind.JSON_SCHEMA, json.dumps(schema))
+    try:
+        return Grammar(GrammarKind.JSON_SCHEMA, json.dumps(schema))
+    except RecursionError:
+        raise RequestError(f"'{param}' is nested too deeply", param) from None

@@ -27,6 +27,7 @@ class Listener(uvicorn.Server):
             server_header=False,
             access_log=verbose,
             log_config=uvicorn.config.LOGGING_CONFIG if verbose else None,
+            log_level=None if verbose else "error",  # what strangers send is no news for the terminal
         )
         super().__init__(config)
 

@@ -56,7 +56,11 @@ class OllamaModels:
         self._check_name(await read_body(request))
         engine = await self._service.engine()
         info, metadata = engine.info, engine.metadata()
-        abilities = {"completion": True, "insert": engine.fill_tokens is not None}
+        abilities = {
+            "completion": info.is_causal,
+            "insert": info.is_causal and engine.fill_tokens is not None,
+            "embedding": info.pooling is not None,
+        }
         return JsonResponse(
             {
                 "license": metadata.get("general.license", ""),

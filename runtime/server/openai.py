@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runtime.chat.messages import Message, parse_messages
-from runtime.chat.template import load_template, without_bos
+from runtime.chat.messages import parse_messages
 from runtime.engine.sampling import SamplingParams
 from runtime.engine.sequence import Finished, FinishReason, GenerationRequest, TextDelta, Timings, TokenProbs
 from runtime.errors import RequestError
 from runtime.server.body import Body, read_body
+from runtime.server.conversation import chat_tokens
 from runtime.server.errors import describe
 from runtime.server.formats import read_response_format
 from runtime.server.generation import Generation, whole_answer
@@ -272,7 +272,7 @@ class OpenAI:
         params = CommonParams.of(body, self._service, _num_top_logprobs_in_chat(body))
         messages = parse_messages(body.raw("messages"))
         engine = await self._service.engine()
-        tokens = await asyncio.to_thread(_chat_tokens, engine, messages)
+        tokens = await asyncio.to_thread(chat_tokens, engine, messages)
         return await self._answer(request, engine, params.request(tokens), ChatReply(params, self._service.build_info))
 
     async def completions(self, request: Request) -> Response:
@@ -294,10 +294,3 @@ class OpenAI:
             return EventStream(generation, reply)
         answer = await whole_answer(request.receive, generation)
         return JsonResponse(reply.whole(answer.text, answer.finished, answer.probs))
-
-
-def _chat_tokens(engine: "Engine", messages: tuple[Message, ...]) -> tuple[int, ...]:
-    info = engine.info
-    prompt = load_template(info.chat_template, info.bos_token, info.eos_token).render(messages)
-    prompt = without_bos(prompt, info.bos_token, adds_bos=info.add_bos)
-    return tuple(engine.tokenize(prompt, add_special=True, parse_special=True))

@@ -149,3 +149,17 @@ def test_listening_elsewhere_without_a_key_is_warned_of(
         program.send_signal(signal.SIGTERM)
         _, rest = program.communicate(timeout=20)
     assert rest == ""
+
+
+def test_what_strangers_send_is_no_news_for_the_terminal(stories260k: Path) -> None:
+    program = launch("-m", str(stories260k), "--port", "0")
+    assert program.stderr is not None
+    try:
+        port = int(program.stderr.readline().split(";")[0].rsplit(":", 1)[1])
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as stranger:
+            stranger.sendall(b"\x16\x03\x01\r\n\r\n")
+            assert b"400 Bad Request" in stranger.recv(1000)
+    finally:
+        program.send_signal(signal.SIGTERM)
+        _, rest = program.communicate(timeout=20)
+    assert rest == ""

@@ -9,6 +9,7 @@ from any thread. Every object is closed by who made it, in reverse order.
 
 from runtime.engine.native.candidates import Candidates
 from runtime.engine.native.context import Aborted, Context, NoRoom
+from runtime.engine.native.embedding import EmbeddingContext
 from runtime.engine.native.header import read_shape
 from runtime.engine.native.library import Library, resident_fraction
 from runtime.engine.native.model import Model
@@ -18,6 +19,7 @@ __all__ = [
     "Aborted",
     "Candidates",
     "Context",
+    "EmbeddingContext",
     "Library",
     "Model",
     "NoRoom",

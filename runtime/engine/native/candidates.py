@@ -62,6 +62,12 @@ class Candidates:
         self._apply(chain.handle)
         return int(self._data[self._array.selected].id)
 
+    def likeliest(self) -> int:
+        """Return the token with the highest logit; it is the only candidate then."""
+        self._keep(1)
+        self._apply(self._softmax)
+        return int(self._data[0].id)
+
     def softmax(self, token: int, count: int) -> tuple[float, list[Likely]]:
         """Return the probability of a token and the `count` likeliest ones, of all that were filled in.
 
@@ -69,10 +75,7 @@ class Candidates:
         """
         self._apply(self._softmax)
         probability = self._floats[_FIELDS * token + 2]
-        # llama.cpp's partial sort, in C and in its order where two are alike.
-        top_k = self._api.llama_sampler_init_top_k(count)
-        self._apply(top_k)
-        self._api.llama_sampler_free(top_k)
+        self._keep(count)
         return probability, [(each.id, each.p) for each in self._data[: self._array.size]]
 
     def remaining(self, count: int) -> tuple[float, list[Likely]]:
@@ -82,6 +85,12 @@ class Candidates:
         best = heapq.nlargest(count, range(size), key=probabilities.__getitem__)
         likely = [(self._data[place].id, self._data[place].p) for place in best]
         return self._data[self._array.selected].p, [each for each in likely if each[1] > 0]
+
+    def _keep(self, count: int) -> None:
+        """Keep the candidates with the highest logits, in llama.cpp's order where two are alike."""
+        top_k = self._api.llama_sampler_init_top_k(count)
+        self._apply(top_k)
+        self._api.llama_sampler_free(top_k)
 
     def _apply(self, sampler: Any) -> None:
         self._api.llama_sampler_apply(sampler, ctypes.byref(self._array))

@@ -48,6 +48,7 @@ class Context:
         params.n_threads = params.n_threads_batch = num_threads
         params.kv_unified = True
         params.no_perf = True
+        self._adapt(params)
         model.library.forget_errors()
         self.handle = api.llama_init_from_model(model.handle, params)
         if not self.handle:
@@ -68,6 +69,9 @@ class Context:
         self._abort_flag = ctypes.create_string_buffer(2)
         callback = ctypes.cast(model.library.libc.strlen, api.ggml_abort_callback)
         api.llama_set_abort_callback(self.handle, callback, ctypes.cast(self._abort_flag, ctypes.c_void_p))
+
+    def _adapt(self, params: ctypes.Structure) -> None:
+        """Change llama.cpp's own parameters before the context is made."""
 
     def set_threads(self, num_threads: int) -> None:
         """Compute the next batches with so many threads."""
@@ -141,7 +145,7 @@ class Context:
     @property
     def can_shift(self) -> bool:
         """Whether tokens can be taken out of the middle of a slot."""
-        return bool(self._api.llama_memory_can_shift(self._memory))
+        return bool(self._memory and self._api.llama_memory_can_shift(self._memory))
 
     def shift(self, slot: int, keep: int, discard: int) -> None:
         """Drop `discard` tokens after the first `keep` of a slot and move those behind them up."""

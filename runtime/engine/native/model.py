@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from runtime.engine.facts import FillTokens, ModelFacts
+from runtime.engine.facts import FillTokens, ModelFacts, Pooling
 from runtime.engine.native.library import Library
 from runtime.errors import EngineError, ModelError, RequestError
 
@@ -57,6 +57,7 @@ class Model:
         description = ctypes.create_string_buffer(256)
         api.llama_model_desc(handle, description, len(description))
         template = api.llama_model_chat_template(handle, None)
+        rerank = api.llama_model_chat_template(handle, b"rerank")
         bos, eos = api.llama_vocab_bos(self.vocab), api.llama_vocab_eos(self.vocab)
         has_state = api.llama_model_is_recurrent(handle) or api.llama_model_is_hybrid(handle)
         return ModelFacts(
@@ -75,6 +76,9 @@ class Model:
             vocab_type=api.llama_vocab_type(self.vocab),
             is_memory_cuttable=not has_state and api.llama_model_n_swa(handle) == 0,
             quantization=self._quantization(),
+            is_causal=self._architecture_value("attention.causal") != "false",
+            pooling=self._pooling(),
+            rerank_template=rerank.decode("utf-8", "replace") if rerank else None,
         )
 
     def _quantization(self) -> str:
@@ -97,6 +101,15 @@ class Model:
             text(api.llama_model_meta_key_by_index, index): text(api.llama_model_meta_val_str_by_index, index)
             for index in range(api.llama_model_meta_count(self.handle))
         }
+
+    def _architecture_value(self, name: str) -> str | None:
+        return self.metadata(f"{self.metadata('general.architecture')}.{name}")
+
+    def _pooling(self) -> Pooling | None:
+        try:
+            return Pooling(int(self._architecture_value("pooling_type") or -1))
+        except ValueError:
+            return None
 
     def metadata(self, key: str) -> str | None:
         """Return a metadata value as text, None when the model doesn't have it."""
@@ -142,6 +155,20 @@ class Model:
         if count < 0:
             raise EngineError(f"llama.cpp could not tokenize a text of {len(data)} bytes")
         return tokens[:count]
+
+    def pair(self, first: str, second: str) -> list[int]:
+        """Return two texts with the model's special tokens around and between them, as a ranking model reads them."""
+        api, vocab = self.library.api, self.vocab
+        end = api.llama_vocab_eos(vocab)
+        ends = [end if end >= 0 else api.llama_vocab_sep(vocab)] if api.llama_vocab_get_add_eos(vocab) else []
+        return [
+            *([api.llama_vocab_bos(vocab)] if api.llama_vocab_get_add_bos(vocab) else []),
+            *self.tokenize(first, add_special=False, parse_special=False),
+            *ends,
+            *([api.llama_vocab_sep(vocab)] if api.llama_vocab_get_add_sep(vocab) else []),
+            *self.tokenize(second, add_special=False, parse_special=False),
+            *ends,
+        ]
 
     def piece(self, token: int) -> bytes:
         """Return the bytes that a token stands for; empty for control tokens."""

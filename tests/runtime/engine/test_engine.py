@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from runtime.engine import engine as engine_module
-from runtime.engine.engine import Engine, EngineParams
+from runtime.engine.engine import Engine
 from runtime.engine.native import Context, Library, Model
+from runtime.engine.params import EngineParams
 from runtime.engine.sampling import SamplingParams
 from runtime.engine.sequence import Event, Failed, Finished, FinishReason, GenerationRequest, TextDelta
 from runtime.errors import EngineError, ModelError, PromptTooLong, QueueFull, RequestError, Unavailable

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from runtime.engine.engine import Engine, EngineParams
+from runtime.engine.engine import Engine
 from runtime.engine.native import Library, Model
+from runtime.engine.params import EngineParams
 from runtime.engine.sampling import SamplingParams
 from runtime.engine.sequence import Finished, GenerationRequest, TextDelta
 from runtime.engine.slot_commands import Command, EraseSlot, ListSlots, RestoreSlot, Saved, SaveSlot, unpack

@@ -197,6 +197,19 @@ def test_one_too_many_takes_the_place_of_one_that_rests() -> None:
     run(scenario, patient(max_connections=2), engine)
 
 
+def test_one_that_rests_makes_room_for_one_alone() -> None:
+    async def scenario(connect: Connect) -> None:
+        resting, writer = await connect()
+        writer.write(GET)
+        await resting.readuntil(b'{"status":"ok"}')
+        newcomers = await asyncio.gather(*(connect() for _ in range(5)))  # all accepted in one turn of the loop
+        assert await resting.read() == b""
+        refused = [await read_to_the_end(reader) for reader, _writer in newcomers[2:]]
+        assert [status for status, _error in refused] == [503, 503, 503]
+
+    run(scenario, patient(max_connections=2))
+
+
 def test_one_too_many_is_told_so_when_all_are_at_work() -> None:
     async def scenario(connect: Connect) -> None:
         _reader, writer = await connect()

@@ -3,8 +3,9 @@ import json
 import pytest
 
 from runtime.engine.facts import FillTokens
+from runtime.engine.grammar import Grammar, GrammarKind
 from runtime.engine.sampling import SamplingParams
-from runtime.errors import EngineError
+from runtime.errors import EngineError, RequestError
 from tests.fakes import BOS, EOS, ScriptedEngine
 from tests.serving import ask, events_of, make_app
 
@@ -161,6 +162,12 @@ def test_a_prompt_is_text_or_tokens(prompt: object, tokens: tuple[int, ...]) -> 
         ({"stream": "yes"}, "stream"),
         ({"stop": [1]}, "stop"),
         ({"n_predict": 1.5}, "n_predict"),
+        ({"grammar": 5}, "grammar"),
+        ({"grammar_lazy": True}, "grammar_lazy"),
+        ({"json_schema": "x"}, "json_schema"),
+        ({"n_probs": -1}, "n_probs"),
+        ({"n_probs": 100_000}, "n_probs"),
+        ({"post_sampling_probs": 1}, "post_sampling_probs"),
         ({"mirostat": 3}, "mirostat"),
     ],
     ids=str,
@@ -355,3 +362,49 @@ def test_tokens_come_back_as_text() -> None:
 @pytest.mark.parametrize("tokens", [[9999], ["a"], [True], "ab"])
 def test_tokens_that_are_none_are_refused(tokens: object) -> None:
     assert ask(make_app(ScriptedEngine()), "POST", "/detokenize", json={"tokens": tokens}).status_code == 400
+
+
+def test_a_grammar_reaches_the_engine_prepared() -> None:
+    engine = ScriptedEngine()
+    body = {"prompt": "Hi", "grammar": 'root ::= "x"'}
+    settings = ask(make_app(engine), "POST", "/completion", json=body).json()["generation_settings"]
+    assert engine.prepared == [engine.requests[0].sampling.grammar] == [Grammar(GrammarKind.GBNF, 'root ::= "x"')]
+    assert settings["grammar"] == 'root ::= "x"'
+
+
+def test_a_grammar_that_cannot_be_used_is_a_400(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_grammar: Grammar) -> None:
+        raise RequestError("the grammar can't be used", "grammar")
+
+    engine = ScriptedEngine()
+    monkeypatch.setattr(engine, "prepare", refuse)
+    response = ask(make_app(engine), "POST", "/completion", json={"prompt": "Hi", "grammar": "x", "stream": True})
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "grammar")
+    assert engine.requests == []
+
+
+@pytest.mark.parametrize("name", ["n_probs", "logprobs"])
+def test_probabilities_come_in_llama_servers_shape(name: str) -> None:
+    reply = ask(make_app(ScriptedEngine()), "POST", "/completion", json={"prompt": "Hi", name: 2}).json()
+    first, second = reply["completion_probabilities"]
+    assert (first["id"], first["token"], first["bytes"]) == (0, "Hello", list(b"Hello"))
+    assert [likely["id"] for likely in second["top_logprobs"]] == [1, 2]
+    assert second["logprob"] == second["top_logprobs"][0]["logprob"] == pytest.approx(-0.6931, abs=1e-4)
+    assert reply["generation_settings"]["n_probs"] == 2
+
+
+def test_each_event_of_a_stream_has_the_probabilities_of_its_text() -> None:
+    engine = ScriptedEngine(["one", "", "two"])
+    body = {"prompt": "Hi", "stream": True, "n_probs": 1, "post_sampling_probs": True}
+    events = [json.loads(event) for event in events_of(ask(make_app(engine), "POST", "/completion", json=body).text)]
+    assert [[each["token"] for each in event["completion_probabilities"]] for event in events[:-1]] == [
+        ["one"],
+        ["", "two"],
+    ]
+    assert events[0]["completion_probabilities"][0]["prob"] == 0.5
+    assert "completion_probabilities" not in events[-1]
+
+
+def test_there_are_no_probabilities_unless_they_are_asked_for() -> None:
+    reply = ask(make_app(ScriptedEngine()), "POST", "/completion", json={"prompt": "Hi"}).json()
+    assert "completion_probabilities" not in reply

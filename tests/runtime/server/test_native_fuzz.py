@@ -17,8 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 
-from runtime.engine.engine import Engine, EngineParams
+from runtime.engine.engine import Engine
 from runtime.engine.native import Library, Model
+from runtime.engine.params import EngineParams
 from runtime.server.completion import ANSWER_FIELDS
 from runtime.server.connection import Connection
 from runtime.server.fields import Field, Flag, Integer, Number
