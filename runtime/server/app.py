@@ -10,6 +10,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from runtime.engine.sampling import SamplingParams
+from runtime.server.anthropic import Anthropic
 from runtime.server.errors import Endpoint, answering_errors, routing_error
 from runtime.server.lifecycle import Lifecycle
 from runtime.server.llamacpp import LlamaCpp
@@ -58,6 +59,7 @@ def create_app(
     llamacpp = LlamaCpp(service)
     status, slots, metrics = Status(service), Slots(service), Metrics(service)
     openai, models = OpenAI(service), Models(service)
+    anthropic = Anthropic(service)
     ollama, ollama_models = Ollama(service), OllamaModels(service)
     embeddings, rerank = Embeddings(service), Rerank(service)
     page = dict(page_endpoints(webclient)) if webclient else {}
@@ -82,6 +84,8 @@ def create_app(
         ("GET", "/models", models.list),
         ("GET", "/v1/models/{id:path}", models.one),
         ("GET", "/models/{id:path}", models.one),
+        ("POST", "/v1/messages", anthropic.messages),
+        ("POST", "/v1/messages/count_tokens", anthropic.count_tokens),
         ("POST", "/api/generate", ollama.generate),
         ("POST", "/api/chat", ollama.chat),
         ("POST", "/api/embed", ollama.embed),

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from runtime.chat.messages import Message
+from runtime.chat.messages import Message, Role
 from runtime.chat.template import load_template, without_bos
 
 if TYPE_CHECKING:
@@ -11,11 +11,15 @@ if TYPE_CHECKING:
 
 
 def chat_tokens(engine: "Engine", messages: Sequence[Message], *, is_first: bool = True) -> tuple[int, ...]:
-    """Return the prompt that asks for the assistant's next message; not `is_first`: it follows other tokens.
+    """Return the prompt that asks for the assistant's next message, or for the rest of a last one that is begun.
 
-    Raises RequestError. Takes long.
+    Not `is_first`: it follows other tokens. Raises RequestError. Takes long.
     """
     info = engine.info
-    prompt = load_template(info.chat_template, info.bos_token, info.eos_token).render(messages)
+    template = load_template(info.chat_template, info.bos_token, info.eos_token)
+    if len(messages) > 1 and messages[-1].role is Role.ASSISTANT:
+        prompt = template.render(messages[:-1]) + messages[-1].text
+    else:
+        prompt = template.render(messages)
     prompt = without_bos(prompt, info.bos_token, adds_bos=info.add_bos or not is_first)
     return tuple(engine.tokenize(prompt, add_special=is_first, parse_special=True))

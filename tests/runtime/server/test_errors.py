@@ -83,6 +83,8 @@ def test_below_api_errors_have_ollamas_shape(method: str, path: str, status: int
     ("method", "path", "status", "kind"),
     [
         ("POST", "/v1/messages/nothing", 404, "not_found_error"),
+        ("GET", "/v1/messages", 405, "invalid_request_error"),
+        ("POST", "/v1/messages", 400, "invalid_request_error"),
     ],
 )
 def test_below_messages_errors_have_anthropics_shape(method: str, path: str, status: int, kind: str) -> None:
