@@ -45,6 +45,9 @@ class Models:
             "max_input_tokens": info.n_ctx,
             "max_tokens": info.n_ctx,
             "capabilities": None,
+            "lifecycle": "active",
+            "deprecated_at": None,
+            "line": None,
             "meta": {
                 "vocab_type": info.vocab_type,
                 "n_vocab": info.n_vocab,
