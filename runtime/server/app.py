@@ -13,6 +13,7 @@ from runtime.engine.sampling import SamplingParams
 from runtime.server.errors import Endpoint, answering_errors, routing_error
 from runtime.server.lifecycle import Lifecycle
 from runtime.server.llamacpp import LlamaCpp
+from runtime.server.lora import Lora
 from runtime.server.metrics import Metrics
 from runtime.server.openai import OpenAI
 from runtime.server.openapi import openapi_endpoint
@@ -45,6 +46,7 @@ def create_app(
     llamacpp = LlamaCpp(service)
     status, slots, metrics = Status(service), Slots(service), Metrics(service)
     openai = OpenAI(service)
+    lora = Lora(service)
     embeddings, rerank = Embeddings(service), Rerank(service)
     page = dict(page_endpoints(webclient)) if webclient else {}
     table: list[tuple[str, str, Endpoint]] = [
@@ -64,6 +66,8 @@ def create_app(
         ("POST", "/v1/chat/completions", openai.chat_completions),
         ("POST", "/chat/completions", openai.chat_completions),
         ("POST", "/v1/completions", openai.completions),
+        ("GET", "/lora-adapters", lora.list),
+        ("POST", "/lora-adapters", lora.set),
         ("POST", "/v1/embeddings", embeddings.openai),
         ("POST", "/embeddings", embeddings.llamacpp),
         ("POST", "/embedding", embeddings.llamafile),
