@@ -20,14 +20,15 @@ from typing import TYPE_CHECKING
 from runtime import __version__, launch, settings
 from runtime.chat.template import CHATML
 from runtime.container import Container, Extent, MemberKind, locate
+from runtime.engine.adapters import Adapter, Adapters
 from runtime.engine.engine import Engine
 from runtime.engine.facts import Pooling
 from runtime.engine.memory import choose_n_ctx, read_memory
-from runtime.engine.native import Library, Model, read_shape, resident_fraction
+from runtime.engine.native import Library, LoraAdapter, Model, read_shape, resident_fraction
 from runtime.engine.params import EngineParams
 from runtime.engine.sampling import SamplingParams
 from runtime.errors import EngineError, HoldallError, ModelError, UsageError
-from runtime.settings import Settings
+from runtime.options import Settings
 
 if TYPE_CHECKING:
     from runtime.server.lifecycle import Lifecycle
@@ -74,7 +75,6 @@ def _run(words: list[str], environment: Mapping[str, str]) -> int:
         ]
     )
     name, weights = find_model(chosen, container, Path(sys.executable))
-    draft_weights = find_draft(chosen, container)
     chosen = with_files_read(chosen)
     bound = launch.bind(chosen.host, chosen.port)
     url = launch.address_of(bound)
@@ -84,9 +84,7 @@ def _run(words: list[str], environment: Mapping[str, str]) -> int:
         _say("warning: other computers can use it without a key; --api-key KEY asks for one")
     if chosen.ui and not (chosen.server or chosen.nobrowser):
         launch.open_page(url, environment)
-    sha256 = container.sha256(weights) if container else ""
-    life = Program(chosen, name, weights, draft_weights, sha256=sha256).serve(bound)
-    return asyncio.new_event_loop().run_until_complete(life)
+    return asyncio.new_event_loop().run_until_complete(Program(chosen, name, weights, container).serve(bound))
 
 
 def with_files_read(chosen: Settings) -> Settings:
@@ -147,6 +145,25 @@ def find_draft(chosen: Settings, container: Container | None) -> Extent | None:
     return next(iter(container.extents_of(MemberKind.DRAFT)), None)
 
 
+def find_adapters(chosen: Settings, container: Container | None) -> list[tuple[str, Extent, float]]:
+    """Return each LoRA adapter's name, place and scale: those inside this file when its model is used, then `--lora`.
+
+    Raises ModelError when a file that was named isn't there, UsageError for a scale that is none.
+    """
+    found: list[tuple[str, Extent, float]] = []
+    if container is not None and chosen.model is None:
+        members = (member for member in container.manifest.members if member.kind is MemberKind.LORA)
+        found += [(member.name, container.extent(member.name), 1.0) for member in members]
+    named = [(Path(name), 1.0) for name in chosen.lora]
+    for word in chosen.lora_scaled:
+        name, _colon, scale = word.rpartition(":")
+        try:
+            named.append((Path(name), float(scale)))
+        except ValueError:
+            raise UsageError(f"--lora-scaled: {word!r} is not FILE:SCALE") from None
+    return found + [(path.name, _whole_file(path), scale) for path, scale in named]
+
+
 def _whole_file(path: Path) -> Extent:
     try:
         return Extent(path, 0, path.stat().st_size)
@@ -157,15 +174,11 @@ def _whole_file(path: Path) -> Extent:
 class Program:
     """The server and the engine from the first request to the last; everything but `_load` runs on the event loop."""
 
-    def __init__(
-        self, chosen: Settings, name: str, weights: Extent, draft_weights: Extent | None = None, *, sha256: str = ""
-    ) -> None:
-        """`sha256` is that of the weights, where somebody has computed it."""
+    def __init__(self, chosen: Settings, name: str, weights: Extent, container: Container | None = None) -> None:
         self._settings = chosen
         self._name = name
         self._weights = weights
-        self._draft_weights = draft_weights
-        self._sha256 = sha256
+        self._container = container
 
     async def serve(self, bound: socket.socket) -> int:
         """Serve until a signal comes or the model can't be loaded; return the exit status.
@@ -204,7 +217,7 @@ class Program:
             model_file=ModelFile(
                 size_bytes=self._weights.size,
                 modified=self._weights.path.stat().st_mtime,
-                sha256=self._sha256,
+                sha256=self._container.sha256(self._weights) if self._container else "",
             ),
             webclient=WEBCLIENT if chosen.ui else None,
         )
@@ -263,14 +276,20 @@ class Program:
                 draft_max=chosen.draft_max,
                 pooling=Pooling[chosen.pooling.upper()] if chosen.pooling else None,
             )
-            draft = self._draft_weights
+            draft = find_draft(chosen, self._container)
             draft_model = Model(library, draft.path, draft.offset, n_gpu_layers=chosen.n_gpu_layers) if draft else None
-            engine = Engine(model, params, self._post, draft_model)
+            engine = Engine(model, params, self._post, draft_model, self._load_adapters(model))
         except Exception as error:
             failure = error if isinstance(error, HoldallError) else EngineError(f"the model can't be loaded: {error!r}")
             self._post(lambda: self._loaded.set_exception(failure))
         else:
             self._post(lambda: self._loaded.set_result(engine))
+
+    def _load_adapters(self, model: Model) -> Adapters:
+        places = find_adapters(self._settings, self._container)
+        adapters = [Adapter(name, LoraAdapter(model, extent.path, extent.offset)) for name, extent, _scale in places]
+        is_applied = not self._settings.lora_init_without_apply
+        return Adapters(adapters, tuple(scale if is_applied else 0.0 for _name, _extent, scale in places))
 
     def _post(self, call: Callable[[], None]) -> None:
         # After its last turn the loop takes no more calls, and nobody is there to hear them.

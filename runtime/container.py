@@ -58,6 +58,7 @@ class MemberKind(Enum):
 
     MODEL = "model"
     DRAFT = "draft"
+    LORA = "lora"
     ARGS = "args"
     LICENSE = "license"
     RUNTIME = "runtime"

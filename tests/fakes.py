@@ -6,10 +6,11 @@ default they play by themselves, and a held engine moves only when the test call
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Tokens
 from typing import Any
 
+from runtime.engine.adapters import Adapter, Adapters
 from runtime.engine.embedding import EmbeddingJob
 from runtime.engine.facts import FillTokens, ModelInfo, Pooling
 from runtime.engine.grammar import Grammar
@@ -46,6 +47,7 @@ class ScriptedEngine:
         n_ctx: int = 4096,
         chat_template: str | None = None,
         add_bos: bool = False,
+        adapters: Mapping[str, float] | None = None,
     ) -> None:
         self.info = ModelInfo(
             name="scripted",
@@ -68,6 +70,8 @@ class ScriptedEngine:
         )
         self.pooling = Pooling.MEAN
         self.max_text_tokens = 64  # less than n_ctx, as it may be
+        scales = adapters or {}
+        self.adapters = Adapters([Adapter(name, None) for name in scales], tuple(scales.values()))  # type: ignore[arg-type]
         self.pieces = tuple(pieces)
         self.error = error
         self.is_held = is_held

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 # line don't know each other.
 LAYERS = [
     ["runtime.errors"],
+    ["runtime.options"],
     ["runtime.container", "runtime.settings", "runtime.launch"],
     ["runtime.engine"],
     ["runtime.chat"],

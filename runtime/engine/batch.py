@@ -70,6 +70,7 @@ class Batch:
     sequence's next token is sampled. Where tokens were guessed, the logits of the entries that follow are wanted too.
     """
 
+    lora: tuple[float, ...] = ()  # the scales of the adapters that it is computed with
     edits: list[Edit] = field(default_factory=list)
     entries: list[BatchEntry] = field(default_factory=list)
     parts: list[tuple[Sequence, int]] = field(default_factory=list)

@@ -15,6 +15,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, TypeVar
 
+from runtime.engine.adapters import Adapters
 from runtime.engine.batch import Batch, Edit, Sampled
 from runtime.engine.chooser import Chooser
 from runtime.engine.drafting import ModelGuesser
@@ -50,13 +51,21 @@ _SECONDS_BETWEEN_LOOKS = 0.0005
 class Engine:
     """Generates for many requests at once. `post` runs a function on the thread where sinks are called."""
 
-    def __init__(self, model: Model, params: EngineParams, post: Post, draft_model: Model | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        params: EngineParams,
+        post: Post,
+        draft_model: Model | None = None,
+        adapters: Adapters | None = None,
+    ) -> None:
         """Make the context and start the thread.
 
         Raises ModelError when the context's memory can't be had or the draft model doesn't fit the model.
         """
         self._model = model
         self._post = post
+        self.adapters = adapters or Adapters()
         num_threads = params.num_threads or default_num_threads()
         is_speculative = params.draft_max > 0 and (draft_model is not None or params.has_lookup)
         num_drafted = min(params.num_slots, _NUM_SEQUENCES_DRAFTED) * params.draft_max if is_speculative else 0
@@ -189,6 +198,7 @@ class Engine:
             raise RequestError(f"there is no slot {request.slot}; they are 0 to {self.info.num_slots - 1}", "id_slot")
         grammar = request.sampling.grammar
         constraint = self._guide.constraint(grammar) if grammar is not None else None
+        lora = self.adapters.scales_for(request.lora)
         with self._wake:
             if self._closed is not None:
                 raise self._closed
@@ -197,6 +207,7 @@ class Engine:
                 raise QueueFull(num_waiting, retry_after_seconds=_RETRY_AFTER_SECONDS)
             self._next_id += 1
             sequence = Sequence.of(self._next_id, request, sink, constraint)
+            sequence.lora = lora
             self._alive[sequence.id] = sequence
             self._submitted.append(sequence)
             self._wake.notify()
@@ -392,6 +403,7 @@ class Engine:
             self._post(partial(job.sink, error or job))
 
     def _decode(self, batch: Batch) -> None:
+        self.adapters.apply(self._context, batch.lora)
         if self._pace is None:
             self._context.decode(batch.entries)
             return

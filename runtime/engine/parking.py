@@ -16,6 +16,7 @@ class Parked:
     """A cache that was copied out; `data` is None when the copy wasn't made, and then it is worth nothing."""
 
     tokens: list[int]
+    lora: tuple[float, ...] = ()
     data: bytes | None = None
 
 
@@ -35,15 +36,16 @@ class ParkingLot:
     def num_bytes(self) -> int:
         return sum(len(parked.data) for parked in self._parked if parked.data is not None)
 
-    def add(self, tokens: Tokens[int]) -> Parked:
-        """Take in a cache whose copy is about to be made."""
-        parked = Parked(list(tokens))
+    def add(self, tokens: Tokens[int], lora: tuple[float, ...] = ()) -> Parked:
+        """Take in a cache, computed with adapters at these scales, whose copy is about to be made."""
+        parked = Parked(list(tokens), lora)
         self._parked.append(parked)
         return parked
 
-    def best_for(self, prompt: Tokens[int]) -> tuple[Parked, int] | None:
+    def best_for(self, prompt: Tokens[int], lora: tuple[float, ...] = ()) -> tuple[Parked, int] | None:
         """Return the cache that knows most of a prompt and how many of its tokens; at least one is left to compute."""
-        best = max(self._parked, key=lambda parked: self._num_reusable(parked, prompt), default=None)
+        fitting = [parked for parked in self._parked if parked.lora == lora]
+        best = max(fitting, key=lambda parked: self._num_reusable(parked, prompt), default=None)
         if best is None or self._num_reusable(best, prompt) == 0:
             return None
         return best, self._num_reusable(best, prompt)
@@ -73,4 +75,4 @@ class ParkingLot:
 
 
 def _contains(longer: Parked, shorter: Parked) -> bool:
-    return common_prefix_length(longer.tokens, shorter.tokens) == len(shorter.tokens)
+    return longer.lora == shorter.lora and common_prefix_length(longer.tokens, shorter.tokens) == len(shorter.tokens)

@@ -59,6 +59,7 @@ class Scheduler:
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []  # oldest first
         self._edits: list[Edit] = []
+        self._last_lora: tuple[float, ...] = ()
         self._news: list[Outcome] = []  # of admissions, told with the step's outcome
 
     @property
@@ -149,7 +150,7 @@ class Scheduler:
             if self._running and len(sequence.tokens) - place.num_kept + promised >= available:
                 break
             self._waiting.remove(sequence)
-            self._prepare(place)
+            self._prepare(place, sequence.lora)
             sequence.slot = place.slot.index
             sequence.num_computed = place.keep
             if sequence.started_at is None:
@@ -161,10 +162,10 @@ class Scheduler:
         return self.take_edits()
 
     def _place_for(self, sequence: Sequence) -> Place | None:
-        place = self._slots.best_for(sequence.tokens, wanted=sequence.request.slot)
+        place = self._slots.best_for(sequence.tokens, wanted=sequence.request.slot, lora=sequence.lora)
         if place is None or not sequence.request.cache_prompt:
             return place and Place(place.slot, 0)
-        found = self._lot.best_for(sequence.tokens)
+        found = self._lot.best_for(sequence.tokens, sequence.lora)
         if found and found[1] >= place.keep + _WORTH_PARKING:
             parked, keep = found
             spare = self._slots.spare_for(len(parked.tokens), wanted=sequence.request.slot)
@@ -172,7 +173,7 @@ class Scheduler:
                 return Place(spare, keep, parked=parked)
         return place
 
-    def _prepare(self, place: Place) -> None:
+    def _prepare(self, place: Place, lora: tuple[float, ...]) -> None:
         """Take a slot and note what makes it ready."""
         slot = place.slot
         if 2 * place.num_kept < len(slot.tokens):  # what goes is another conversation, not the end of this one
@@ -186,13 +187,13 @@ class Scheduler:
             self._edits.append(Restore(slot.index, place.parked))
             if place.keep < len(place.parked.tokens):
                 self._edits.append(Cut(slot.index, place.keep))
-        self._slots.acquire(place)
+        self._slots.acquire(place, lora)
 
     def _park(self, slot: Slot) -> None:
         """Have a cache copied out that is about to be lost, if it is worth it."""
         is_worth_it = len(slot.tokens) >= _WORTH_PARKING and not slot.is_shifted
         if self._lot.is_open and is_worth_it and not self._slots.is_held_twice(slot):
-            self._edits.append(Park(slot.index, self._lot.add(slot.tokens), self._lot.limit_bytes))
+            self._edits.append(Park(slot.index, self._lot.add(slot.tokens, slot.lora), self._lot.limit_bytes))
 
     def _give_up(self, slot: Slot) -> None:
         self._park(slot)
@@ -206,15 +207,15 @@ class Scheduler:
         return any(
             common_prefix_length(other.tokens, sequence.tokens) - max(place.keep, other.num_computed) >= _WORTH_WAITING
             for other in self._running
-            if other.num_pending > 1
+            if other.num_pending > 1 and other.lora == sequence.lora
         )
 
     # -- planning ---------------------------------------------------------------------------------------------------
 
     def schedule(self) -> Batch:
         """Plan the next step; a batch without entries means that there is nothing to do."""
-        batch = Batch()
-        generating = self.generating
+        batch = Batch(lora=self._next_lora())
+        generating = [sequence for sequence in self.generating if sequence.lora == batch.lora]
         if self._params.context_shift:
             self._shift_until_there_is_room_for(generating)
         for sequence in generating:
@@ -223,13 +224,22 @@ class Scheduler:
                 self._append(batch, sequence, 1)
         budget = self._params.num_prefill_beside_decode if batch.entries else self._params.n_batch
         budget = min(budget, self._params.n_batch - len(batch.entries))
-        for sequence in [s for s in self._running if s.num_pending > 1]:
+        for sequence in [s for s in self._running if s.num_pending > 1 and s.lora == batch.lora]:
             if budget > 0 and sequence.slot is not None and self._make_room(sequence, batch):
                 count = min(sequence.num_pending, budget, self._slots.num_free_cells)
                 self._append(batch, sequence, count)
                 budget -= count
         batch.edits = self.take_edits()
         return batch
+
+    def _next_lora(self) -> tuple[float, ...]:
+        """Return the scales of this step's adapters: a batch has but one setting, so they take turns."""
+        settings = list(dict.fromkeys(sequence.lora for sequence in self._running))
+        if self._last_lora in settings:
+            self._last_lora = settings[(settings.index(self._last_lora) + 1) % len(settings)]
+        else:
+            self._last_lora = settings[0] if settings else ()
+        return self._last_lora
 
     @property
     def generating(self) -> list[Sequence]:

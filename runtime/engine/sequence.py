@@ -29,7 +29,8 @@ class GenerationRequest:
     """What a client asks of the engine. max_tokens None means until the model ends or the context is full.
 
     When a full context shifts, the first n_keep tokens stay (-1: the whole prompt) and n_discard of the others go (0:
-    half of them). slot None is any. Once max_seconds of generating are over, the next line end is the end.
+    half of them). slot None is any. Once max_seconds of generating are over, the next line end is the end. lora are
+    adapters by their numbers, each with its scale; None takes the engine's own.
     """
 
     prompt_tokens: tuple[int, ...]
@@ -40,6 +41,7 @@ class GenerationRequest:
     cache_prompt: bool = True
     n_keep: int = 0
     n_discard: int = 0
+    lora: tuple[tuple[int, float], ...] | None = None
     slot: int | None = None
     max_seconds: float | None = None
     wants_progress: bool = False  # a Progress event for each step of the prompt
@@ -133,6 +135,7 @@ class Sequence:
     tokens: list[int]
     text: TextStream
     constraint: "Constraint | None" = None
+    lora: tuple[float, ...] = ()  # the scale of every adapter there is
     slot: int | None = None
     num_computed: int = 0
     num_cached: int = 0

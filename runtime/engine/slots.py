@@ -24,7 +24,8 @@ class Slot:
     """One sequence of the KV cache: the tokens whose keys and values it holds.
 
     At most the first `num_shared` of its cells belong to other slots too. `is_shifted` says that tokens were dropped
-    before some of them, which those were computed with: no other text may use them.
+    before some of them, which those were computed with: no other text may use them. Neither may one that wants its LoRA
+    adapters at other scales than `lora`.
     """
 
     index: int
@@ -33,6 +34,7 @@ class Slot:
     last_used: int = 0
     num_shared: int = 0
     is_shifted: bool = False
+    lora: tuple[float, ...] = ()
 
     def clear(self) -> None:
         self.tokens.clear()
@@ -79,7 +81,9 @@ class Slots:
     def __iter__(self) -> Iterator[Slot]:
         return iter(self._slots)
 
-    def best_for(self, prompt: Tokens[int], *, wanted: int | None = None) -> "Place | None":
+    def best_for(
+        self, prompt: Tokens[int], *, wanted: int | None = None, lora: tuple[float, ...] = ()
+    ) -> "Place | None":
         """Return where a prompt is best computed; None when all slots, or the `wanted` one, are busy.
 
         At least one token of the prompt is always left to compute, since only that gives logits.
@@ -87,14 +91,14 @@ class Slots:
         idle = [slot for slot in self._slots if not slot.is_busy]
         if wanted is not None:
             slot = self._slots[wanted]
-            return None if slot.is_busy else Place(slot, self._num_reusable(slot, prompt))
+            return None if slot.is_busy else Place(slot, self._num_reusable(slot, prompt, lora))
         if not idle:
             return None
-        place = self._best_idle(idle, prompt)
+        place = self._best_idle(idle, prompt, lora)
         if not self._is_cuttable:
             return place
-        donor = max(self._slots, key=lambda slot: self._num_reusable(slot, prompt))
-        num_shared = self._num_reusable(donor, prompt)
+        donor = max(self._slots, key=lambda slot: self._num_reusable(slot, prompt, lora))
+        num_shared = self._num_reusable(donor, prompt, lora)
         if num_shared < place.keep + _WORTH_SHARING:
             return place
         spare = self.spare_for(num_shared, but=donor)
@@ -107,28 +111,29 @@ class Slots:
         spare = min(idle, key=_price, default=None)
         return spare if spare and num_tokens <= self.num_free_cells + len(spare.tokens) else None
 
-    def _best_idle(self, idle: list[Slot], prompt: Tokens[int]) -> "Place":
-        reusable = {slot.index: self._num_reusable(slot, prompt) for slot in idle}
+    def _best_idle(self, idle: list[Slot], prompt: Tokens[int], lora: tuple[float, ...]) -> "Place":
+        reusable = {slot.index: self._num_reusable(slot, prompt, lora) for slot in idle}
         best = max(idle, key=lambda slot: (reusable[slot.index], -slot.last_used))
         # A short common beginning is not worth another conversation's cache while there is room elsewhere.
         if 2 * reusable[best.index] < min(len(best.tokens), len(prompt)):
             best = min(idle, key=_price)
         return Place(best, reusable[best.index])
 
-    def _num_reusable(self, slot: Slot, prompt: Tokens[int]) -> int:
-        if slot.is_shifted:
+    def _num_reusable(self, slot: Slot, prompt: Tokens[int], lora: tuple[float, ...]) -> int:
+        if slot.is_shifted or slot.lora != lora:
             return 0
         common = common_prefix_length(slot.tokens, prompt)
         if common == len(slot.tokens) < len(prompt):
             return common
         return min(common, len(prompt) - 1) if self._is_cuttable else 0
 
-    def acquire(self, place: "Place") -> None:
+    def acquire(self, place: "Place", lora: tuple[float, ...] = ()) -> None:
         self._clock += 1
         slot = place.slot
         slot.last_used = self._clock
         slot.is_busy = True
         slot.is_shifted = False
+        slot.lora = lora
         slot.num_shared = min(slot.num_shared, place.num_kept)
         del slot.tokens[place.num_kept :]
         if place.donor:
@@ -147,7 +152,7 @@ class Slots:
         return any(
             common_prefix_length(other.tokens, slot.tokens) == num_tokens
             for other in self._slots
-            if other is not slot and not other.is_shifted
+            if other is not slot and not other.is_shifted and other.lora == slot.lora
         )
 
     def next_to_give_up(self) -> Slot | None:

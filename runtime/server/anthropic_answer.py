@@ -18,7 +18,7 @@ from runtime.server.body import Body
 from runtime.server.errors import anthropic_error
 from runtime.server.formats import json_schema_grammar
 from runtime.server.generation import Answer
-from runtime.server.parameters import read_max_tokens, read_sampling
+from runtime.server.parameters import read_lora, read_max_tokens, read_sampling
 from runtime.server.service import Service
 from runtime.server.streaming import named_frame
 
@@ -38,6 +38,7 @@ class AnthropicParams:
     max_tokens: int | None
     stop: tuple[str, ...]
     n_keep: int
+    lora: tuple[tuple[int, float], ...] | None
     is_streamed: bool
 
     @classmethod
@@ -53,6 +54,7 @@ class AnthropicParams:
             max_tokens=read_max_tokens(body, "max_tokens", default=service.default_max_tokens),
             stop=tuple(stop for stop in body.texts("stop_sequences") if stop),
             n_keep=service.n_keep,
+            lora=read_lora(body),
             is_streamed=body.flag("stream", False),
         )
 
@@ -63,6 +65,7 @@ class AnthropicParams:
             max_tokens=self.max_tokens,
             stop=self.stop,
             n_keep=self.n_keep,
+            lora=self.lora,
         )
 
 

@@ -14,6 +14,7 @@ from runtime.server.anthropic import Anthropic
 from runtime.server.errors import Endpoint, answering_errors, routing_error
 from runtime.server.lifecycle import Lifecycle
 from runtime.server.llamacpp import LlamaCpp
+from runtime.server.lora import Lora
 from runtime.server.metrics import Metrics
 from runtime.server.models import Models
 from runtime.server.ollama import Ollama
@@ -61,6 +62,7 @@ def create_app(
     openai, models = OpenAI(service), Models(service)
     anthropic = Anthropic(service)
     ollama, ollama_models = Ollama(service), OllamaModels(service)
+    lora = Lora(service)
     embeddings, rerank = Embeddings(service), Rerank(service)
     page = dict(page_endpoints(webclient)) if webclient else {}
     table: list[tuple[str, str, Endpoint]] = [
@@ -101,6 +103,8 @@ def create_app(
         ("DELETE", "/api/delete", ollama_models.refuse),
         ("POST", "/api/blobs/{digest}", ollama_models.refuse),
         ("HEAD", "/api/blobs/{digest}", ollama_models.blob),
+        ("GET", "/lora-adapters", lora.list),
+        ("POST", "/lora-adapters", lora.set),
         ("POST", "/v1/embeddings", embeddings.openai),
         ("POST", "/embeddings", embeddings.llamacpp),
         ("POST", "/embedding", embeddings.llamafile),

@@ -107,6 +107,15 @@ class Body:
 
 async def read_body(request: Request) -> Body:
     """Read and parse a request's body. Raises BodyTooLarge, or RequestError when it isn't a JSON object."""
+    return Body(parse_object(await _read_bytes(request)))
+
+
+async def read_list(request: Request) -> list[Any]:
+    """The same for a body that is a JSON list."""
+    return parse_list(await _read_bytes(request))
+
+
+async def _read_bytes(request: Request) -> bytes:
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > MAX_BODY_BYTES:
         raise _too_large()
@@ -115,11 +124,26 @@ async def read_body(request: Request) -> Body:
         data += chunk
         if len(data) > MAX_BODY_BYTES:
             raise _too_large()
-    return Body(parse_object(bytes(data)))
+    return bytes(data)
 
 
 def parse_object(data: bytes) -> dict[str, Any]:
     """Return a JSON object. Raises RequestError for anything else, half surrogates and infinite numbers included."""
+    value = _parse(data)
+    if not isinstance(value, dict):
+        raise RequestError("the body must be a JSON object")
+    return value
+
+
+def parse_list(data: bytes) -> list[Any]:
+    """Return a JSON list; as `parse_object`."""
+    value = _parse(data)
+    if not isinstance(value, list):
+        raise RequestError("the body must be a JSON list")
+    return value
+
+
+def _parse(data: bytes) -> Any:
     try:
         value = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_parse_float)
         if b"\\u" in data:  # the only way half of a surrogate pair comes in; no tokenizer can read one
@@ -130,8 +154,6 @@ def parse_object(data: bytes) -> dict[str, Any]:
         raise RequestError(f"the body's JSON is nested more than {MAX_NESTING} deep") from None
     except ValueError as error:
         raise RequestError(f"the body must be JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise RequestError("the body must be a JSON object")
     # Fewer brackets than that can't nest deeper, which spares most bodies the walk.
     if data.count(b"{") + data.count(b"[") > MAX_NESTING and _is_deeper(value, MAX_NESTING):
         raise RequestError(f"the body's JSON is nested more than {MAX_NESTING} deep")

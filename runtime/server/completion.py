@@ -16,9 +16,11 @@ from runtime.server.fields import Flag, Integer, Texts
 from runtime.server.generation_settings import generation_settings
 from runtime.server.logprobs import HeldProbs, tokens_json
 from runtime.server.parameters import (
+    LORA,
     MAX_PROMPTS,
     SAMPLING_FIELDS,
     STOP,
+    read_lora,
     read_max_tokens,
     read_num_logprobs,
     read_sampling,
@@ -50,7 +52,18 @@ _RESPONSE_FIELDS = Texts("response_fields", "Give only these fields; a/b is b wi
 _N_KEEP = Integer("n_keep", "Tokens of the prompt to keep when the context shifts.", low=-1, high=2**31 - 1)
 _N_DISCARD = Integer("n_discard", "Tokens to drop when it does.", low=0, high=2**31 - 1)
 ANSWER_FIELDS = (
-    *(_N_PREDICT, _STREAM, STOP, *SAMPLING_FIELDS, _IGNORE_EOS, _CACHE_PROMPT, _N_CMPL, _ID_SLOT, _T_MAX_PREDICT_MS),
+    *(
+        _N_PREDICT,
+        _STREAM,
+        STOP,
+        LORA,
+        *SAMPLING_FIELDS,
+        _IGNORE_EOS,
+        _CACHE_PROMPT,
+        _N_CMPL,
+        _ID_SLOT,
+        _T_MAX_PREDICT_MS,
+    ),
     *(_RETURN_TOKENS, _RETURN_PROGRESS, _TIMINGS_PER_TOKEN, _RESPONSE_FIELDS, _N_KEEP, _N_DISCARD),
 )
 
@@ -83,6 +96,7 @@ class CompletionParams:
                 cache_prompt=_CACHE_PROMPT.read(body, True),
                 n_keep=_N_KEEP.read(body, service.n_keep),
                 n_discard=_N_DISCARD.read(body, 0),
+                lora=read_lora(body),
                 slot=slot if slot >= 0 else None,
                 max_seconds=max_milliseconds / 1000 if max_milliseconds > 0 else None,
                 wants_progress=_RETURN_PROGRESS.read(body, False) and is_streamed,

@@ -70,5 +70,5 @@ def generation_settings(
         "timings_per_token": request.wants_timings,
         "post_sampling_probs": sampling.post_sampling_probs,
         "backend_sampling": False,
-        "lora": [],
+        "lora": [{"id": index, "scale": scale} for index, scale in request.lora or ()],
     }

@@ -19,7 +19,7 @@ from runtime.server.formats import json_schema_grammar
 from runtime.server.generation import Answer
 from runtime.server.logprobs import HeldProbs, tokens_json
 from runtime.server.ollama_models import timestamp
-from runtime.server.parameters import read_max_tokens, read_sampling, read_stop
+from runtime.server.parameters import read_lora, read_max_tokens, read_sampling, read_stop
 from runtime.server.service import Service
 from runtime.server.streaming import line
 
@@ -37,6 +37,7 @@ class OllamaParams:
     max_tokens: int | None
     stop: tuple[str, ...]
     n_keep: int
+    lora: tuple[tuple[int, float], ...] | None
     is_streamed: bool
     is_unloading: bool
     num_top_logprobs: int | None
@@ -58,6 +59,7 @@ class OllamaParams:
             max_tokens=read_max_tokens(options, "num_predict", default=service.default_max_tokens),
             stop=read_stop(options),
             n_keep=options.integer("num_keep", service.n_keep, low=-1, high=_INT32_MAX),
+            lora=read_lora(options),
             is_streamed=body.flag("stream", True),
             is_unloading=_read_is_unloading(body.raw("keep_alive")),
             num_top_logprobs=num_top_logprobs,
@@ -70,6 +72,7 @@ class OllamaParams:
             max_tokens=self.max_tokens,
             stop=self.stop,
             n_keep=self.n_keep,
+            lora=self.lora,
         )
 
 

@@ -28,6 +28,7 @@ from runtime.server.formats import read_response_format
 from runtime.server.generation import Generation, whole_answer
 from runtime.server.logprobs import HeldProbs, parallel_json, tokens_json
 from runtime.server.parameters import (
+    read_lora,
     read_max_tokens,
     read_num_logprobs,
     read_sampling,
@@ -67,6 +68,7 @@ class CommonParams:
     ignore_eos: bool
     cache_prompt: bool
     n_keep: int
+    lora: tuple[tuple[int, float], ...] | None
     is_streamed: bool
     includes_usage: bool
     ends_with_done: bool
@@ -96,6 +98,7 @@ class CommonParams:
             ignore_eos=given.flag("ignore_eos", False),
             cache_prompt=given.flag("cache_prompt", True),
             n_keep=service.n_keep,
+            lora=read_lora(given),
             is_streamed=given.flag("stream", False),
             includes_usage=given.nested("stream_options").flag("include_usage", False) and not is_llamaindex,
             ends_with_done=not is_llamaindex,
@@ -111,6 +114,7 @@ class CommonParams:
             ignore_eos=self.ignore_eos,
             cache_prompt=self.cache_prompt,
             n_keep=self.n_keep,
+            lora=self.lora,
         )
 
 

@@ -27,7 +27,6 @@ MAX_PROMPTS = 256  # and answers in all; as many as may wait by default
 # What would change the answer but isn't built yet, with the values that ask for nothing. Refused, never ignored.
 _UNSUPPORTED: dict[str, tuple[object, ...]] = {
     "image_data": ([],),
-    "lora": ([],),
 }
 
 
@@ -88,6 +87,11 @@ SAMPLING_FIELDS: tuple[Field, ...] = (
     _SEED,
 )
 
+LORA = Special(
+    "lora",
+    "Adapters to apply, each by its id with a scale; the others aren't.",
+    {"type": "array", "items": {"type": "object"}},
+)
 STOP = Texts("stop", "Texts at which the answer ends; they are not part of it.")
 
 
@@ -183,6 +187,26 @@ def read_max_tokens(body: Body, *names: str, default: int | None) -> int | None:
 def read_num_logprobs(body: Body) -> int:
     """Return how many of the likeliest tokens the field `logprobs` asks for, where it is a number."""
     return body.integer("logprobs", 0, low=0, high=_MAX_PROBS)
+
+
+def read_lora(body: Body) -> tuple[tuple[int, float], ...] | None:
+    """Return the adapters' scales that a request wants; None leaves them as they are."""
+    value = body.raw(LORA.name)
+    return None if value is None or value == [] else parse_scales(value)
+
+
+def parse_scales(value: object) -> tuple[tuple[int, float], ...]:
+    """Return llama.cpp's list of `{"id": …, "scale": …}` as pairs. Raises RequestError when it is something else."""
+    if not isinstance(value, list):
+        raise RequestError("'lora' must be a list of objects with 'id' and 'scale'", LORA.name)
+    pairs = []
+    for item in value:
+        match item:
+            case {"id": int() as index, "scale": int() | float() as scale} if not isinstance(index, bool):
+                pairs.append((index, float(scale)))
+            case _:
+                raise RequestError("each of 'lora' must be an object with 'id' and 'scale'", LORA.name)
+    return tuple(pairs)
 
 
 def read_stop(body: Body) -> tuple[str, ...]:

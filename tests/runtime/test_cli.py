@@ -15,7 +15,7 @@ from runtime import cli
 from runtime.chat.template import CHATML
 from runtime.container import Container, Extent, Manifest, Member, MemberKind
 from runtime.errors import ModelError, UsageError
-from runtime.settings import Settings
+from runtime.options import Settings
 
 ROOT = Path(__file__).parents[2]
 

@@ -4,7 +4,7 @@ import pytest
 
 from runtime import settings
 from runtime.errors import UsageError
-from runtime.settings import Settings
+from runtime.options import Settings
 
 
 def words(*given: str) -> dict[str, object]:

@@ -12,6 +12,7 @@ from runtime.engine.native.context import Aborted, Context, NoRoom
 from runtime.engine.native.embedding import EmbeddingContext
 from runtime.engine.native.header import read_shape
 from runtime.engine.native.library import Library, resident_fraction
+from runtime.engine.native.lora import LoraAdapter
 from runtime.engine.native.model import Model
 from runtime.engine.native.sampler import SamplerChain
 
@@ -21,6 +22,7 @@ __all__ = [
     "Context",
     "EmbeddingContext",
     "Library",
+    "LoraAdapter",
     "Model",
     "NoRoom",
     "SamplerChain",

@@ -9,6 +9,7 @@ from mmap import ACCESS_COPY, mmap
 from pathlib import Path
 
 from runtime.engine.batch import BatchEntry, Copy, Cut, Edit, Park, Restore, Shift
+from runtime.engine.native.lora import LoraAdapter
 from runtime.engine.native.model import Model
 from runtime.engine.native.sampler import SamplerChain
 from runtime.engine.native.threadpool import ThreadPool
@@ -76,6 +77,14 @@ class Context:
     def set_threads(self, num_threads: int) -> None:
         """Compute the next batches with so many threads."""
         self._api.llama_set_n_threads(self.handle, num_threads, num_threads)
+
+    def set_adapters(self, adapters: Sequence[LoraAdapter], scales: Sequence[float]) -> None:
+        """Compute the next batches with these adapters, each at its scale; with a scale of 0 it isn't there."""
+        applied = [(adapter.handle, scale) for adapter, scale in zip(adapters, scales, strict=True) if scale]
+        handles = (self._api.llama_adapter_lora_p_ctypes * len(applied))(*(handle for handle, _scale in applied))
+        factors = (ctypes.c_float * len(applied))(*(scale for _handle, scale in applied))
+        if self._api.llama_set_adapters_lora(self.handle, handles, len(applied), factors) != 0:
+            raise EngineError("llama.cpp could not apply the LoRA adapters")
 
     def abort(self) -> None:
         """Stop the decode that is running, and every later one. Any thread."""

@@ -15,7 +15,7 @@ from runtime.engine.params import EngineParams
 from runtime.engine.sampling import SamplingParams
 from runtime.engine.sequence import GenerationRequest
 from runtime.errors import RequestError, TextTooLong, Unavailable
-from tests.vector_models import write_encoder
+from tests.tiny_models import write_encoder
 
 Start = Callable[..., Engine]
 

@@ -1,4 +1,4 @@
-"""Tiny models that tests write: an encoder that gives vectors, one that ranks, and an adapter."""
+"""Tiny models that tests write: an encoder that gives vectors, one that ranks, and a LoRA adapter."""
 
 from pathlib import Path
 
@@ -60,6 +60,25 @@ def write_encoder(path: Path, *, ranks: bool = False) -> Path:
         add("cls.bias", _N_EMBD)
         add("cls.output.weight", 1, _N_EMBD)
         add("cls.output.bias", 1)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def write_adapter(path: Path, base: Path, *, seed: int = 3) -> Path:
+    """An adapter of rank 4 with random weights for the attention of `base`'s first layer."""
+    chance = np.random.default_rng(seed)
+    found = {tensor.name: tensor for tensor in gguf.GGUFReader(base).tensors}
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_type(gguf.GGUFType.ADAPTER)
+    writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
+    writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, 8.0)
+    for name in ("blk.0.attn_q.weight", "blk.0.attn_output.weight"):
+        num_in, num_out = (int(size) for size in found[name].shape[:2])
+        writer.add_tensor(f"{name}.lora_a", chance.normal(0, 1, (4, num_in)).astype(np.float32))
+        writer.add_tensor(f"{name}.lora_b", chance.normal(0, 1, (num_out, 4)).astype(np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
