@@ -85,6 +85,7 @@ def describe(error: Exception) -> tuple[int, dict[str, Any]]:
 
 def _error(status: int, message: str, param: str | None = None) -> dict[str, Any]:
     kind = _TYPES.get(status, "invalid_request_error")
+    message = " ".join(message.splitlines())  # it may quote the request, and is to be one line all the same
     return {"message": message, "type": kind, "code": status, "param": param}
 
 

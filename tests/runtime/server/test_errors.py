@@ -95,6 +95,11 @@ def test_below_messages_errors_have_anthropics_shape(method: str, path: str, sta
     assert error["error"]["message"]
 
 
+def test_an_error_that_quotes_the_request_is_still_one_line() -> None:
+    error = ask(make_app(ScriptedEngine()), "POST", "/api/show", json={"model": "a\nb\u2028c"}).json()["error"]
+    assert error.startswith("model 'a b c' not found")
+
+
 def test_a_path_that_only_begins_like_a_dialects_is_not_its_own() -> None:
     for path in ("/apistuff", "/v1/messages2"):
         assert ask(make_app(ScriptedEngine()), "GET", path).json()["error"]["type"] == "not_found_error"

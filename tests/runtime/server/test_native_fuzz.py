@@ -4,10 +4,8 @@ Never a 500, never a hang, always the dialect's error shape, and a good request 
 5,000 of them, the default run a few hundred.
 """
 
-import asyncio
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,64 +13,24 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from starlette.types import Receive, Scope, Send
 
-from runtime.engine.engine import Engine
-from runtime.engine.native import Library, Model
-from runtime.engine.params import EngineParams
 from runtime.server.completion import ANSWER_FIELDS
-from runtime.server.connection import Connection
 from runtime.server.fields import Field, Flag, Integer, Number
 from runtime.server.service import Offer
-from tests.serving import make_app, serving_from_a_thread
+from tests.fuzzing import ANYTHING, SCALARS, Target, a_target, requests
 
-TIMEOUT_SECONDS = 60
-NUM_REQUESTS_IN_A_BATCH = 50
 # Held to elsewhere: they are compiled, which takes its time.
 NOT_HERE = {"grammar", "json_schema"}
 FIELDS = [declared for declared in ANSWER_FIELDS if declared.name not in NOT_HERE]
 
 
-@dataclass
-class Target:
-    client: httpx.Client
-    num_requests: int = 0
-
-
 @pytest.fixture(scope="module")
 def target(stories260k: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    loops: list[asyncio.AbstractEventLoop] = []
-    model = Model(Library(), stories260k)
-    engine = Engine(model, EngineParams(n_ctx=128, num_slots=4), post=lambda call: loops[0].call_soon_threadsafe(call))
     offer = Offer(has_metrics=True, has_props=True, slot_folder=tmp_path_factory.mktemp("slots"))
-    app = make_app(engine, offer=offer)  # type: ignore[arg-type]
-
-    async def on_its_loop(scope: Scope, receive: Receive, send: Send) -> None:
-        loops[:] = [asyncio.get_running_loop()]
-        await app(scope, receive, send)
-
-    with (
-        serving_from_a_thread(on_its_loop, http=Connection) as url,
-        httpx.Client(base_url=url, timeout=TIMEOUT_SECONDS) as client,
-    ):
-        yield Target(client)
-    engine.close()
-    model.close()
+    with a_target(stories260k, offer=offer) as target:
+        yield target
 
 
-SCALARS = (
-    st.none()
-    | st.booleans()
-    | st.integers(-3, 600)
-    | st.sampled_from([-(2**63), 2**31, 2**32 - 1, 2**64, 10**30])
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=8)
-)
-ANYTHING = st.recursive(
-    SCALARS,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=6,
-)
 TOKENS = st.lists(st.integers(0, 511) | st.integers(-2, 520), max_size=20)
 PROMPTS = (
     st.text(max_size=60)
@@ -133,19 +91,6 @@ BODIES: dict[str, st.SearchStrategy[Any]] = {
     "/slots/9?action=erase": ANYTHING,
     "/slots/0?action=x": ANYTHING,
 }
-RAW = st.binary(max_size=40) | st.sampled_from([b"", b"null", b"[]", b"{", b"\xff", b"[" * 5000, b'{"prompt": 1e999}'])
-
-
-@st.composite
-def requests(draw: st.DrawFn) -> tuple[str, str, bytes]:
-    """A method, a path and a body: mostly JSON for the path, now and then anything, or a body cut in two."""
-    path = draw(st.sampled_from(sorted(BODIES)))
-    method = draw(st.sampled_from(["POST"] * 20 + ["GET", "PUT", "DELETE", "HEAD", "OPTIONS"]))
-    kind = draw(st.integers(0, 9))
-    if kind == 0:
-        return method, path, draw(RAW)
-    body = json.dumps(draw(BODIES[path])).encode()
-    return method, path, body[: draw(st.integers(0, len(body)))] if kind == 1 else body
 
 
 def hold(target: Target, request: tuple[str, str, bytes]) -> None:
@@ -159,8 +104,7 @@ def hold(target: Target, request: tuple[str, str, bytes]) -> None:
         check_stream(response.text)
     elif method != "HEAD":
         response.json()
-    target.num_requests += 1
-    if target.num_requests % NUM_REQUESTS_IN_A_BATCH == 0:
+    if target.is_batch_over():
         check_a_good_request(target.client)
 
 
@@ -187,7 +131,7 @@ def check_a_good_request(client: httpx.Client) -> None:
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
-@given(request=requests())
+@given(request=requests(BODIES))
 def test_no_request_breaks_the_native_dialect(target: Target, request: tuple[str, str, bytes]) -> None:
     hold(target, request)
 
@@ -195,6 +139,6 @@ def test_no_request_breaks_the_native_dialect(target: Target, request: tuple[str
 @pytest.mark.fuzz
 @pytest.mark.timeout(3600)
 @settings(max_examples=5000, deadline=None, suppress_health_check=list(HealthCheck))
-@given(request=requests())
+@given(request=requests(BODIES))
 def test_five_thousand_requests_do_not_break_it_either(target: Target, request: tuple[str, str, bytes]) -> None:
     hold(target, request)

@@ -1,0 +1,265 @@
+"""Ollama's and Anthropic's dialects under requests that nobody would send, over HTTP and with a real model behind them.
+
+Never a 500, never a hang, always the dialect's error shape, and a good request is answered as before. `-m fuzz` sends
+5,000 to each, the default run a few hundred.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.fuzzing import ANYTHING, SCALARS, Target, a_target, requests
+
+FEW = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+MANY = settings(max_examples=5000, deadline=None, suppress_health_check=list(HealthCheck))
+Request = tuple[str, str, bytes]
+
+
+@pytest.fixture(scope="module")
+def target(stories260k: Path) -> Iterator[Target]:
+    with a_target(stories260k, default_max_tokens=8) as target:
+        yield target
+
+
+def some(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({}, optional=fields)
+
+
+def a_few(fields: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    """Up to three of these fields: with more of them, one is nearly always refused."""
+    return st.lists(st.sampled_from(sorted(fields)), max_size=3, unique=True).flatmap(
+        lambda names: st.fixed_dictionaries({name: fields[name] for name in names})
+    )
+
+
+def joined(*parts: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.tuples(*parts).map(lambda found: {name: value for part in found for name, value in part.items()})
+
+
+TEXTS = st.text(max_size=20)
+NAMES = TEXTS | st.sampled_from(["scripted", "scripted:latest", "other"]) | ANYTHING
+FLAGS = st.booleans() | SCALARS
+SCHEMAS = st.sampled_from(
+    [{}, {"type": "integer"}, {"type": "object", "properties": {"a": {"enum": ["x"]}}}, {"type": "no"}, {"$ref": "#/x"}]
+)
+SAMPLING = {
+    "temperature": st.floats(0, 2) | SCALARS,
+    "top_k": st.integers(0, 50) | SCALARS,
+    "top_p": st.floats(0, 1) | SCALARS,
+    "seed": SCALARS,
+}
+TOOLS = (
+    st.lists(some(type=TEXTS, name=TEXTS, function=ANYTHING, input_schema=SCHEMAS | ANYTHING), max_size=2) | ANYTHING
+)
+
+# -- Ollama -----------------------------------------------------------------------------------------------------------
+
+OPTIONS = a_few(
+    {
+        **SAMPLING,
+        "num_predict": st.integers(-2, 6) | SCALARS,
+        "num_keep": SCALARS,
+        "num_ctx": SCALARS,
+        "stop": TEXTS | st.lists(TEXTS, max_size=2) | ANYTHING,
+        "repeat_penalty": SCALARS,
+    }
+)
+OLLAMA_FIELDS = {
+    "model": NAMES,
+    "stream": FLAGS,
+    "options": OPTIONS | ANYTHING,
+    "format": SCHEMAS | st.sampled_from(["json", "", "xml"]) | ANYTHING,
+    "keep_alive": st.sampled_from(["5m", "-1s", "0", "1h30m", "soon"]) | SCALARS,
+    "think": FLAGS | st.sampled_from(["low", "high"]),
+    "logprobs": FLAGS,
+    "top_logprobs": st.integers(0, 20) | SCALARS,
+    "images": st.lists(TEXTS, max_size=1) | ANYTHING,
+    "tools": TOOLS,
+    "truncate": FLAGS,
+    "dimensions": st.integers(1, 64) | SCALARS,
+    "raw": FLAGS,
+    "system": TEXTS | ANYTHING,
+    "suffix": TEXTS | ANYTHING,
+    "template": TEXTS | ANYTHING,
+    "context": st.lists(st.integers(0, 511) | SCALARS, max_size=5) | ANYTHING,
+}
+OLLAMA_MESSAGES = (
+    st.lists(
+        some(
+            role=st.sampled_from(["user", "assistant", "system", "tool", "x"]),
+            content=TEXTS | ANYTHING,
+            thinking=TEXTS | ANYTHING,
+            images=ANYTHING,
+            tool_calls=ANYTHING
+            | st.lists(some(function=some(name=TEXTS, arguments=ANYTHING), id=TEXTS | ANYTHING), max_size=2),
+            tool_name=TEXTS | ANYTHING,
+        )
+        | ANYTHING,
+        max_size=3,
+    )
+    | ANYTHING
+)
+LIMITED = st.just({"options": {"num_predict": 4}})
+OLLAMA_BODIES = {
+    "/api/generate": joined(LIMITED, some(prompt=TEXTS | ANYTHING), a_few(OLLAMA_FIELDS)),
+    "/api/chat": joined(LIMITED, some(messages=OLLAMA_MESSAGES), a_few(OLLAMA_FIELDS)),
+    "/api/embed": joined(some(input=TEXTS | st.lists(TEXTS, max_size=3) | ANYTHING), a_few(OLLAMA_FIELDS)),
+    "/api/embeddings": joined(some(prompt=TEXTS | ANYTHING), a_few(OLLAMA_FIELDS)),
+    "/api/show": some(model=NAMES, name=NAMES, verbose=FLAGS),
+    "/api/pull": some(model=NAMES, name=NAMES, stream=FLAGS, insecure=FLAGS),
+    "/api/delete": some(model=NAMES),
+    "/api/copy": some(source=NAMES, destination=NAMES),
+    "/api/blobs/sha256:x": ANYTHING,
+    "/api/tags": ANYTHING,
+    "/api/nothing": ANYTHING,
+}
+
+
+def check_ollama_error(error: Any) -> None:
+    assert list(error) == ["error"]
+    assert isinstance(error["error"], str)
+    assert error["error"]
+    assert "\n" not in error["error"]
+
+
+def check_ollama_stream(text: str) -> None:
+    objects = [json.loads(line) for line in text.removesuffix("\n").split("\n")]
+    assert not [each for each in objects if "error" in each], objects
+    assert "done" not in objects[-1] or objects[-1]["done"]
+
+
+def ask_ollama_well(client: httpx.Client) -> None:
+    body = {"prompt": "Once upon a time", "raw": True, "stream": False, "options": {"num_predict": 4, "temperature": 0}}
+    answer = client.post("/api/generate", json=body).json()
+    assert (answer["response"], answer["eval_count"]) == (", there was a", 4), answer
+
+
+# -- Anthropic --------------------------------------------------------------------------------------------------------
+
+BLOCKS = (
+    some(
+        type=st.sampled_from(["text", "image", "document", "tool_use", "tool_result", "thinking", "search_result", "x"])
+        | ANYTHING,
+        text=TEXTS | ANYTHING,
+        thinking=TEXTS | ANYTHING,
+        id=TEXTS | ANYTHING,
+        tool_use_id=TEXTS | ANYTHING,
+        name=TEXTS | ANYTHING,
+        input=ANYTHING,
+        content=TEXTS | ANYTHING,
+        title=TEXTS | ANYTHING,
+        source=TEXTS
+        | some(type=st.sampled_from(["text", "content", "base64"]), data=TEXTS, content=ANYTHING)
+        | ANYTHING,
+    )
+    | ANYTHING
+)
+CONTENTS = TEXTS | st.lists(BLOCKS, max_size=2) | ANYTHING
+MESSAGES = (
+    st.lists(some(role=st.sampled_from(["user", "assistant", "system", "x"]), content=CONTENTS) | ANYTHING, max_size=3)
+    | st.just([{"role": "user", "content": "Hi"}])
+    | ANYTHING
+)
+ANTHROPIC_FIELDS = {
+    **SAMPLING,
+    "model": NAMES,
+    "max_tokens": st.integers(0, 6) | SCALARS,
+    "system": CONTENTS,
+    "stream": FLAGS,
+    "stop_sequences": st.lists(TEXTS, max_size=2) | ANYTHING,
+    "tools": TOOLS,
+    "tool_choice": some(type=st.sampled_from(["auto", "any", "tool", "none", "x"]), name=TEXTS) | ANYTHING,
+    "thinking": some(type=st.sampled_from(["enabled", "disabled", "adaptive", "x"]), budget_tokens=SCALARS) | ANYTHING,
+    "output_config": some(format=some(type=st.just("json_schema"), schema=SCHEMAS), effort=SCALARS) | ANYTHING,
+    "metadata": ANYTHING,
+    "container": SCALARS,
+}
+ANTHROPIC_BODIES = {
+    "/v1/messages": joined(st.just({"max_tokens": 4}), some(messages=MESSAGES), a_few(ANTHROPIC_FIELDS)),
+    "/v1/messages/count_tokens": joined(some(messages=MESSAGES), a_few(ANTHROPIC_FIELDS)),
+    "/v1/messages/nothing": ANYTHING,
+}
+
+
+def check_anthropic_error(error: Any) -> None:
+    assert (error["type"], set(error["error"])) == ("error", {"type", "message"})
+    assert error["error"]["message"]
+    assert "\n" not in error["error"]["message"]
+
+
+def check_anthropic_stream(text: str) -> None:
+    names = [frame.split("\n")[0] for frame in text.removesuffix("\n\n").split("\n\n")]
+    assert (names[0], names[-1]) == ("event: message_start", "event: message_stop"), text
+
+
+def ask_anthropic_well(client: httpx.Client) -> None:
+    body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4, "temperature": 0}
+    answer = client.post("/v1/messages", json=body).json()
+    assert (answer["stop_reason"], answer["usage"]["output_tokens"]) == ("max_tokens", 4), answer
+
+
+# -- both -------------------------------------------------------------------------------------------------------------
+
+
+def hold(
+    target: Target,
+    request: Request,
+    check_error: Callable[[Any], None],
+    check_stream: Callable[[str], None],
+    ask_well: Callable[[httpx.Client], None],
+) -> None:
+    """Send a request and check the answer's shape; now and then a good one after it."""
+    method, path, body = request
+    response = target.client.request(method, path, content=body)
+    assert response.status_code in (200, 400, 404, 405, 413, 501), (response.status_code, response.text)
+    if method != "HEAD":
+        if response.status_code != 200:
+            check_error(response.json())
+        elif response.headers["content-type"].startswith("application/json"):
+            response.json()
+        else:
+            check_stream(response.text)
+    if target.is_batch_over():
+        ask_well(target.client)
+
+
+def hold_ollama(target: Target, request: Request) -> None:
+    hold(target, request, check_ollama_error, check_ollama_stream, ask_ollama_well)
+
+
+def hold_anthropic(target: Target, request: Request) -> None:
+    hold(target, request, check_anthropic_error, check_anthropic_stream, ask_anthropic_well)
+
+
+@FEW
+@given(request=requests(OLLAMA_BODIES))
+def test_no_request_breaks_ollamas_dialect(target: Target, request: Request) -> None:
+    hold_ollama(target, request)
+
+
+@FEW
+@given(request=requests(ANTHROPIC_BODIES))
+def test_no_request_breaks_anthropics_dialect(target: Target, request: Request) -> None:
+    hold_anthropic(target, request)
+
+
+@pytest.mark.fuzz
+@pytest.mark.timeout(3600)
+@MANY
+@given(request=requests(OLLAMA_BODIES))
+def test_five_thousand_requests_do_not_break_ollamas_either(target: Target, request: Request) -> None:
+    hold_ollama(target, request)
+
+
+@pytest.mark.fuzz
+@pytest.mark.timeout(3600)
+@MANY
+@given(request=requests(ANTHROPIC_BODIES))
+def test_five_thousand_requests_do_not_break_anthropics_either(target: Target, request: Request) -> None:
+    hold_anthropic(target, request)
