@@ -66,6 +66,7 @@ class ScriptedEngine:
             is_memory_cuttable=True,
         )
         self.pooling = Pooling.MEAN
+        self.can_rank = False
         self.pieces = tuple(pieces)
         self.error = error
         self.is_held = is_held
@@ -113,6 +114,7 @@ class ScriptedEngine:
 
     def embed(self, job: EmbeddingJob) -> None:
         """A text's vector counts its tokens: how many, and their sum."""
+        job.check(self.info.n_vocab, self.info.n_ctx)
         if self.is_held:
             return
         for text in job.texts:

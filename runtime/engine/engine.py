@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from runtime.engine.batch import Batch, Edit, Sampled
 from runtime.engine.chooser import Chooser
 from runtime.engine.drafting import ModelGuesser
-from runtime.engine.embedding import EmbeddingJob, EmbeddingQueue, max_text_tokens
+from runtime.engine.embedding import Embedder, EmbeddingJob, EmbeddingQueue
 from runtime.engine.facts import FillTokens, ModelInfo, Pooling
 from runtime.engine.grammar import Grammar
 from runtime.engine.guidance import Guide
@@ -31,7 +31,7 @@ from runtime.engine.sequence import Failed, Finished, GenerationRequest, Sequenc
 from runtime.engine.slot_commands import Command
 from runtime.engine.speculation import Lookup, Speculation
 from runtime.engine.threads import TaskCounter, default_num_threads, num_cpus
-from runtime.errors import EngineError, HoldallError, PromptTooLong, QueueFull, RequestError, TextTooLong, Unavailable
+from runtime.errors import EngineError, HoldallError, PromptTooLong, QueueFull, RequestError, Unavailable
 
 Post = Callable[[Callable[[], None]], object]
 T = TypeVar("T")
@@ -70,7 +70,12 @@ class Engine:
         )
         self._pace = None if params.num_threads else Pace(default_num_threads(), num_cpus())
         self._tasks = TaskCounter()
-        self.info = ModelInfo(**asdict(model.facts), n_ctx=self._context.n_ctx, num_slots=params.num_slots)
+        self.info = ModelInfo(
+            **asdict(model.facts),
+            n_ctx=self._context.n_ctx,
+            num_slots=params.num_slots,
+            is_causal=self._context.is_causal,
+        )
         self._scheduler = Scheduler(
             SchedulerParams(
                 num_slots=params.num_slots,
@@ -97,9 +102,16 @@ class Engine:
                 )
             self._speculation = Speculation(self._draft or Lookup(), params.draft_max)
         self.pooling = params.pooling or model.facts.pooling or Pooling.MEAN
-        self.max_text_tokens = max_text_tokens(model.facts.n_ctx_train, params.n_batch)
+        self.can_rank = self.pooling is Pooling.RANK and model.has_head_for_ranks()
+        self.max_text_tokens = min(model.facts.n_ctx_train, self._context.n_ctx)
         self._embeddings = EmbeddingQueue(
-            model, self.pooling, max_text_tokens=self.max_text_tokens, num_threads=num_threads
+            Embedder(
+                model,
+                self.pooling,
+                looks_back_only=self.info.is_causal,
+                max_text_tokens=self.max_text_tokens,
+                num_threads=num_threads,
+            )
         )
         self._meter = Meter()
         self._guide = Guide(model)
@@ -210,19 +222,16 @@ class Engine:
     def embed(self, job: EmbeddingJob) -> None:
         """Have texts made into vectors; the job's sink hears it back, or the error, where sinks are called.
 
-        Raises RequestError for texts that can't be computed, Unavailable when closed. A job whose `is_cancelled` is set
-        ends within a step, and nobody hears of it.
+        Raises RequestError or TextTooLong for texts that can't be computed, QueueFull, Unavailable when closed. A job
+        whose `is_cancelled` is set ends within a step, and nobody hears of it.
         """
-        for index, text in enumerate(job.texts):
-            if not text:
-                raise RequestError(f"input {index} is empty; give it at least one token", "input")
-            if len(text) > self.max_text_tokens:
-                raise TextTooLong(index, len(text), self.max_text_tokens)
-            if min(text) < 0 or max(text) >= self.info.n_vocab:
-                raise RequestError(f"input {index} has token ids outside the vocabulary", "input")
+        job.check(self.info.n_vocab, self.max_text_tokens)
         with self._wake:
             if self._closed is not None:
                 raise self._closed
+            num_jobs = len(self._jobs) + self._embeddings.num_jobs
+            if num_jobs >= self._max_waiting:
+                raise QueueFull(num_jobs, retry_after_seconds=_RETRY_AFTER_SECONDS)
             self._jobs.append(job)
             self._wake.notify()
 
@@ -327,7 +336,7 @@ class Engine:
 
     @property
     def _has_work(self) -> bool:
-        return bool(self._scheduler.num_running or self._scheduler.num_waiting or self._embeddings.has_work)
+        return bool(self._scheduler.num_running or self._scheduler.num_waiting or self._embeddings.num_jobs)
 
     def _step(self) -> None:
         self._edit(self._scheduler.admit(time.monotonic()))
@@ -373,7 +382,7 @@ class Engine:
 
     def _embed(self) -> None:
         """Compute a step of the texts that are to become vectors, a small one beside sequences."""
-        if not self._embeddings.has_work:
+        if not self._embeddings.num_jobs:
             return
         is_alone = not (self._scheduler.num_running or self._scheduler.num_waiting)
         num_threads = self._pace.num_threads(time.monotonic()) if self._pace else None
