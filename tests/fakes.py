@@ -70,6 +70,7 @@ class ScriptedEngine:
         self.pooling = Pooling.MEAN
         scales = adapters or {}
         self.adapters = Adapters([Adapter(name, None) for name in scales], tuple(scales.values()))  # type: ignore[arg-type]
+        self.can_rank = False
         self.pieces = tuple(pieces)
         self.error = error
         self.is_held = is_held
@@ -117,6 +118,7 @@ class ScriptedEngine:
 
     def embed(self, job: EmbeddingJob) -> None:
         """A text's vector counts its tokens: how many, and their sum."""
+        job.check(self.info.n_vocab, self.info.n_ctx)
         if self.is_held:
             return
         for text in job.texts:

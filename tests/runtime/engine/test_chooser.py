@@ -289,4 +289,4 @@ def test_a_grammar_leaves_the_models_own_probabilities_as_they_are(engine: Engin
 
 def test_nothing_is_told_that_was_not_asked_for(engine: Engine) -> None:
     assert generate(engine, "Once", SamplingParams(seed=1), max_tokens=4).probs == []
-    assert engine._candidates is None
+    assert engine._choice._candidates is None
