@@ -194,7 +194,7 @@ class Program:
         from runtime.server.listener import Listener
         from runtime.server.pages import WEBCLIENT
         from runtime.server.security import Access
-        from runtime.server.service import Offer
+        from runtime.server.service import ModelFile, Offer
 
         chosen = self._settings
         lifecycle = Lifecycle()
@@ -213,6 +213,11 @@ class Program:
                 has_metrics=chosen.metrics,
                 has_props=chosen.props,
                 slot_folder=chosen.slot_save_path,
+            ),
+            model_file=ModelFile(
+                size_bytes=self._weights.size,
+                modified=self._weights.path.stat().st_mtime,
+                sha256=self._container.sha256(self._weights) if self._container else "",
             ),
             webclient=WEBCLIENT if chosen.ui else None,
         )

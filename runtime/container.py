@@ -170,6 +170,10 @@ class Container:
         """Return where the members of a kind lie, in the manifest's order."""
         return [self.extent(member.name) for member in self.manifest.members if member.kind is kind]
 
+    def sha256(self, extent: Extent) -> str:
+        """Return the hash that the manifest promises for a member's bytes; empty for bytes that are no member's."""
+        return next((m.sha256 for m in self.manifest.members if self.extents[m.name] == extent), "")
+
     def args(self) -> list[str]:
         """Return the default command-line arguments: one a line, blank lines and those with # left out."""
         if ARGS_NAME not in self.extents:

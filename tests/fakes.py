@@ -29,7 +29,7 @@ from runtime.engine.sequence import (
 )
 from runtime.engine.slot_commands import Command
 from runtime.engine.text import TextStream
-from runtime.errors import PromptTooLong, RequestError, Unavailable
+from runtime.errors import PromptTooLong, RequestError, TextTooLong, Unavailable
 
 BOS, EOS = 256, 257
 _SPECIAL = {BOS: b"<s>", EOS: b"</s>"}
@@ -66,8 +66,10 @@ class ScriptedEngine:
             num_slots=4,
             vocab_type=1,
             is_memory_cuttable=True,
+            quantization="Q4_K_M",
         )
         self.pooling = Pooling.MEAN
+        self.max_text_tokens = 64  # less than n_ctx, as it may be
         scales = adapters or {}
         self.adapters = Adapters([Adapter(name, None) for name in scales], tuple(scales.values()))  # type: ignore[arg-type]
         self.can_rank = False
@@ -103,11 +105,27 @@ class ScriptedEngine:
     def prepare(self, grammar: Grammar) -> None:
         self.prepared.append(grammar)
 
+    def metadata(self) -> dict[str, str]:
+        return {
+            "general.architecture": "script",
+            "general.file_type": "15",
+            "general.license": "apache-2.0",
+            "general.name": "scripted",
+            "general.size_label": "135",
+            "script.block_count": "30",
+            "script.context_length": "8192",
+            "script.rope.freq_base": "100000.000000",
+            "tokenizer.chat_template": "long",
+            "tokenizer.ggml.add_bos_token": "false",
+        }
+
     def submit(self, request: GenerationRequest, sink: Sink) -> int:
         if not request.prompt_tokens:
             raise RequestError("the prompt is empty", "prompt")
         if len(request.prompt_tokens) >= self.info.n_ctx:
             raise PromptTooLong(len(request.prompt_tokens), self.info.n_ctx)
+        if max(request.prompt_tokens) >= self.info.n_vocab:
+            raise RequestError("the prompt has token ids outside the vocabulary", "prompt")
         self.requests.append(request)
         sequence_id = len(self.requests)
         self._running[sequence_id] = (sink, self._script(request))
@@ -121,7 +139,9 @@ class ScriptedEngine:
         job.check(self.info.n_vocab, self.info.n_ctx)
         if self.is_held:
             return
-        for text in job.texts:
+        for index, text in enumerate(job.texts):
+            if len(text) > self.max_text_tokens:
+                raise TextTooLong(job.param, index, len(text), self.max_text_tokens)
             job.results.append([[float(len(text)), float(sum(text))] + [0.0] * 6])
         if self.pooling is Pooling.RANK:
             job.results[:] = [[[float(text.count(ord("a")))]] for text in job.texts]

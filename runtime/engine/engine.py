@@ -159,6 +159,10 @@ class Engine:
             self._end_tokens = tuple(t for t in vocabulary if self._model.is_end_of_generation(t))
         return self._end_tokens
 
+    def metadata(self) -> dict[str, str]:
+        """Return what the model's file says of it, by GGUF's keys; lists are left out."""
+        return self._model.all_metadata()
+
     @property
     def fill_tokens(self) -> FillTokens | None:
         """The tokens around a gap to fill; None when the model wasn't trained to fill any."""

@@ -32,6 +32,7 @@ class ModelFacts:
     add_bos: bool
     vocab_type: int
     is_memory_cuttable: bool  # tokens can be removed from the end of a sequence's memory
+    quantization: str = ""  # as files are named by it: "Q4_K_M"
     pooling: Pooling | None = None  # None where the model wasn't made for vectors
     rerank_template: str | None = None
 

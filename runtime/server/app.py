@@ -10,16 +10,20 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from runtime.engine.sampling import SamplingParams
+from runtime.server.anthropic import Anthropic
 from runtime.server.errors import Endpoint, answering_errors, routing_error
 from runtime.server.lifecycle import Lifecycle
 from runtime.server.llamacpp import LlamaCpp
 from runtime.server.lora import Lora
 from runtime.server.metrics import Metrics
+from runtime.server.models import Models
+from runtime.server.ollama import Ollama
+from runtime.server.ollama_models import OllamaModels
 from runtime.server.openai import OpenAI
 from runtime.server.openapi import openapi_endpoint
 from runtime.server.pages import WEBCLIENT, page_endpoints
 from runtime.server.security import Access, Door
-from runtime.server.service import Offer, Service
+from runtime.server.service import ModelFile, Offer, Service
 from runtime.server.slots import Slots
 from runtime.server.status import Status
 from runtime.server.vectors import Embeddings, Rerank
@@ -35,6 +39,7 @@ def create_app(
     n_keep: int = 0,
     access: Access | None = None,
     offer: Offer | None = None,
+    model_file: ModelFile | None = None,
     webclient: Path | None = WEBCLIENT,
 ) -> Starlette:
     """Return the application. `default_max_tokens` None: an answer ends when the model ends it or the context is full.
@@ -42,10 +47,21 @@ def create_app(
     `props` are facts that `/props` adds to its own; its `build_info` names the program elsewhere too. Without a
     `webclient` there is no page; the health and the page's files need no key.
     """
-    service = Service(lifecycle, defaults, model_alias, default_max_tokens, props, n_keep, offer or Offer())
+    service = Service(
+        lifecycle,
+        defaults,
+        model_alias,
+        default_max_tokens,
+        props,
+        n_keep,
+        offer or Offer(),
+        model_file or ModelFile(),
+    )
     llamacpp = LlamaCpp(service)
     status, slots, metrics = Status(service), Slots(service), Metrics(service)
-    openai = OpenAI(service)
+    openai, models = OpenAI(service), Models(service)
+    anthropic = Anthropic(service)
+    ollama, ollama_models = Ollama(service), OllamaModels(service)
     lora = Lora(service)
     embeddings, rerank = Embeddings(service), Rerank(service)
     page = dict(page_endpoints(webclient)) if webclient else {}
@@ -66,16 +82,33 @@ def create_app(
         ("POST", "/v1/chat/completions", openai.chat_completions),
         ("POST", "/chat/completions", openai.chat_completions),
         ("POST", "/v1/completions", openai.completions),
+        ("GET", "/v1/models", models.list),
+        ("GET", "/models", models.list),
+        ("GET", "/v1/models/{id:path}", models.one),
+        ("GET", "/models/{id:path}", models.one),
+        ("POST", "/v1/messages", anthropic.messages),
+        ("POST", "/v1/messages/count_tokens", anthropic.count_tokens),
+        ("POST", "/api/generate", ollama.generate),
+        ("POST", "/api/chat", ollama.chat),
+        ("POST", "/api/embed", ollama.embed),
+        ("POST", "/api/embeddings", ollama.embeddings),
+        ("GET", "/api/version", ollama_models.version),
+        ("GET", "/api/tags", ollama_models.tags),
+        ("GET", "/api/ps", ollama_models.ps),
+        ("POST", "/api/show", ollama_models.show),
+        ("POST", "/api/pull", ollama_models.pull),
+        ("POST", "/api/create", ollama_models.refuse),
+        ("POST", "/api/copy", ollama_models.refuse),
+        ("POST", "/api/push", ollama_models.refuse),
+        ("DELETE", "/api/delete", ollama_models.refuse),
+        ("POST", "/api/blobs/{digest}", ollama_models.refuse),
+        ("HEAD", "/api/blobs/{digest}", ollama_models.blob),
         ("GET", "/lora-adapters", lora.list),
         ("POST", "/lora-adapters", lora.set),
         ("POST", "/v1/embeddings", embeddings.openai),
         ("POST", "/embeddings", embeddings.llamacpp),
         ("POST", "/embedding", embeddings.llamafile),
         *(("POST", path, rerank.rank) for path in ("/rerank", "/reranking", "/v1/rerank", "/v1/reranking")),
-        ("GET", "/v1/models", openai.models),
-        ("GET", "/models", openai.models),
-        ("GET", "/v1/models/{id:path}", openai.model),
-        ("GET", "/models/{id:path}", openai.model),
     ]
     table += [
         ("GET", "/openapi.json", openapi_endpoint(table)),

@@ -1,5 +1,8 @@
 """Errors to HTTP: the one place where the server catches what was raised deeper down.
 
+A path belongs to a dialect, and so do the errors below it, those of the router and of the door included: a client of
+that dialect reads no other shape.
+
 Only the words of errors that a request or the moment caused go out. Our own failures may name paths of this machine,
 so they are told in general words, and in full to the log that `--verbose` shows.
 """
@@ -25,6 +28,18 @@ _TYPES = {
     501: "not_supported_error",
     503: "unavailable_error",
 }
+
+
+# Anthropic's words; what isn't here is its invalid_request_error.
+_ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    500: "api_error",
+    503: "api_error",
+    529: "overloaded_error",
+}
+_OVERLOADED = 529  # Anthropic's status for what is 503 elsewhere
 
 
 class NotFound(RequestError):
@@ -73,11 +88,41 @@ def _error(status: int, message: str, param: str | None = None) -> dict[str, Any
     return {"message": message, "type": kind, "code": status, "param": param}
 
 
-def error_response(error: Exception) -> Response:
+def openai_error(error: Exception) -> tuple[int, dict[str, Any]]:
+    """Return the status and the body of an error, in the shape of OpenAI's dialect and of llama.cpp's."""
     status, described = describe(error)
+    return status, {"error": described}
+
+
+def ollama_error(error: Exception) -> tuple[int, dict[str, Any]]:
+    """Return the status and the body of an error, in the shape of Ollama's dialect."""
+    status, described = describe(error)
+    return status, {"error": described["message"]}
+
+
+def anthropic_error(error: Exception) -> tuple[int, dict[str, Any]]:
+    """Return the status and the body of an error, in the shape of Anthropic's dialect."""
+    status, described = describe(error)
+    if isinstance(error, QueueFull):
+        status = _OVERLOADED
+    kind = _ANTHROPIC_TYPES.get(status, "invalid_request_error")
+    return status, {
+        "type": "error",
+        "error": {"type": kind, "message": described["message"]},
+        "request_id": None,
+    }
+
+
+_SHAPES = (("/api", ollama_error), ("/v1/messages", anthropic_error))
+
+
+def error_response(error: Exception, path: str) -> Response:
+    """Return the answer that tells of an error, in the shape of the dialect that `path` belongs to."""
+    below = (shape for prefix, shape in _SHAPES if path == prefix or path.startswith(f"{prefix}/"))
+    status, body = next(below, openai_error)(error)
     if status >= 500 and not isinstance(error, (QueueFull, NotOffered)):
         log_fault(error)
-    return JsonResponse({"error": described}, status_code=status, headers=_headers(error))
+    return JsonResponse(body, status_code=status, headers=_headers(error))
 
 
 def _headers(error: Exception) -> Mapping[str, str] | None:
@@ -88,9 +133,9 @@ def _headers(error: Exception) -> Mapping[str, str] | None:
     return error.headers if isinstance(error, HTTPException) else None
 
 
-async def routing_error(_request: Request, error: Exception) -> Response:
+async def routing_error(request: Request, error: Exception) -> Response:
     """Answer what the router raises: no such path, or not with this method."""
-    return error_response(error)
+    return error_response(error, request.scope["path"])
 
 
 def answering_errors(endpoint: Endpoint) -> Endpoint:
@@ -106,6 +151,6 @@ def answering_errors(endpoint: Endpoint) -> Endpoint:
         except ClientDisconnect:
             return NoResponse()
         except Exception as error:
-            return error_response(error)
+            return error_response(error, request.scope["path"])
 
     return answer

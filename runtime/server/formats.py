@@ -19,7 +19,7 @@ def read_grammar(body: Body) -> Grammar | None:
     source = body.text("grammar")
     if source:
         return Grammar(GrammarKind.LARK if source.startswith(_LARK_BEGINS) else GrammarKind.GBNF, source)
-    return _of_schema(body.raw("json_schema"), "json_schema")
+    return json_schema_grammar(body.raw("json_schema"), "json_schema")
 
 
 def read_response_format(body: Body) -> Grammar | None:
@@ -31,14 +31,15 @@ def read_response_format(body: Body) -> Grammar | None:
         case "text" | None:
             return None
         case "json_object":  # with a schema in llama-server's dialect
-            return _of_schema(wanted.raw("schema") or {}, "response_format.schema")
+            return json_schema_grammar(wanted.raw("schema") or {}, "response_format.schema")
         case "json_schema":
             schema = wanted.nested("json_schema").raw("schema")
-            return _of_schema({} if schema is None else schema, "response_format.json_schema.schema")
+            return json_schema_grammar({} if schema is None else schema, "response_format.json_schema.schema")
     raise RequestError("'response_format.type' must be 'text', 'json_object' or 'json_schema'", "response_format.type")
 
 
-def _of_schema(schema: object, param: str) -> Grammar | None:
+def json_schema_grammar(schema: object, param: str) -> Grammar | None:
+    """Return the grammar of a schema, None for none; `param` is the field that it stands in."""
     if schema is None:
         return None
     if not isinstance(schema, Mapping):

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runtime.chat.infill import Gap, Snippet, fill_prompt
+from runtime.chat.infill import Snippet
 from runtime.chat.messages import parse_messages
 from runtime.chat.template import load_template
 from runtime.errors import RequestError
 from runtime.server.body import Body, read_body
 from runtime.server.completion import ANSWER_FIELDS, Asked, CompletionParams, CompletionReply
-from runtime.server.errors import NotOffered
 from runtime.server.fields import Flag, Special, Text, operation
 from runtime.server.generation import Generation, whole_answers
+from runtime.server.infill import fill_tokens
 from runtime.server.parameters import is_token, tokenize_prompts
 from runtime.server.responses import EventStream, JsonResponse
 from runtime.server.service import Service
@@ -70,23 +70,16 @@ class LlamaCpp:
         beginning = _MIDDLE.read(body, "")
         snippets = _snippets(body.raw(_INPUT_EXTRA.name))
         engine = await self._service.engine()
-        marks = engine.fill_tokens
-        if marks is None:
-            raise NotOffered("this model wasn't trained to fill gaps: it has no tokens for prefix, suffix and middle")
-        reserve = min(params.request.max_tokens or engine.info.n_ctx, engine.info.n_ctx // 4)
-
-        def tokens() -> tuple[int, ...]:
-            special = engine.tokenize("", add_special=True, parse_special=False) if engine.info.add_bos else []
-            middle = engine.tokenize(beginning, add_special=False, parse_special=True)
-            return fill_prompt(
-                Gap(prefix, suffix, snippets, tuple(middle)),
-                marks,
-                lambda text: engine.tokenize(text, add_special=False, parse_special=False),
-                bos=special[0] if special else None,
-                num_tokens=engine.info.n_ctx - 1 - reserve,
-            )
-
-        return await self._answer(request, params, engine, [await asyncio.to_thread(tokens)])
+        tokens = await asyncio.to_thread(
+            fill_tokens,
+            engine,
+            prefix,
+            suffix,
+            snippets=snippets,
+            beginning=beginning,
+            max_tokens=params.request.max_tokens,
+        )
+        return await self._answer(request, params, engine, [tokens])
 
     async def _answer(
         self, request: Request, params: CompletionParams, engine: "Engine", prompts: list[tuple[int, ...]]

@@ -1,4 +1,4 @@
-"""OpenAI's dialect: chat completions, completions, models.
+"""OpenAI's dialect: chat completions and completions.
 
 Shapes are those of OpenAI's schema with its nullable keys present, and llama-server's `timings` as an extra. What
 would change an answer and isn't built is refused by name; `model` may be any name, since there is one model.
@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runtime.chat.messages import Message, parse_messages
-from runtime.chat.template import load_template, without_bos
+from runtime.chat.messages import parse_messages
 from runtime.engine.sampling import SamplingParams
 from runtime.engine.sequence import Finished, FinishReason, GenerationRequest, TextDelta, Timings, TokenProbs
 from runtime.errors import RequestError
 from runtime.server.body import Body, read_body
-from runtime.server.errors import NotFound, describe
+from runtime.server.conversation import chat_tokens
+from runtime.server.errors import describe
 from runtime.server.formats import read_response_format
 from runtime.server.generation import Generation, whole_answer
 from runtime.server.logprobs import HeldProbs, parallel_json, tokens_json
@@ -276,7 +276,7 @@ class OpenAI:
         params = CommonParams.of(body, self._service, _num_top_logprobs_in_chat(body))
         messages = parse_messages(body.raw("messages"))
         engine = await self._service.engine()
-        tokens = await asyncio.to_thread(_chat_tokens, engine, messages)
+        tokens = await asyncio.to_thread(chat_tokens, engine, messages)
         return await self._answer(request, engine, params.request(tokens), ChatReply(params, self._service.build_info))
 
     async def completions(self, request: Request) -> Response:
@@ -298,36 +298,3 @@ class OpenAI:
             return EventStream(generation, reply)
         answer = await whole_answer(request.receive, generation)
         return JsonResponse(reply.whole(answer.text, answer.finished, answer.probs))
-
-    async def models(self, _request: Request) -> Response:
-        return JsonResponse({"object": "list", "data": [await self._model()]})
-
-    async def model(self, request: Request) -> Response:
-        wanted = request.path_params["id"]
-        if wanted != self._service.model_alias:
-            raise NotFound(f"there is no model '{wanted}' here; the only one is '{self._service.model_alias}'", "model")
-        return JsonResponse(await self._model())
-
-    async def _model(self) -> dict[str, Any]:
-        info = (await self._service.engine()).info
-        return {
-            "id": self._service.model_alias,
-            "object": "model",
-            "created": self._service.created,
-            "owned_by": "holdall",
-            "meta": {
-                "vocab_type": info.vocab_type,
-                "n_vocab": info.n_vocab,
-                "n_ctx_train": info.n_ctx_train,
-                "n_embd": info.n_embd,
-                "n_params": info.n_params,
-                "size": info.size_bytes,
-            },
-        }
-
-
-def _chat_tokens(engine: "Engine", messages: tuple[Message, ...]) -> tuple[int, ...]:
-    info = engine.info
-    prompt = load_template(info.chat_template, info.bos_token, info.eos_token).render(messages)
-    prompt = without_bos(prompt, info.bos_token, adds_bos=info.add_bos)
-    return tuple(engine.tokenize(prompt, add_special=True, parse_special=True))

@@ -62,6 +62,12 @@ class EventStream(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
+class LineStream(EventStream):
+    """The same for a dialect whose frames are lines of JSON."""
+
+    media_type = "application/x-ndjson"
+
+
 async def _follow(send: Send, generation: Generation, framer: Framer) -> None:
     """Write one generation's frames."""
     try:

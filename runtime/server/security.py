@@ -78,7 +78,7 @@ class Door:
             if self._keys and scope["path"] not in self._public_paths:
                 self._check_key(headers)
         except (Forbidden, Unauthorized) as refusal:
-            await error_response(refusal)(scope, receive, send)
+            await error_response(refusal, scope["path"])(scope, receive, send)
             return
         await self._app(scope, receive, send)
 

@@ -23,6 +23,15 @@ class Offer:
     slot_folder: Path | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFile:
+    """The GGUF as a file: when it was written, in seconds since 1970, and its sha256 where somebody has computed it."""
+
+    size_bytes: int = 0
+    modified: float = 0.0
+    sha256: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """`model_alias` is the model's name towards clients; `props` are facts that `/props` adds to its own.
@@ -37,6 +46,7 @@ class Service:
     props: Mapping[str, Any]
     n_keep: int = 0
     offer: Offer = field(default_factory=Offer)
+    model_file: ModelFile = field(default_factory=ModelFile)
     created: int = field(default_factory=lambda: int(time.time()))
 
     async def engine(self) -> "Engine":

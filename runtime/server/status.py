@@ -69,5 +69,5 @@ class Status:
         body = await read_body(request)
         name = next(iter(body), None)
         if name is not None:
-            raise RequestError(f"'{name[:100]}' is no property that can be changed; there is none", name[:100])
+            raise RequestError(f"{name[:100]!r} is no property that can be changed; there is none", name[:100])
         return JsonResponse({"success": True})

@@ -1,4 +1,4 @@
-"""Events to the bytes of a server-sent event stream. Pure: no sockets, no asyncio.
+"""Events to the bytes of a stream: server-sent events, or a line of JSON each (NDJSON). Pure: no sockets, no asyncio.
 
 One event is one bytes object and must stay one write: there are clients that parse what a single read brings. JSON is
 written in ASCII, because others split lines wherever Unicode sees a line end (U+2028, U+0085) or decode by guessing.
@@ -41,6 +41,16 @@ def to_json(value: object) -> str:
 def frame(value: object) -> bytes:
     """Return one `data:` event."""
     return f"data: {to_json(value)}\n\n".encode("ascii")
+
+
+def named_frame(name: str, value: object) -> bytes:
+    """Return one event with a name of its own."""
+    return f"event: {name}\ndata: {to_json(value)}\n\n".encode("ascii")
+
+
+def line(value: object) -> bytes:
+    """Return one line of NDJSON."""
+    return f"{to_json(value)}\n".encode("ascii")
 
 
 class TextFrame:

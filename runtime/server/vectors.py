@@ -30,8 +30,8 @@ from runtime.server.service import Service
 if TYPE_CHECKING:
     from runtime.engine.engine import Engine
 
-_MAX_TEXTS = 2048  # OpenAI's limit
-_EUCLIDEAN = 2
+MAX_TEXTS = 2048  # OpenAI's limit
+EUCLIDEAN = 2
 _ANY = {"type": ["string", "array"]}
 
 _INPUT = Special("input", "A text, a list of token ids, or a list of either.", _ANY)
@@ -59,14 +59,14 @@ class Embeddings:
     async def openai(self, request: Request) -> Response:
         body = await read_body(request)
         is_base64 = _read_is_base64(body)
-        kind = _NORMALIZE.read(body, _EUCLIDEAN)
+        kind = _NORMALIZE.read(body, EUCLIDEAN)
         engine = await self._service.engine()
         num_dimensions = _DIMENSIONS.read(body, engine.info.n_embd)
         if num_dimensions > engine.info.n_embd:
             raise RequestError(f"'dimensions' can be at most {engine.info.n_embd} with this model", "dimensions")
         name = _name_of_input(body)
         texts = await _tokenized(engine, body, name)
-        vectors = [normalized(v[:num_dimensions], kind) for v in await _one_each(request, engine, texts, name)]
+        vectors = [normalized(v[:num_dimensions], kind) for v in await one_vector_each(request, engine, texts, name)]
         data = [
             {"object": "embedding", "index": index, "embedding": _to_base64(vector) if is_base64 else vector}
             for index, vector in enumerate(vectors)
@@ -84,7 +84,7 @@ class Embeddings:
     async def llamacpp(self, request: Request) -> Response:
         body = await read_body(request)
         is_base64 = _read_is_base64(body)
-        kind = _NORMALIZE.read(body, _EUCLIDEAN)
+        kind = _NORMALIZE.read(body, EUCLIDEAN)
         engine = await self._service.engine()
         if engine.pooling is Pooling.RANK:
             raise _no_vectors(engine, _name_of_input(body))
@@ -103,10 +103,10 @@ class Embeddings:
     @operation("Texts to vectors, as llamafile's server", _CONTENT, _INPUT, _NORMALIZE)
     async def llamafile(self, request: Request) -> Response:
         body = await read_body(request)
-        kind = _NORMALIZE.read(body, _EUCLIDEAN)
+        kind = _NORMALIZE.read(body, EUCLIDEAN)
         engine = await self._service.engine()
         name = _name_of_input(body)
-        vectors = await _one_each(request, engine, await _tokenized(engine, body, name), name)
+        vectors = await one_vector_each(request, engine, await _tokenized(engine, body, name), name)
         told = [{"embedding": normalized(vector, kind)} for vector in vectors]
         given = body.raw(name)
         is_one = not isinstance(given, list) or any(map(is_token, given))
@@ -168,10 +168,12 @@ def _name_of_input(body: Body) -> str:
 async def _tokenized(engine: "Engine", body: Body, name: str) -> list[tuple[int, ...]]:
     if name not in body:
         raise RequestError(f"'{name}' is missing", name)
-    return await tokenize_prompts(engine, body.raw(name), name, at_most=_MAX_TEXTS)
+    return await tokenize_prompts(engine, body.raw(name), name, at_most=MAX_TEXTS)
 
 
-async def _one_each(request: Request, engine: "Engine", texts: Sequence[Sequence[int]], name: str) -> list[list[float]]:
+async def one_vector_each(
+    request: Request, engine: "Engine", texts: Sequence[Sequence[int]], name: str
+) -> list[list[float]]:
     """Return a vector for each text. Raises RequestError where the model gives one for each token, or a rank."""
     if engine.pooling in (Pooling.NONE, Pooling.RANK):
         raise _no_vectors(engine, name)
@@ -230,8 +232,8 @@ def _read_documents(body: Body, name: str) -> tuple[str, ...]:
     given = body.raw(name)
     if not isinstance(given, list) or not given:
         raise RequestError(f"'{name}' must be a list of at least one text", name)
-    if len(given) > _MAX_TEXTS:
-        raise RequestError(f"'{name}' holds {len(given)} texts; at most {_MAX_TEXTS} go into a request", name)
+    if len(given) > MAX_TEXTS:
+        raise RequestError(f"'{name}' holds {len(given)} texts; at most {MAX_TEXTS} go into a request", name)
     texts = [item.get("text") if isinstance(item, dict) else item for item in given]
     documents = tuple(text for text in texts if isinstance(text, str))
     if len(documents) < len(texts):

@@ -6,7 +6,7 @@ from the current position of a `FILE *` (`llama_model_load_from_file_ptr`) and m
 
 import ctypes
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from runtime.engine.facts import FillTokens, ModelFacts, Pooling
@@ -78,9 +78,31 @@ class Model:
             add_bos=api.llama_vocab_get_add_bos(self.vocab),
             vocab_type=api.llama_vocab_type(self.vocab),
             is_memory_cuttable=not has_state and api.llama_model_n_swa(handle) == 0,
+            quantization=self._quantization(),
             pooling=self._pooling(),
             rerank_template=rerank.decode("utf-8", "replace") if rerank else None,
         )
+
+    def _quantization(self) -> str:
+        api = self.library.api
+        names = {value: name for name, value in vars(api).items() if name.startswith("LLAMA_FTYPE_")}
+        known: str = names.get(api.llama_model_ftype(self.handle) & ~api.LLAMA_FTYPE_GUESSED, "")
+        return known.removeprefix("LLAMA_FTYPE_").removeprefix("MOSTLY_").removeprefix("ALL_")
+
+    def all_metadata(self) -> dict[str, str]:
+        """Return the metadata as texts, lists left out (llama.cpp keeps none)."""
+        api = self.library.api
+
+        def text(read: Callable[..., int], index: int) -> str:
+            size = read(self.handle, index, ctypes.create_string_buffer(1), 1) + 1
+            buffer = ctypes.create_string_buffer(max(size, 1))
+            read(self.handle, index, buffer, len(buffer))
+            return buffer.value.decode("utf-8", "replace")
+
+        return {
+            text(api.llama_model_meta_key_by_index, index): text(api.llama_model_meta_val_str_by_index, index)
+            for index in range(api.llama_model_meta_count(self.handle))
+        }
 
     def _architecture_value(self, name: str) -> str | None:
         return self.metadata(f"{self.metadata('general.architecture')}.{name}")

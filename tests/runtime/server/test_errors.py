@@ -2,8 +2,11 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from runtime.errors import QueueFull
+from runtime.errors import QueueFull, Unavailable
 from runtime.server import body as body_module
+from runtime.server.body import BodyTooLarge
+from runtime.server.errors import Unauthorized, anthropic_error
+from runtime.server.security import Access
 from tests.fakes import ScriptedEngine
 from tests.serving import ask, make_app
 
@@ -57,6 +60,69 @@ def test_a_wrong_method_is_a_405_that_names_the_right_one() -> None:
     response = ask(make_app(ScriptedEngine()), "GET", "/completion")
     assert (response.status_code, response.headers["allow"]) == (405, "POST")
     assert response.json()["error"]["code"] == 405
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/api/nothing", 404),
+        ("GET", "/api", 404),
+        ("GET", "/api/show", 405),
+        ("POST", "/api/show", 400),
+    ],
+)
+def test_below_api_errors_have_ollamas_shape(method: str, path: str, status: int) -> None:
+    response = ask(make_app(ScriptedEngine()), method, path, content=b"{")
+    assert response.status_code == status
+    error = response.json()
+    assert list(error) == ["error"]
+    assert isinstance(error["error"], str)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "kind"),
+    [
+        ("POST", "/v1/messages/nothing", 404, "not_found_error"),
+        ("GET", "/v1/messages", 405, "invalid_request_error"),
+        ("POST", "/v1/messages", 400, "invalid_request_error"),
+    ],
+)
+def test_below_messages_errors_have_anthropics_shape(method: str, path: str, status: int, kind: str) -> None:
+    response = ask(make_app(ScriptedEngine()), method, path, content=b"{")
+    assert response.status_code == status
+    error = response.json()
+    assert (error["type"], error["error"]["type"]) == ("error", kind)
+    assert error["error"]["message"]
+
+
+def test_a_path_that_only_begins_like_a_dialects_is_not_its_own() -> None:
+    for path in ("/apistuff", "/v1/messages2"):
+        assert ask(make_app(ScriptedEngine()), "GET", path).json()["error"]["type"] == "not_found_error"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "kind"),
+    [
+        (QueueFull(256, retry_after_seconds=5), 529, "overloaded_error"),
+        (Unavailable("the program is stopping"), 503, "api_error"),
+        (Unauthorized("no key"), 401, "authentication_error"),
+        (BodyTooLarge("too large"), 413, "invalid_request_error"),
+        (ZeroDivisionError("secret"), 500, "api_error"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_anthropics_words_for_an_error(error: Exception, status: int, kind: str) -> None:
+    found, body = anthropic_error(error)
+    assert (found, body["error"]["type"]) == (status, kind)
+    assert "secret" not in body["error"]["message"]
+
+
+def test_who_is_not_let_in_hears_it_in_the_dialect_of_the_path() -> None:
+    app = make_app(ScriptedEngine(), access=Access(keys=("secret",)))
+    assert isinstance(ask(app, "GET", "/api/tags").json()["error"], str)
+    refused = ask(app, "POST", "/v1/messages", json={})
+    assert (refused.status_code, refused.json()["error"]["type"]) == (401, "authentication_error")
+    assert ask(app, "GET", "/api/tags", headers={"x-api-key": "secret"}).status_code == 200
 
 
 def test_a_bug_is_a_500_without_its_words(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

@@ -213,14 +213,3 @@ def test_tokens_of_a_stop_string_have_no_logprobs() -> None:
 def test_what_asks_wrongly_for_form_or_logprobs_is_refused(fields: dict[str, Any], param: str) -> None:
     response = ask(make_app(ScriptedEngine()), "POST", "/v1/chat/completions", json={**CHAT, **fields})
     assert (response.status_code, response.json()["error"]["param"]) == (400, param)
-
-
-def test_models() -> None:
-    app = make_app(ScriptedEngine(), model_alias="org/name")
-    for path in ("/v1/models", "/models"):
-        listed = ask(app, "GET", path).json()
-        assert [model["id"] for model in listed["data"]] == ["org/name"]
-    for path in ("/v1/models/org/name", "/v1/models/org%2Fname"):
-        assert ask(app, "GET", path).json() == listed["data"][0]
-    missing = ask(app, "GET", "/v1/models/other")
-    assert (missing.status_code, missing.json()["error"]["type"]) == (404, "not_found_error")

@@ -1,0 +1,109 @@
+"""Ollama's dialect: generate, chat, and vectors of texts. What else Ollama's clients ask for is in `ollama_models`.
+
+Where `stream` is absent the answer is streamed, a line of JSON for each piece. `model` may be any name, since there is
+one model, which stays in memory: `keep_alive` is read, and changes nothing.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runtime.engine.embedding import normalized
+from runtime.errors import RequestError
+from runtime.server.body import read_body
+from runtime.server.conversation import chat_tokens
+from runtime.server.generation import Generation, whole_answer
+from runtime.server.ollama_answer import ChatReply, Clock, GenerateReply, OllamaParams, OllamaReply
+from runtime.server.ollama_prompts import Prompt, read_messages
+from runtime.server.responses import JsonResponse, LineStream
+from runtime.server.service import Service
+from runtime.server.vectors import EUCLIDEAN, MAX_TEXTS, one_vector_each
+
+if TYPE_CHECKING:
+    from runtime.engine.engine import Engine
+
+
+class Ollama:
+    """The endpoints."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def generate(self, request: Request) -> Response:
+        clock = Clock()
+        body = await read_body(request)
+        params = OllamaParams.of(body, self._service)
+        prompt = Prompt.of(body)
+        engine = await self._engine(clock)
+        if prompt.is_empty:
+            return JsonResponse(GenerateReply(params, clock, None).loaded())
+        tokens = await asyncio.to_thread(prompt.tokens, engine, params.max_tokens)
+        reply = GenerateReply(params, clock, None if prompt.is_raw else tokens)
+        return await _answer(request, engine, params, tokens, reply)
+
+    async def chat(self, request: Request) -> Response:
+        clock = Clock()
+        body = await read_body(request)
+        params = OllamaParams.of(body, self._service)
+        body.refuse("tools", but=([],))
+        messages = read_messages(body.raw("messages"))
+        engine = await self._engine(clock)
+        reply = ChatReply(params, clock)
+        if not messages:
+            return JsonResponse(reply.loaded())
+        tokens = await asyncio.to_thread(chat_tokens, engine, messages)
+        return await _answer(request, engine, params, tokens, reply)
+
+    async def embed(self, request: Request) -> Response:
+        clock = Clock()
+        body = await read_body(request)
+        texts = [] if body.raw("input") == "" else list(body.texts("input"))
+        is_cut = body.flag("truncate", True)
+        num_dimensions = body.optional_integer("dimensions", low=1)
+        tokens, vectors = await self._vectors(request, clock, texts, is_cut=is_cut)
+        return JsonResponse(
+            {
+                "model": body.text("model") or self._service.model_alias,
+                "embeddings": [normalized(vector[:num_dimensions], EUCLIDEAN) for vector in vectors],
+                **clock.durations(),
+                "prompt_eval_count": sum(map(len, tokens)),
+            }
+        )
+
+    async def embeddings(self, request: Request) -> Response:
+        """Give one vector in the shape that `/api/embed` followed: as the model made it, not of length 1."""
+        body = await read_body(request)
+        prompt = body.text("prompt")
+        _tokens, vectors = await self._vectors(request, Clock(), [prompt] if prompt else [], is_cut=True)
+        return JsonResponse({"embedding": vectors[0] if vectors else []})
+
+    async def _engine(self, clock: Clock) -> "Engine":
+        engine = await self._service.engine()
+        clock.model_is_there()
+        return engine
+
+    async def _vectors(
+        self, request: Request, clock: Clock, texts: list[str], *, is_cut: bool
+    ) -> tuple[list[list[int]], list[list[float]]]:
+        """Return each text's tokens and vector. Texts that are too long are cut, or refused."""
+        if len(texts) > MAX_TEXTS:
+            raise RequestError(f"'input' holds {len(texts)} texts; at most {MAX_TEXTS} go into a request", "input")
+        engine = await self._engine(clock)
+
+        def tokenize() -> list[list[int]]:
+            whole = [engine.tokenize(text, add_special=True, parse_special=False) for text in texts]
+            return [tokens[: engine.max_text_tokens] for tokens in whole] if is_cut else whole
+
+        tokens = await asyncio.to_thread(tokenize)
+        return tokens, await one_vector_each(request, engine, tokens, "input")
+
+
+async def _answer(
+    request: Request, engine: "Engine", params: OllamaParams, tokens: tuple[int, ...], reply: OllamaReply
+) -> Response:
+    generation = await Generation.begin(engine, params.request(tokens))
+    if params.is_streamed:
+        return LineStream(generation, reply)
+    return JsonResponse(reply.whole(await whole_answer(request.receive, generation)))
