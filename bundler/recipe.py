@@ -24,6 +24,8 @@ class Recipe:
     name: str | None = None
     pack: Path | None = None
     args: tuple[str, ...] = ()
+    draft: str | None = None  # a source, as `model` is
+    loras: tuple[str, ...] = ()  # sources, too
     defaults: Mapping[str, JSON] = field(default_factory=dict)
 
     def named_after(self, file_name: str) -> str:
@@ -36,7 +38,14 @@ class Recipe:
 
 
 def from_options(
-    model: str | None, *, out: Path | None, name: str | None, pack: Path | None, args: Sequence[str]
+    model: str | None,
+    *,
+    out: Path | None,
+    name: str | None,
+    pack: Path | None,
+    args: Sequence[str],
+    draft: str | None = None,
+    loras: Sequence[str] = (),
 ) -> Recipe:
     """Return the recipe that command-line options ask for; RecipeError when they make no sense."""
     if name is not None and (not name.strip(". ") or _UNUSABLE.search(name)):
@@ -46,7 +55,7 @@ def from_options(
             raise RecipeError(
                 f"--arg {arg!r} can't be kept in .args: one argument a line, none blank or beginning with #"
             )
-    return Recipe(model or DEFAULT_MODEL, out, name, pack, tuple(args))
+    return Recipe(model or DEFAULT_MODEL, out, name, pack, tuple(args), draft, tuple(loras))
 
 
 def bundle_name(file_name: str) -> str:

@@ -9,7 +9,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,12 +40,24 @@ class Weldment:
         return _file_size(self.stub) + 2 * ALIGNMENT + members + _DIRECTORY_BYTES
 
 
-def plan(recipe: Recipe, pack: RuntimePack, model: SourcedModel, facts: ModelFacts) -> Weldment:
-    """Decide what goes into the bundle and in which order; reads the pack to hash it, but not the model."""
+def plan(
+    recipe: Recipe,
+    pack: RuntimePack,
+    model: SourcedModel,
+    facts: ModelFacts,
+    companions: Sequence[tuple[MemberKind, SourcedModel]] = (),
+) -> Weldment:
+    """Decide what goes into the bundle and in which order; reads the pack to hash it, but not the model.
+
+    `companions` are the GGUF files beside the model: a draft model, LoRA adapters.
+    """
     parts: list[tuple[Member, Path | bytes]] = []
     if recipe.args:
         parts.append(_from_bytes(ARGS_NAME, MemberKind.ARGS, "".join(f"{arg}\n" for arg in recipe.args).encode()))
     parts.append((Member(model.file_name, MemberKind.MODEL, model.size, model.sha256), model.path))
+    for kind, companion in companions:
+        name = f"{kind.value}-{companion.file_name}"
+        parts.append((Member(name, kind, companion.size, companion.sha256), companion.path))
     texts = {f"LICENSES/{name}": text for name, text in pack.licenses}
     if model.license_text is not None:
         texts[f"LICENSES/{model.file_name}.txt"] = model.license_text.encode()

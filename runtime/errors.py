@@ -7,8 +7,8 @@
     │   ├── ModelError            the model is missing or can't be used
     │   │   └── NotEnoughMemory   it and its context need more than this computer has
     │   └── RequestError          a bad request; `param` names the field
-    │       ├── PromptTooLong     carries the numbers
-    │       └── TextTooLong       of a text that was to become a vector
+    │       └── PromptTooLong     carries the numbers
+    │           └── TextTooLong   of a text that was to become a vector
     ├── MomentError               the moment's: try again, or elsewhere
     │   ├── PortInUse
     │   └── Unavailable           stopping, or there will be no model
@@ -74,15 +74,18 @@ class PromptTooLong(RequestError):
         self.n_ctx = n_ctx
 
 
-class TextTooLong(RequestError):
-    """A text has more tokens than are computed in one piece."""
+class TextTooLong(PromptTooLong):
+    """A text that is to become a vector has more tokens than can be computed; `index` counts the texts in `param`."""
 
-    def __init__(self, index: int, num_tokens: int, max_tokens: int) -> None:
-        super().__init__(
-            f"input {index} has {num_tokens} tokens, but a text to embed may have {max_tokens}; "
-            "split it, or start with a larger -b if the model can take more",
-            "input",
+    def __init__(self, param: str, index: int, num_tokens: int, max_tokens: int) -> None:
+        RequestError.__init__(
+            self,
+            f"{param}[{index}] has {num_tokens} tokens, but a text may have {max_tokens}, "
+            "the lesser of -c and what the model was trained for; split it",
+            param,
         )
+        self.num_prompt_tokens = num_tokens
+        self.n_ctx = max_tokens
 
 
 class MomentError(HoldallError):

@@ -72,6 +72,7 @@ class ScriptedEngine:
         self.max_text_tokens = 64  # less than n_ctx, as it may be
         scales = adapters or {}
         self.adapters = Adapters([Adapter(name, None) for name in scales], tuple(scales.values()))  # type: ignore[arg-type]
+        self.can_rank = False
         self.pieces = tuple(pieces)
         self.error = error
         self.is_held = is_held
@@ -135,11 +136,12 @@ class ScriptedEngine:
 
     def embed(self, job: EmbeddingJob) -> None:
         """A text's vector counts its tokens: how many, and their sum."""
+        job.check(self.info.n_vocab, self.info.n_ctx)
         if self.is_held:
             return
         for index, text in enumerate(job.texts):
             if len(text) > self.max_text_tokens:
-                raise TextTooLong(index, len(text), self.max_text_tokens)
+                raise TextTooLong(job.param, index, len(text), self.max_text_tokens)
             job.results.append([[float(len(text)), float(sum(text))] + [0.0] * 6])
         if self.pooling is Pooling.RANK:
             job.results[:] = [[[float(text.count(ord("a")))]] for text in job.texts]

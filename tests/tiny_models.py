@@ -9,8 +9,11 @@ _WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *["▁a", "▁b", "▁c"
 _N_EMBD, _N_FF, _N_CTX = 32, 64, 64
 
 
-def write_encoder(path: Path, *, ranks: bool = False) -> Path:
-    """A BERT of one layer with random weights, mean pooling, or a head for ranking."""
+def write_encoder(path: Path, *, ranks: bool = False, has_head: bool = True, says_causal: bool = True) -> Path:
+    """A BERT of one layer with random weights, mean pooling, or a head for ranking.
+
+    With `has_head` false it only claims to rank; `says_causal` false leaves out that its tokens look both ways.
+    """
     chance = np.random.default_rng(7)
     writer = gguf.GGUFWriter(path, "bert")
     writer.add_name("tiny encoder")
@@ -20,7 +23,8 @@ def write_encoder(path: Path, *, ranks: bool = False) -> Path:
     writer.add_block_count(1)
     writer.add_head_count(2)
     writer.add_layer_norm_eps(1e-12)
-    writer.add_causal_attention(False)
+    if says_causal:
+        writer.add_causal_attention(False)
     writer.add_pooling_type(gguf.PoolingType.RANK if ranks else gguf.PoolingType.MEAN)
     writer.add_tokenizer_model("bert")
     writer.add_tokenizer_pre("default")
@@ -55,7 +59,7 @@ def write_encoder(path: Path, *, ranks: bool = False) -> Path:
     add("blk.0.ffn_down.weight", _N_EMBD, _N_FF)
     add("blk.0.ffn_down.bias", _N_EMBD)
     add_norm("blk.0.layer_output_norm")
-    if ranks:
+    if ranks and has_head:
         add("cls.weight", _N_EMBD, _N_EMBD)
         add("cls.bias", _N_EMBD)
         add("cls.output.weight", 1, _N_EMBD)

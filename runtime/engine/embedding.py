@@ -1,8 +1,10 @@
 """Texts to vectors, beside the sequences that generate.
 
-A job is computed in steps between theirs, small ones while somebody generates, so that a long text stalls nobody. A
+Jobs are computed in steps between theirs, small ones while somebody generates, so that a long text stalls nobody. A
 model that looks both ways must see a text whole; one that only looks back can take it in chunks, whose mean vectors
-together give the text's. The engine's thread only, but for `EmbeddingJob`'s making and cancelling.
+together give the text's. Jobs take turns after each of their texts, or as many as fit into a step, so that a short
+text needn't wait for somebody's whole library. The engine's thread only, but for `EmbeddingJob`'s making and
+cancelling.
 """
 
 import math
@@ -12,85 +14,112 @@ from dataclasses import dataclass, field
 
 from runtime.engine.batch import BatchEntry
 from runtime.engine.facts import Pooling
+from runtime.engine.memory import read_memory
 from runtime.engine.native import EmbeddingContext, Model, NoRoom
-from runtime.errors import EngineError, HoldallError
+from runtime.errors import EngineError, ModelError, RequestError, TextTooLong, Unavailable
 
 Vectors = list[list[float]]
 
-_MAX_TEXT_TOKENS = 2048  # by default; so many take the memory of a conversation of that length
+_LEAST_CAPACITY = 512  # tokens that a context has room for however short the first text is
 _NUM_TEXTS_AT_ONCE = 16
 _MAX_STEP_TOKENS = 512
+_LEAST_STEP_TOKENS = 64
+# llama.cpp keeps a logit of each token of the vocabulary for each token of a step, read or not: at most 128 MiB.
+_MAX_STEP_LOGITS = 2**25
+_LOGIT_BYTES = 4
 
 
 @dataclass(eq=False, slots=True)
 class EmbeddingJob:
-    """Texts as token ids, and what they became: for each text one vector, or without pooling one for each token."""
+    """Texts as token ids, and what they became: for each text one vector, or without pooling one for each token.
+
+    `param` is the field of the request that holds the texts, for words about a text that can't be computed.
+    """
 
     texts: Sequence[Sequence[int]]
     sink: Callable[["EmbeddingJob | Exception"], None]
+    param: str = "input"
     results: list[Vectors] = field(default_factory=list)
     is_cancelled: bool = False
 
-
-def max_text_tokens(n_ctx_train: int, n_batch: int) -> int:
-    """Return how long a text may be: a larger step allows longer ones."""
-    return min(n_ctx_train, max(_MAX_TEXT_TOKENS, n_batch))
+    def check(self, n_vocab: int, max_text_tokens: int) -> None:
+        """Raise RequestError or TextTooLong for a text that can't be computed."""
+        for index, text in enumerate(self.texts):
+            if not text:
+                raise RequestError(f"{self.param}[{index}] is empty; give it at least one token", self.param)
+            if len(text) > max_text_tokens:
+                raise TextTooLong(self.param, index, len(text), max_text_tokens)
+            if min(text) < 0 or max(text) >= n_vocab:
+                raise RequestError(f"{self.param}[{index}] has token ids outside the vocabulary", self.param)
 
 
 class Embedder:
-    """A context of its own for vectors; made when somebody first asks for one, since it takes memory."""
+    """A context of its own for vectors: made when somebody first asks for one, and again for a longer text, since it
+    takes memory.
+    """
 
-    def __init__(self, model: Model, pooling: Pooling, *, n_ctx: int, num_threads: int) -> None:
-        """Raises ModelError when the memory can't be had."""
-        self._looks_back_only = model.facts.is_causal
+    def __init__(
+        self, model: Model, pooling: Pooling, *, looks_back_only: bool, max_text_tokens: int, num_threads: int
+    ) -> None:
+        """`num_threads` is the most there will be; `set_threads` takes fewer."""
+        self._model = model
         self._pooling = pooling
-        self._num_step_tokens = min(n_ctx, _MAX_STEP_TOKENS) if self._looks_back_only else n_ctx
-        self._context = EmbeddingContext(
-            model,
-            pooling=pooling,
-            n_ctx=n_ctx,
-            n_batch=self._num_step_tokens,
-            num_slots=_NUM_TEXTS_AT_ONCE,
-            num_threads=num_threads,
-        )
+        self._looks_back_only = looks_back_only
+        self._max_text_tokens = max_text_tokens
+        self._max_threads = self._num_threads = num_threads
+        fitting = _MAX_STEP_LOGITS // model.facts.n_vocab
+        self._num_step_tokens = max(_LEAST_STEP_TOKENS, min(_MAX_STEP_TOKENS, fitting))
+        self._context: EmbeddingContext | None = None
+        self._is_aborted = False
 
-    def steps(self, job: EmbeddingJob, max_step_tokens: Callable[[], int]) -> Iterator[None]:
+    def steps(self, job: EmbeddingJob, max_step_tokens: Callable[[], int]) -> Iterator[bool]:
         """Compute a job, a step each time the iterator is advanced; `max_step_tokens` is asked before each.
 
-        Raises what `Context.decode` raises.
+        Yields whether another job may be advanced before this one, and ends with the last step. Raises what
+        `Context.decode` raises, and Unavailable when there is no memory.
         """
         job.results = [[] for _ in job.texts]
+        longest = max(map(len, job.texts), default=0)
         waiting = deque(enumerate(job.texts))
         while waiting:
-            self._context.clear()
+            context = self._context_for(longest)
+            context.clear()
             room = min(max_step_tokens(), self._num_step_tokens)
             index, text = waiting[0]
             if self._looks_back_only and len(text) > room:
                 waiting.popleft()
-                yield from self._long(text, job.results[index], max_step_tokens)
-                continue
-            packed = [waiting.popleft()]
-            num_tokens = len(text)
-            while waiting and len(packed) < _NUM_TEXTS_AT_ONCE and num_tokens + len(waiting[0][1]) <= room:
-                packed.append(waiting.popleft())
-                num_tokens += len(packed[-1][1])
-            entries = [
-                BatchEntry(token, position, slot, True)
-                for slot, (_index, tokens) in enumerate(packed)
-                for position, token in enumerate(tokens)
-            ]
-            vectors = iter(self._context.vectors(entries))
-            for index, tokens in packed:
-                count = len(tokens) if self._pooling is Pooling.NONE else 1
-                job.results[index] = [next(vectors) for _ in range(count)]
-            yield
+                yield from self._long(context, text, job.results[index], max_step_tokens)
+            else:
+                packed = list(_first_that_fit(waiting, room))
+                vectors = iter(self._compute(context, [tokens for _index, tokens in packed]))
+                for index, tokens in packed:
+                    count = len(tokens) if self._pooling is Pooling.NONE else 1
+                    job.results[index] = [next(vectors) for _ in range(count)]
+            if waiting:
+                yield True
 
-    def _long(self, text: Sequence[int], result: Vectors, max_step_tokens: Callable[[], int]) -> Iterator[None]:
+    def _compute(
+        self, context: EmbeddingContext, texts: Sequence[Sequence[int]], *, start: int = 0
+    ) -> list[list[float]]:
+        """Compute these texts in one step, the first one's tokens from position `start` on."""
+        context.set_threads(self._num_threads)
+        return context.vectors(
+            [
+                BatchEntry(token, position, slot, True)
+                for slot, tokens in enumerate(texts)
+                for position, token in enumerate(tokens, start)
+            ]
+        )
+
+    def _long(
+        self, context: EmbeddingContext, text: Sequence[int], result: Vectors, max_step_tokens: Callable[[], int]
+    ) -> Iterator[bool]:
         start = 0
         while start < len(text):
+            if start:
+                yield False  # the context holds the beginning of the text
             end = min(len(text), start + min(max_step_tokens(), self._num_step_tokens))
-            entries = [BatchEntry(text[position], position, 0, True) for position in range(start, end)]
-            vectors = self._context.vectors(entries)
+            vectors = self._compute(context, [text[start:end]], start=start)
             if self._pooling is Pooling.NONE:
                 result += vectors
             elif self._pooling is Pooling.MEAN:
@@ -100,83 +129,103 @@ class Embedder:
             elif self._pooling is not Pooling.CLS or start == 0:
                 result[:] = vectors
             start = end
-            yield
+
+    def _context_for(self, num_tokens: int) -> EmbeddingContext:
+        """Return a context that has room for a text of so many tokens. Raises Unavailable when there is no memory."""
+        if self._context is not None and num_tokens <= self._context.n_ctx:
+            return self._context
+        self.close()
+        n_ctx = min(1 << (max(num_tokens, _LEAST_CAPACITY) - 1).bit_length(), self._max_text_tokens)
+        n_batch = min(n_ctx, self._num_step_tokens) if self._looks_back_only else n_ctx
+        memory = read_memory()
+        if memory is not None and n_batch * self._model.facts.n_vocab * _LOGIT_BYTES > memory.free:
+            raise Unavailable(f"there is no memory for a text of {num_tokens} tokens now; try a shorter one")
+        try:
+            context = EmbeddingContext(
+                self._model,
+                pooling=self._pooling,
+                n_ctx=n_ctx,
+                n_batch=n_batch,
+                num_slots=_NUM_TEXTS_AT_ONCE,
+                num_threads=self._max_threads,
+            )
+        except ModelError as error:
+            raise Unavailable(f"there is no memory for a text of {num_tokens} tokens now; try a shorter one") from error
+        self._context = context
+        if self._is_aborted:
+            context.abort()
+        return context
 
     def set_threads(self, num_threads: int) -> None:
-        self._context.set_threads(num_threads)
+        self._num_threads = num_threads
 
     def abort(self) -> None:
-        self._context.abort()
+        """Stop the step that is computed, and every later one. Any thread."""
+        self._is_aborted = True
+        context = self._context
+        if context is not None:
+            context.abort()
 
     def close(self) -> None:
-        self._context.close()
+        if self._context is not None:
+            self._context.close()
+            self._context = None
+
+
+def _first_that_fit(waiting: deque[tuple[int, Sequence[int]]], room: int) -> Iterator[tuple[int, Sequence[int]]]:
+    """Take the first text, however long, and those behind it that have room with it."""
+    num_texts = num_tokens = 0
+    while waiting and num_texts < _NUM_TEXTS_AT_ONCE and (not num_texts or num_tokens + len(waiting[0][1]) <= room):
+        num_texts += 1
+        num_tokens += len(waiting[0][1])
+        yield waiting.popleft()
 
 
 class EmbeddingQueue:
-    """The jobs that wait and the one that is being computed."""
+    """The jobs, the next one to be advanced first."""
 
-    def __init__(self, model: Model, pooling: Pooling, *, max_text_tokens: int, num_threads: int) -> None:
-        self._model = model
-        self._pooling = pooling
-        self._max_text_tokens = max_text_tokens
-        self._num_threads = num_threads
-        self._embedder: Embedder | None = None
-        self._waiting: deque[EmbeddingJob] = deque()
-        self._current: tuple[EmbeddingJob, Iterator[None]] | None = None
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+        self._jobs: deque[tuple[EmbeddingJob, Iterator[bool]]] = deque()
         self._step_tokens = 0
 
     @property
-    def has_work(self) -> bool:
-        return bool(self._current or self._waiting)
+    def num_jobs(self) -> int:
+        return len(self._jobs)
 
     def add(self, job: EmbeddingJob) -> None:
-        self._waiting.append(job)
+        self._jobs.append((job, self._embedder.steps(job, lambda: self._step_tokens)))
 
     def step(self, max_step_tokens: int, num_threads: int | None) -> tuple[EmbeddingJob, Exception | None] | None:
         """Compute one step; return a job when it has ended, with its error if that was the reason."""
-        self._step_tokens = max_step_tokens
-        if self._current is None:
-            if not self._waiting:
-                return None
-            job = self._waiting.popleft()
-            try:
-                self._current = job, self._ready().steps(job, lambda: self._step_tokens)
-            except HoldallError as error:
-                return job, error
-        job, steps = self._current
-        if job.is_cancelled:
-            self._current = None
+        if any(job.is_cancelled for job, _steps in self._jobs):
+            self._jobs = deque(entry for entry in self._jobs if not entry[0].is_cancelled)
+        if not self._jobs:
             return None
+        self._step_tokens = max_step_tokens
         if num_threads is not None:
-            self._ready().set_threads(num_threads)
+            self._embedder.set_threads(num_threads)
+        job, steps = self._jobs[0]
         try:
-            if next(steps, self) is not self:
-                return None
-        except (NoRoom, EngineError) as error:
-            self._current = None
-            return job, error if isinstance(error, EngineError) else EngineError("no room for the texts' tokens")
-        self._current = None
-        return job, None
-
-    def _ready(self) -> Embedder:
-        if self._embedder is None:
-            self._embedder = Embedder(
-                self._model, self._pooling, n_ctx=self._max_text_tokens, num_threads=self._num_threads
-            )
-        return self._embedder
+            may_switch = next(steps)
+        except StopIteration:
+            self._jobs.popleft()
+            return job, None
+        except (NoRoom, EngineError, Unavailable) as error:
+            self._jobs.popleft()
+            return job, EngineError("no room for the texts' tokens") if isinstance(error, NoRoom) else error
+        if may_switch:
+            self._jobs.rotate(-1)
+        return None
 
     def abort(self) -> None:
-        if self._embedder is not None:
-            self._embedder.abort()
+        self._embedder.abort()
 
     def close(self) -> list[EmbeddingJob]:
         """Free the context; return the jobs that nobody will compute."""
-        left = [*([self._current[0]] if self._current else []), *self._waiting]
-        self._current = None
-        self._waiting.clear()
-        if self._embedder is not None:
-            self._embedder.close()
-            self._embedder = None
+        left = [job for job, _steps in self._jobs]
+        self._jobs.clear()
+        self._embedder.close()
         return left
 
 
@@ -185,12 +234,11 @@ def normalized(vector: list[float], kind: int) -> list[float]:
 
     Negative is none, 0 the largest absolute value (scaled to 32760), 1 taxicab, 2 Euclidean, others that p-norm.
     """
-    if kind < 0:
+    largest = max(map(abs, vector), default=0.0)
+    if kind < 0 or largest == 0:
         return vector
     if kind == 0:
-        norm = max(map(abs, vector), default=0.0) / 32760.0
-    elif kind == 2:
-        norm = math.sqrt(math.fsum(x * x for x in vector))
-    else:
-        norm = math.fsum(abs(x) ** kind for x in vector) ** (1.0 / kind)
-    return [x / norm for x in vector] if norm > 0 else [0.0] * len(vector)
+        norm = largest / 32760.0
+    else:  # of numbers up to 1, so that no power overflows
+        norm = largest * math.fsum((abs(x) / largest) ** kind for x in vector) ** (1.0 / kind)
+    return [x / norm for x in vector]

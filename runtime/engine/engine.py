@@ -5,7 +5,6 @@ event loop in a single call. Public methods may be called from any thread; event
 that `post` leads to. Knows no HTTP and no asyncio.
 """
 
-import secrets
 import sys
 import threading
 import time
@@ -17,14 +16,14 @@ from typing import Any, TypeVar
 
 from runtime.engine.adapters import Adapters
 from runtime.engine.batch import Batch, Edit, Sampled
-from runtime.engine.chooser import Chooser
+from runtime.engine.choice import Choice
 from runtime.engine.drafting import ModelGuesser
-from runtime.engine.embedding import EmbeddingJob, EmbeddingQueue, max_text_tokens
+from runtime.engine.embedding import Embedder, EmbeddingJob, EmbeddingQueue
 from runtime.engine.facts import FillTokens, ModelInfo, Pooling
 from runtime.engine.grammar import Grammar
 from runtime.engine.guidance import Guide
 from runtime.engine.meter import Meter
-from runtime.engine.native import Aborted, Candidates, Context, Model, NoRoom, SamplerChain
+from runtime.engine.native import Aborted, Context, Model, NoRoom
 from runtime.engine.pace import Pace
 from runtime.engine.params import EngineParams
 from runtime.engine.scheduler import Outcome, Scheduler, SchedulerParams
@@ -32,7 +31,7 @@ from runtime.engine.sequence import Failed, Finished, GenerationRequest, Sequenc
 from runtime.engine.slot_commands import Command
 from runtime.engine.speculation import Lookup, Speculation
 from runtime.engine.threads import TaskCounter, default_num_threads, num_cpus
-from runtime.errors import EngineError, HoldallError, PromptTooLong, QueueFull, RequestError, TextTooLong, Unavailable
+from runtime.errors import EngineError, HoldallError, PromptTooLong, QueueFull, RequestError, Unavailable
 
 Post = Callable[[Callable[[], None]], object]
 T = TypeVar("T")
@@ -79,7 +78,12 @@ class Engine:
         )
         self._pace = None if params.num_threads else Pace(default_num_threads(), num_cpus())
         self._tasks = TaskCounter()
-        self.info = ModelInfo(**asdict(model.facts), n_ctx=self._context.n_ctx, num_slots=params.num_slots)
+        self.info = ModelInfo(
+            **asdict(model.facts),
+            n_ctx=self._context.n_ctx,
+            num_slots=params.num_slots,
+            is_causal=self._context.is_causal,
+        )
         self._scheduler = Scheduler(
             SchedulerParams(
                 num_slots=params.num_slots,
@@ -106,14 +110,20 @@ class Engine:
                 )
             self._speculation = Speculation(self._draft or Lookup(), params.draft_max)
         self.pooling = params.pooling or model.facts.pooling or Pooling.MEAN
-        self.max_text_tokens = max_text_tokens(model.facts.n_ctx_train, params.n_batch)
+        self.can_rank = self.pooling is Pooling.RANK and model.has_head_for_ranks()
+        self.max_text_tokens = min(model.facts.n_ctx_train, self._context.n_ctx)
         self._embeddings = EmbeddingQueue(
-            model, self.pooling, max_text_tokens=self.max_text_tokens, num_threads=num_threads
+            Embedder(
+                model,
+                self.pooling,
+                looks_back_only=self.info.is_causal,
+                max_text_tokens=self.max_text_tokens,
+                num_threads=num_threads,
+            )
         )
         self._meter = Meter()
         self._guide = Guide(model)
-        self._choosers: dict[int, Chooser] = {}  # the engine thread's, by sequence id
-        self._candidates: Candidates | None = None  # the engine thread's, made when it is first needed
+        self._choice = Choice(model, self._context, self.end_tokens)
         self._end_tokens: tuple[int, ...] | None = None
         self._wake = threading.Condition()
         # Guarded by _wake:
@@ -225,19 +235,16 @@ class Engine:
     def embed(self, job: EmbeddingJob) -> None:
         """Have texts made into vectors; the job's sink hears it back, or the error, where sinks are called.
 
-        Raises RequestError for texts that can't be computed, Unavailable when closed. A job whose `is_cancelled` is set
-        ends within a step, and nobody hears of it.
+        Raises RequestError or TextTooLong for texts that can't be computed, QueueFull, Unavailable when closed. A job
+        whose `is_cancelled` is set ends within a step, and nobody hears of it.
         """
-        for index, text in enumerate(job.texts):
-            if not text:
-                raise RequestError(f"input {index} is empty; give it at least one token", "input")
-            if len(text) > self.max_text_tokens:
-                raise TextTooLong(index, len(text), self.max_text_tokens)
-            if min(text) < 0 or max(text) >= self.info.n_vocab:
-                raise RequestError(f"input {index} has token ids outside the vocabulary", "input")
+        job.check(self.info.n_vocab, self.max_text_tokens)
         with self._wake:
             if self._closed is not None:
                 raise self._closed
+            num_jobs = len(self._jobs) + self._embeddings.num_jobs
+            if num_jobs >= self._max_waiting:
+                raise QueueFull(num_jobs, retry_after_seconds=_RETRY_AFTER_SECONDS)
             self._jobs.append(job)
             self._wake.notify()
 
@@ -279,10 +286,7 @@ class Engine:
                 self._post(partial(job.sink, self._closed or Unavailable("the program is stopping")))
             for _command, answer in self._commands:
                 self._post(partial(answer, self._closed))
-            for chooser in self._choosers.values():
-                chooser.close()
-            if self._candidates is not None:
-                self._candidates.close()
+            self._choice.close()
             self._tasks.close()
 
     def _refuse(self, reason: HoldallError) -> None:
@@ -342,7 +346,7 @@ class Engine:
 
     @property
     def _has_work(self) -> bool:
-        return bool(self._scheduler.num_running or self._scheduler.num_waiting or self._embeddings.has_work)
+        return bool(self._scheduler.num_running or self._scheduler.num_waiting or self._embeddings.num_jobs)
 
     def _step(self) -> None:
         self._edit(self._scheduler.admit(time.monotonic()))
@@ -363,7 +367,7 @@ class Engine:
         failures: list[Outcome] = []
         for sequence, index in batch.outputs:
             try:
-                sampled += self._sample(sequence, index)
+                sampled += self._choice.sample(sequence, index)
             except RequestError as error:
                 failures.append((sequence, Failed(error)))
         outcomes = self._scheduler.commit(batch, sampled, time.monotonic())
@@ -388,7 +392,7 @@ class Engine:
 
     def _embed(self) -> None:
         """Compute a step of the texts that are to become vectors, a small one beside sequences."""
-        if not self._embeddings.has_work:
+        if not self._embeddings.num_jobs:
             return
         is_alone = not (self._scheduler.num_running or self._scheduler.num_waiting)
         num_threads = self._pace.num_threads(time.monotonic()) if self._pace else None
@@ -427,42 +431,6 @@ class Engine:
                     return
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
 
-    def _sample(self, sequence: Sequence, index: int) -> list[Sampled]:
-        """Choose the next token, and as long as they are those of the draft, the ones after it."""
-        sampled = [self._choose(sequence, index)]
-        for guessed in sequence.draft:
-            if sampled[-1].token != guessed or sampled[-1].is_end:
-                break
-            sampled.append(self._choose(sequence, index + len(sampled)))
-        return sampled
-
-    def _choose(self, sequence: Sequence, index: int) -> Sampled:
-        chooser = self._choosers.get(sequence.id)
-        if chooser is None:
-            chain = self._make_chain(sequence.request)
-            chooser = Chooser(chain, sequence.request.sampling, sequence.constraint)
-            self._choosers[sequence.id] = chooser
-        probs = None
-        if chooser.needs_candidates:
-            if self._candidates is None:
-                self._candidates = Candidates(self._model)
-            token, probs = chooser.choose_among(self._candidates, self._context.logits(index), self._model)
-        else:
-            token = chooser.choose(self._context, index)
-        return Sampled(sequence, token, self._model.piece(token), self._model.is_end_of_generation(token), probs)
-
-    def _make_chain(self, request: GenerationRequest) -> SamplerChain:
-        params = request.sampling
-        seed = params.seed if params.seed is not None else secrets.randbits(32)
-        banned = self.end_tokens() if request.ignore_eos else ()
-        chain = SamplerChain(self._model, params, seed, banned=banned)
-        # The samplers that look back see the prompt, as in llama-server; no further back than they look.
-        windows = (params.repeat_last_n, params.dry_penalty_last_n)
-        seen = 0 if min(windows) < 0 else max(0, len(request.prompt_tokens) - max(windows))
-        for token in request.prompt_tokens[seen:]:
-            chain.accept(token)
-        return chain
-
     def _fail(self, batch: Batch, error: EngineError) -> None:
         sequences = [sequence for sequence, _count in batch.parts]
         for sequence in sequences:
@@ -479,9 +447,7 @@ class Engine:
 
     def _end(self, sequence: Sequence) -> None:
         self._meter.count_sequence(sequence.timings(time.monotonic()))
-        chooser = self._choosers.pop(sequence.id, None)
-        if chooser is not None:
-            chooser.close()
+        self._choice.forget(sequence)
         if self._speculation is not None:
             self._speculation.forget(sequence)
 

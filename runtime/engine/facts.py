@@ -33,7 +33,6 @@ class ModelFacts:
     vocab_type: int
     is_memory_cuttable: bool  # tokens can be removed from the end of a sequence's memory
     quantization: str = ""  # as files are named by it: "Q4_K_M"
-    is_causal: bool = True  # each token looks back only; a model whose tokens look both ways can't generate
     pooling: Pooling | None = None  # None where the model wasn't made for vectors
     rerank_template: str | None = None
 
@@ -55,3 +54,4 @@ class ModelInfo(ModelFacts):
 
     n_ctx: int
     num_slots: int
+    is_causal: bool = True  # each token looks back only; a model whose tokens look both ways can't generate

@@ -97,7 +97,7 @@ class Ollama:
             return [tokens[: engine.max_text_tokens] for tokens in whole] if is_cut else whole
 
         tokens = await asyncio.to_thread(tokenize)
-        return tokens, await one_vector_each(request, engine, tokens)
+        return tokens, await one_vector_each(request, engine, tokens, "input")
 
 
 async def _answer(

@@ -8,9 +8,10 @@ that of Hugging Face's text-embeddings-inference.
 import array
 import asyncio
 import base64
+import re
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -22,7 +23,7 @@ from runtime.server.body import Body, read_body
 from runtime.server.errors import NotOffered
 from runtime.server.fields import Flag, Integer, Special, Text, operation
 from runtime.server.generation import while_connected
-from runtime.server.parameters import tokenize_prompts
+from runtime.server.parameters import is_token, tokenize_prompts
 from runtime.server.responses import JsonResponse
 from runtime.server.service import Service
 
@@ -37,12 +38,15 @@ _INPUT = Special("input", "A text, a list of token ids, or a list of either.", _
 _CONTENT = Special("content", "Another name for input.", _ANY)
 _ENCODING_FORMAT = Special("encoding_format", "float, or base64 of 32-bit floats.", {"enum": ["float", "base64"]})
 _DIMENSIONS = Integer("dimensions", "Give only so many of a vector's numbers, at length 1 again.", low=1)
-_NORMALIZE = Integer("embd_normalize", "-1 none, 0 largest, 1 taxicab, 2 Euclidean, others p-norm.", low=-1, high=64)
+_NORMALIZE = Integer("embd_normalize", "-1 none, 0 largest, 1 taxicab, 2 Euclidean, others p-norm.", low=-1, high=1000)
 _QUERY = Text("query", "What the documents are to be about.")
 _DOCUMENTS = Special("documents", "The texts to rank.", {"type": "array"})
 _TEXTS = Special("texts", "Another name for documents; asks for the shape of text-embeddings-inference.", _ANY)
 _TOP_N = Integer("top_n", "Give only the best of so many.", low=0)
 _RETURN_TEXT = Flag("return_text", "Give each text, too.")
+_RETURN_DOCUMENTS = Flag("return_documents", "The same in Jina's shape.")
+_PLACEHOLDER = re.compile(r"{query}|{document}")
+_OPENAI_FIELDS = (_ENCODING_FORMAT, _DIMENSIONS, _NORMALIZE)
 
 
 class Embeddings:
@@ -51,16 +55,18 @@ class Embeddings:
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    @operation("Texts to vectors, as OpenAI's API", _INPUT, _ENCODING_FORMAT, _DIMENSIONS, required=("input",))
+    @operation("Texts to vectors, as OpenAI's API", _INPUT, *_OPENAI_FIELDS, required=("input",))
     async def openai(self, request: Request) -> Response:
         body = await read_body(request)
         is_base64 = _read_is_base64(body)
+        kind = _NORMALIZE.read(body, EUCLIDEAN)
         engine = await self._service.engine()
         num_dimensions = _DIMENSIONS.read(body, engine.info.n_embd)
         if num_dimensions > engine.info.n_embd:
             raise RequestError(f"'dimensions' can be at most {engine.info.n_embd} with this model", "dimensions")
-        texts = await _tokenized(engine, body)
-        vectors = [normalized(v[:num_dimensions], EUCLIDEAN) for v in await one_vector_each(request, engine, texts)]
+        name = _name_of_input(body)
+        texts = await _tokenized(engine, body, name)
+        vectors = [normalized(v[:num_dimensions], kind) for v in await one_vector_each(request, engine, texts, name)]
         data = [
             {"object": "embedding", "index": index, "embedding": _to_base64(vector) if is_base64 else vector}
             for index, vector in enumerate(vectors)
@@ -80,7 +86,10 @@ class Embeddings:
         is_base64 = _read_is_base64(body)
         kind = _NORMALIZE.read(body, EUCLIDEAN)
         engine = await self._service.engine()
-        results = await _computed(request, engine, await _tokenized(engine, body))
+        if engine.pooling is Pooling.RANK:
+            raise _no_vectors(engine, _name_of_input(body))
+        name = _name_of_input(body)
+        results = await _computed(request, engine, await _tokenized(engine, body, name), name)
         # The vectors of single tokens are given as they are, as in llama-server.
         kind = -1 if engine.pooling is Pooling.NONE else kind
         shown = [[normalized(vector, kind) for vector in vectors] for vectors in results]
@@ -91,14 +100,16 @@ class Embeddings:
             ]
         )
 
-    @operation("Texts to vectors, as llamafile's server", _CONTENT, _INPUT)
+    @operation("Texts to vectors, as llamafile's server", _CONTENT, _INPUT, _NORMALIZE)
     async def llamafile(self, request: Request) -> Response:
         body = await read_body(request)
+        kind = _NORMALIZE.read(body, EUCLIDEAN)
         engine = await self._service.engine()
-        given = _given(body)
-        vectors = await one_vector_each(request, engine, await _tokenized(engine, body))
-        told = [{"embedding": normalized(vector, EUCLIDEAN)} for vector in vectors]
-        is_one = isinstance(given, str) or (isinstance(given, list) and all(isinstance(item, int) for item in given))
+        name = _name_of_input(body)
+        vectors = await one_vector_each(request, engine, await _tokenized(engine, body, name), name)
+        told = [{"embedding": normalized(vector, kind)} for vector in vectors]
+        given = body.raw(name)
+        is_one = not isinstance(given, list) or any(map(is_token, given))
         return JsonResponse(told[0] if is_one else {"results": told})
 
 
@@ -110,7 +121,7 @@ class Rerank:
 
     @operation(
         "Documents ranked by how well they fit a query",
-        *(_QUERY, _DOCUMENTS, _TEXTS, _TOP_N, _RETURN_TEXT),
+        *(_QUERY, _DOCUMENTS, _TEXTS, _TOP_N, _RETURN_TEXT, _RETURN_DOCUMENTS),
         required=("query",),
     )
     async def rank(self, request: Request) -> Response:
@@ -122,46 +133,61 @@ class Rerank:
         name = _TEXTS.name if is_tei else _DOCUMENTS.name
         documents = _read_documents(body, name)
         engine = await self._service.engine()
-        if engine.pooling is not Pooling.RANK:
-            raise NotOffered("this model wasn't trained to rank; use a reranking model")
+        if not engine.can_rank:
+            raise NotOffered("this model wasn't trained to rank; use a reranking model, without another --pooling")
         texts = await asyncio.to_thread(lambda: [_rank_prompt(engine, query, document) for document in documents])
-        scores = [vectors[0][0] for vectors in await _computed(request, engine, texts)]
+        scores = [vectors[0][0] for vectors in await _computed(request, engine, texts, name)]
         best = sorted(range(len(documents)), key=lambda index: -scores[index])[: _TOP_N.read(body, len(documents))]
         if is_tei:
             with_text = _RETURN_TEXT.read(body, False)
             told = [{"index": i, "score": scores[i], **({"text": documents[i]} if with_text else {})} for i in best]
             return JsonResponse(told)
+        with_text = _RETURN_DOCUMENTS.read(body, False)
+        results = [
+            {
+                "index": i,
+                "relevance_score": scores[i],
+                **({"document": {"text": documents[i]}} if with_text else {}),
+            }
+            for i in best
+        ]
         return JsonResponse(
             {
                 "model": body.text("model") or self._service.model_alias,
                 "object": "list",
                 "usage": _usage(texts),
-                "results": [{"index": index, "relevance_score": scores[index]} for index in best],
+                "results": results,
             }
         )
 
 
-def _given(body: Body) -> Any:
-    given = body.raw(_INPUT.name)
-    return body.raw(_CONTENT.name) if given is None else given
+def _name_of_input(body: Body) -> str:
+    return _INPUT.name if _INPUT.name in body or _CONTENT.name not in body else _CONTENT.name
 
 
-async def _tokenized(engine: "Engine", body: Body) -> list[tuple[int, ...]]:
-    given = _given(body)
-    if given is None:
-        raise RequestError("'input' is missing", _INPUT.name)
-    return await tokenize_prompts(engine, given, _INPUT.name, at_most=MAX_TEXTS)
+async def _tokenized(engine: "Engine", body: Body, name: str) -> list[tuple[int, ...]]:
+    if name not in body:
+        raise RequestError(f"'{name}' is missing", name)
+    return await tokenize_prompts(engine, body.raw(name), name, at_most=MAX_TEXTS)
 
 
-async def one_vector_each(request: Request, engine: "Engine", texts: Sequence[Sequence[int]]) -> list[list[float]]:
+async def one_vector_each(
+    request: Request, engine: "Engine", texts: Sequence[Sequence[int]], name: str
+) -> list[list[float]]:
     """Return a vector for each text. Raises RequestError where the model gives one for each token, or a rank."""
     if engine.pooling in (Pooling.NONE, Pooling.RANK):
-        raise RequestError(f"with --pooling {engine.pooling.name.lower()} there is no one vector for a text", "input")
-    return [vectors[0] for vectors in await _computed(request, engine, texts)]
+        raise _no_vectors(engine, name)
+    return [vectors[0] for vectors in await _computed(request, engine, texts, name)]
 
 
-async def _computed(request: Request, engine: "Engine", texts: Sequence[Sequence[int]]) -> list[Vectors]:
-    """Return what the texts became. Raises what the engine failed with, or ClientDisconnect."""
+def _no_vectors(engine: "Engine", name: str) -> RequestError:
+    if engine.pooling is Pooling.RANK:
+        return RequestError("this model ranks texts: ask /rerank, or start with --pooling mean for vectors", name)
+    return RequestError("with --pooling none there is no one vector for a text; /embeddings gives one a token", name)
+
+
+async def _computed(request: Request, engine: "Engine", texts: Sequence[Sequence[int]], name: str) -> list[Vectors]:
+    """Return what the texts of a field became. Raises what the engine failed with, or ClientDisconnect."""
     answer: asyncio.Future[EmbeddingJob | Exception] = asyncio.get_running_loop().create_future()
 
     def hear(outcome: EmbeddingJob | Exception) -> None:
@@ -171,7 +197,7 @@ async def _computed(request: Request, engine: "Engine", texts: Sequence[Sequence
     async def wait() -> EmbeddingJob | Exception:
         return await answer
 
-    job = EmbeddingJob(texts, hear)
+    job = EmbeddingJob(texts, hear, name)
     engine.embed(job)
     try:
         outcome = await while_connected(request.receive, wait())
@@ -202,11 +228,16 @@ def _usage(texts: Sequence[Sequence[int]]) -> dict[str, int]:
 
 
 def _read_documents(body: Body, name: str) -> tuple[str, ...]:
-    documents = body.texts(name)
-    if not documents:
+    """Return the texts to rank; Jina's clients may send each as an object with `text`."""
+    given = body.raw(name)
+    if not isinstance(given, list) or not given:
         raise RequestError(f"'{name}' must be a list of at least one text", name)
-    if len(documents) > MAX_TEXTS:
-        raise RequestError(f"'{name}' holds {len(documents)} texts; at most {MAX_TEXTS} go into a request", name)
+    if len(given) > MAX_TEXTS:
+        raise RequestError(f"'{name}' holds {len(given)} texts; at most {MAX_TEXTS} go into a request", name)
+    texts = [item.get("text") if isinstance(item, dict) else item for item in given]
+    documents = tuple(text for text in texts if isinstance(text, str))
+    if len(documents) < len(texts):
+        raise RequestError(f"'{name}' must be a list of texts", name)
     return documents
 
 
@@ -215,5 +246,7 @@ def _rank_prompt(engine: "Engine", query: str, document: str) -> list[int]:
     template = engine.info.rerank_template
     if template is None:
         return engine.pair(query, document)
-    filled = template.replace("{query}", query).replace("{document}", document)
+    texts = {"{query}": query, "{document}": document}
+    # In one go: a query that mentions {document} stays as it is.
+    filled = _PLACEHOLDER.sub(lambda found: texts[found[0]], template)
     return engine.tokenize(filled, add_special=False, parse_special=True)

@@ -67,6 +67,19 @@ def test_two_builds_give_the_same_bytes(weldment: Weldment, target: Path, progre
     assert target.read_bytes() == first
 
 
+def test_companions_of_the_model_are_members_of_their_kind(
+    model: Path, pack: Path, progress: Progress, target: Path
+) -> None:
+    sourced = sources.fetch(str(model), sources.Places(), progress)
+    companions = [(MemberKind.DRAFT, sourced), (MemberKind.LORA, sourced)]
+    weld.weld(weld.plan(Recipe(), load_pack(pack), sourced, read_facts(model), companions), target, progress)
+    container = open_container(target)
+    for kind in (MemberKind.MODEL, MemberKind.DRAFT, MemberKind.LORA):
+        (extent,) = container.extents_of(kind)
+        assert target.read_bytes()[extent.offset :][: extent.size] == model.read_bytes()
+    assert container.extent("draft-Tiny-Instruct.Q4_1.gguf") == container.extents_of(MemberKind.DRAFT)[0]
+
+
 def test_missing_folders_are_made(weldment: Weldment, target: Path, progress: Progress) -> None:
     weld.weld(weldment, target.parent / "new" / "er" / "tiny", progress)
     assert (target.parent / "new" / "er" / "tiny").exists()

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import openai
+import pydantic
 import pytest
 
 from tests.fakes import ScriptedEngine
@@ -77,3 +78,33 @@ def test_embeddings_come_as_floats_though_the_client_asks_for_base64(client: ope
     assert reply.data[0].embedding[1] > 0.9
     tokens = client.embeddings.create(model="any", input=[[97, 98], [99]])
     assert [each.embedding for each in tokens.data] == [each.embedding for each in reply.data]
+
+
+def test_logprobs(client: openai.OpenAI) -> None:
+    reply = client.chat.completions.create(model="any", messages=HI, logprobs=True, top_logprobs=2)
+    told = reply.choices[0].logprobs
+    assert told is not None
+    assert told.content is not None
+    assert [token.token for token in told.content] == ["Hello", " world \u2028🎈"]
+    assert [len(token.top_logprobs) for token in told.content] == [2, 2]
+
+
+def test_logprobs_of_a_completion(client: openai.OpenAI) -> None:
+    told = client.completions.create(model="any", prompt="Hi", logprobs=2).choices[0].logprobs
+    assert told is not None
+    assert told.tokens == ["Hello", " world \u2028🎈"]
+    assert told.text_offset == [0, 5]
+
+
+def test_an_answer_parsed_by_its_model(client: openai.OpenAI) -> None:
+    """The client makes a schema of a pydantic model; this server's engine is scripted, so only that it is taken."""
+
+    class Person(pydantic.BaseModel):
+        """Somebody."""
+
+        name: str = pydantic.Field(description="first name", max_length=20)
+        nickname: str | None = None
+        friends: list["Person"] = []
+
+    with pytest.raises(pydantic.ValidationError):
+        client.chat.completions.parse(model="any", messages=HI, response_format=Person)

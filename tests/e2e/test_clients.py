@@ -5,9 +5,11 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
+from typing import Literal
 
 import httpx
 import openai
+import pydantic
 import pytest
 from langchain_community.llms import Llamafile
 
@@ -55,6 +57,22 @@ def test_openai_chat(client: openai.OpenAI) -> None:
     assert answer.choices[0].message.content == ANSWER
     assert answer.usage is not None
     assert answer.usage.completion_tokens == 8
+
+
+def test_openai_parses_what_the_model_must_write(client: openai.OpenAI) -> None:
+    class City(pydantic.BaseModel):
+        name: str = pydantic.Field(max_length=20)
+        country: Literal["France", "Italy"]
+        inhabitants: int = pydantic.Field(ge=1, le=20_000_000)
+
+    answer = client.chat.completions.parse(
+        model="any", messages=MESSAGES, response_format=City, max_tokens=200, logprobs=True, top_logprobs=2
+    )
+    choice = answer.choices[0]
+    assert choice.finish_reason == "stop"
+    assert choice.message.parsed is not None
+    assert choice.logprobs is not None
+    assert "".join(token.token for token in choice.logprobs.content or ()) == choice.message.content
 
 
 def test_openai_chat_streaming(client: openai.OpenAI) -> None:

@@ -20,10 +20,12 @@ from runtime.options import Settings
 ROOT = Path(__file__).parents[2]
 
 
-def bundle(path: Path) -> Container:
-    member = Member("inside.gguf", MemberKind.MODEL, 10, "0" * 64)
-    manifest = Manifest("Inside", (member,))
-    return Container(path, manifest, {"inside.gguf": Extent(path, 65536, 10)})
+def bundle(path: Path, *, draft: bytes = b"", lora: bytes = b"") -> Container:
+    members = [Member("inside.gguf", MemberKind.MODEL, 10, "0" * 64)]
+    members += [Member("draft-x.gguf", MemberKind.DRAFT, len(draft), "0" * 64)] if draft else []
+    members += [Member("lora-x.gguf", MemberKind.LORA, len(lora), "0" * 64)] if lora else []
+    extents = {member.name: Extent(path, 65536 * (1 + i), member.size) for i, member in enumerate(members)}
+    return Container(path, Manifest("Inside", tuple(members)), extents)
 
 
 def test_the_model_inside_is_used(tmp_path: Path) -> None:
@@ -49,6 +51,33 @@ def test_without_any_model_it_says_how_to_name_one(tmp_path: Path) -> None:
         cli.find_model(Settings(), None, tmp_path / "bundle")
     with pytest.raises(ModelError, match=r"missing\.gguf: No such file"):
         cli.find_model(Settings(model=tmp_path / "missing.gguf"), None, tmp_path / "bundle")
+
+
+def test_a_draft_model_is_named_or_lies_inside_beside_the_model_that_is_used(tmp_path: Path) -> None:
+    other = tmp_path / "other.gguf"
+    other.write_bytes(b"12345")
+    inside = bundle(tmp_path / "bundle", draft=b"123")
+    assert cli.find_draft(Settings(draft_model=other), inside) == Extent(other, 0, 5)
+    found = cli.find_draft(Settings(), inside)
+    assert found is not None
+    assert found.size == 3
+    assert cli.find_draft(Settings(model=other), inside) is None
+    assert cli.find_draft(Settings(), None) is None
+
+
+def test_adapters_are_those_inside_and_those_that_are_named_with_their_scales(tmp_path: Path) -> None:
+    other = tmp_path / "other.gguf"
+    other.write_bytes(b"12345")
+    inside = bundle(tmp_path / "bundle", lora=b"123")
+    chosen = Settings(lora=(str(other),), lora_scaled=(f"{other}:0.5",))
+    found = cli.find_adapters(chosen, inside)
+    assert [(name, extent.size, scale) for name, extent, scale in found] == [
+        ("lora-x.gguf", 3, 1.0), ("other.gguf", 5, 1.0), ("other.gguf", 5, 0.5),
+    ]  # fmt: skip
+    with pytest.raises(UsageError, match="is not FILE:SCALE"):
+        cli.find_adapters(Settings(lora_scaled=(str(other),)), None)
+    with pytest.raises(ModelError, match="No such file"):
+        cli.find_adapters(Settings(lora=("none.gguf",)), None)
 
 
 def test_a_users_mistake_is_one_line_and_a_status(

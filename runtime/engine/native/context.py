@@ -152,6 +152,14 @@ class Context:
         return bool(self._api.llama_memory_seq_rm(self._memory, slot, keep, -1))
 
     @property
+    def is_causal(self) -> bool:
+        """Whether each token looks back only, at those that the cache holds: what generating takes.
+
+        Asked of the context, since a GGUF needn't say and llama.cpp decides by the architecture, too.
+        """
+        return bool(self._memory) and bool(self._api.llama_get_causal_attn(self.handle))
+
+    @property
     def can_shift(self) -> bool:
         """Whether tokens can be taken out of the middle of a slot."""
         return bool(self._memory and self._api.llama_memory_can_shift(self._memory))

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,15 @@ def read_shape(library: Library, path: Path, offset: int, size: int) -> ModelSha
         header.close()
 
 
+def has_tensor(library: Library, path: Path, offset: int, names: Iterable[str]) -> bool:
+    """Whether one of these tensors is in the GGUF that begins at `offset` of `path`."""
+    header = _Header(library, path, offset)
+    try:
+        return any(header.has_tensor(name) for name in names)
+    finally:
+        header.close()
+
+
 class _Header:
     def __init__(self, library: Library, path: Path, offset: int) -> None:
         self._base = base = ctypes.CDLL("libggml-base.so.0")
@@ -76,6 +86,8 @@ class _Header:
         base.gguf_init_from_file_ptr.restype = ctypes.c_void_p
         base.gguf_find_key.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
         base.gguf_find_key.restype = ctypes.c_int64
+        base.gguf_find_tensor.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+        base.gguf_find_tensor.restype = ctypes.c_int64
         base.gguf_free.argtypes = [ctypes.c_void_p]
         file = library.libc.fopen(os.fsencode(path), b"rb")
         if not file:
@@ -100,6 +112,9 @@ class _Header:
         """Return a key's number and type."""
         key = self._base.gguf_find_key(self._handle, name.encode())
         return None if key < 0 else (key, self._call("gguf_get_kv_type", key, ctypes.c_int))
+
+    def has_tensor(self, name: str) -> bool:
+        return bool(self._base.gguf_find_tensor(self._handle, name.encode()) >= 0)
 
     def text(self, name: str) -> str:
         found = self._find(name)

@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from runtime.engine.facts import FillTokens, ModelFacts, Pooling
+from runtime.engine.native.header import has_tensor
 from runtime.engine.native.library import Library
 from runtime.errors import EngineError, ModelError, RequestError
 
 _SEEK_SET = 0
+_RANKING_TENSORS = ("cls.weight", "cls.output.weight")  # llama.cpp's names; a model has one of them or both
 
 
 class Model:
@@ -25,6 +27,7 @@ class Model:
         Raises ModelError when the file can't be opened or llama.cpp refuses it.
         """
         self.library = library
+        self._path, self._offset = path, offset
         api = library.api
         self._file = library.libc.fopen(os.fsencode(path), b"rb")
         if not self._file:
@@ -76,7 +79,6 @@ class Model:
             vocab_type=api.llama_vocab_type(self.vocab),
             is_memory_cuttable=not has_state and api.llama_model_n_swa(handle) == 0,
             quantization=self._quantization(),
-            is_causal=self._architecture_value("attention.causal") != "false",
             pooling=self._pooling(),
             rerank_template=rerank.decode("utf-8", "replace") if rerank else None,
         )
@@ -110,6 +112,13 @@ class Model:
             return Pooling(int(self._architecture_value("pooling_type") or -1))
         except ValueError:
             return None
+
+    def has_head_for_ranks(self) -> bool:
+        """Whether the model ends in the layers that make one number of a pair of texts. Reads the header again.
+
+        llama.cpp doesn't tell, and without such layers its ranks are some number of a vector.
+        """
+        return has_tensor(self.library, self._path, self._offset, _RANKING_TENSORS)
 
     def metadata(self, key: str) -> str | None:
         """Return a metadata value as text, None when the model doesn't have it."""

@@ -3,6 +3,7 @@
 import json
 import math
 import queue
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from runtime.engine.engine import Engine, EngineParams
 from runtime.engine.grammar import Grammar, GrammarKind
 from runtime.engine.native import Library, Model
 from runtime.engine.sampling import SamplingParams
+from runtime.engine.scheduler import Scheduler
 from runtime.engine.sequence import Event, Failed, Finished, FinishReason, GenerationRequest, TextDelta, TokenProbs
 from runtime.errors import RequestError
 from tests.runtime.engine.test_guidance import JSON
@@ -174,14 +176,19 @@ def test_a_lazy_grammar_waits_for_its_trigger(engine: Engine) -> None:
     assert lazy[free.index("was a") :].removeprefix("was a ").removesuffix("!").isdecimal()
 
 
-def test_a_grammar_survives_being_put_off(stories: Model) -> None:
+def test_a_grammar_survives_being_put_off(stories: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pool has cells for one of the two only, so one gives its cells back half way."""
-    engine = Engine(stories, EngineParams(n_ctx=96, n_batch=64, num_slots=2), post=lambda call: call())
-    sampling = under(GrammarKind.REGEX, "([a-z]{5}-){10}!")
-    alone = generate(engine, "Once", sampling, max_tokens=80).text
-    clients = [submit(engine, "Once", sampling, max_tokens=80, cache_prompt=False) for _ in range(2)]
-    assert [listen(events).text for events in clients] == [alone, alone]
-    assert alone.endswith("-!")
+    put_off = []
+    preempt = Scheduler._preempt
+    monkeypatch.setattr(
+        Scheduler, "_preempt", lambda self, sequence: (put_off.append(sequence), preempt(self, sequence))
+    )
+    engine = Engine(stories, EngineParams(n_ctx=256, n_batch=64, num_slots=2), post=lambda call: call())
+    sampling = under(GrammarKind.REGEX, "([a-z]-){100}!")
+    clients = [submit(engine, "Once", sampling, max_tokens=220, cache_prompt=False) for _ in range(2)]
+    for events in clients:
+        assert re.fullmatch("([a-z]-){100}!", listen(events).text)
+    assert put_off
     engine.close()
 
 
@@ -225,6 +232,7 @@ def test_a_grammar_that_grows_too_complex_fails_its_request_and_no_other(stories
     assert isinstance(heard.last.error, RequestError)
     assert "too complex" in str(heard.last.error)
     assert generate(engine, "Once", GREEDY, max_tokens=2).reason is FinishReason.LENGTH
+    assert engine.num_processing == 0
     engine.close()
 
 
@@ -281,4 +289,4 @@ def test_a_grammar_leaves_the_models_own_probabilities_as_they_are(engine: Engin
 
 def test_nothing_is_told_that_was_not_asked_for(engine: Engine) -> None:
     assert generate(engine, "Once", SamplingParams(seed=1), max_tokens=4).probs == []
-    assert engine._candidates is None
+    assert engine._choice._candidates is None

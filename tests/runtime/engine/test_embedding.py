@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from runtime.engine import embedding as embedding_module
 from runtime.engine.embedding import EmbeddingJob, Vectors, normalized
 from runtime.engine.engine import Engine
 from runtime.engine.facts import Pooling
+from runtime.engine.memory import Memory
 from runtime.engine.native import Library, Model
 from runtime.engine.params import EngineParams
 from runtime.engine.sampling import SamplingParams
 from runtime.engine.sequence import GenerationRequest
-from runtime.errors import RequestError, TextTooLong, Unavailable
+from runtime.errors import QueueFull, RequestError, TextTooLong, Unavailable
 from tests.tiny_models import write_encoder
 
 Start = Callable[..., Engine]
@@ -37,9 +39,12 @@ def start() -> Iterator[Start]:
 
 
 def embed(engine: Engine, *texts: str) -> list[Vectors]:
+    return embed_tokens(engine, *(engine.tokenize(text, add_special=True, parse_special=False) for text in texts))
+
+
+def embed_tokens(engine: Engine, *texts: list[int]) -> list[Vectors]:
     heard: queue.Queue[EmbeddingJob | Exception] = queue.Queue()
-    tokens = [engine.tokenize(text, add_special=True, parse_special=False) for text in texts]
-    engine.embed(EmbeddingJob(tokens, heard.put))
+    engine.embed(EmbeddingJob(texts, heard.put))
     outcome = heard.get(timeout=30)
     assert isinstance(outcome, EmbeddingJob), outcome
     return outcome.results
@@ -86,8 +91,9 @@ def test_a_chat_model_has_the_mean_by_default_and_one_vector_a_token_without_poo
     assert cosine(mean, by_hand) > 0.9999
 
 
-def test_an_encoder_gives_vectors_and_refuses_to_generate(start: Start, tmp_path: Path) -> None:
-    engine = start(write_encoder(tmp_path / "bert.gguf"))
+@pytest.mark.parametrize("says_causal", [True, False], ids=["says so", "doesn't say so"])
+def test_an_encoder_gives_vectors_and_refuses_to_generate(start: Start, tmp_path: Path, says_causal: bool) -> None:
+    engine = start(write_encoder(tmp_path / "bert.gguf", says_causal=says_causal))
     cat, dog, again = vectors(engine, "a cat", "a dog", "a cat")
     assert len(cat) == 32
     assert cosine(cat, again) > 0.9999 > cosine(cat, dog)
@@ -97,27 +103,76 @@ def test_an_encoder_gives_vectors_and_refuses_to_generate(start: Start, tmp_path
 
 def test_a_ranking_model_gives_each_pair_a_number(start: Start, tmp_path: Path) -> None:
     engine = start(write_encoder(tmp_path / "rank.gguf", ranks=True))
-    assert engine.pooling is Pooling.RANK
+    assert engine.can_rank
     assert engine.pair("a", "cat") == [2, 5, 3, 3, 9, 3]  # as llama-server puts them: EOS and SEP, which are one here
+    results = embed_tokens(engine, engine.pair("a cat", "b dog"), engine.pair("a cat", "sea lamp"))
+    assert [len(result[0]) for result in results] == [1, 1]
+    assert results[0] != results[1]
+
+
+def test_a_model_without_the_layers_for_it_does_not_rank(start: Start, stories260k: Path, tmp_path: Path) -> None:
+    claims = write_encoder(tmp_path / "claims.gguf", ranks=True, has_head=False)
+    for engine in (start(claims), start(stories260k, pooling=Pooling.RANK), start(stories260k)):
+        assert not engine.can_rank
+
+
+def test_a_short_text_does_not_wait_for_all_texts_of_another_job(start: Start, stories260k: Path) -> None:
+    engine = start(stories260k)
+    ended: queue.Queue[str] = queue.Queue()
+    engine.embed(EmbeddingJob([[5] * 500] * 50, lambda outcome: ended.put("library")))
+    engine.embed(EmbeddingJob([[5] * 4], lambda outcome: ended.put("question")))
+    assert [ended.get(timeout=30), ended.get(timeout=30)] == ["question", "library"]
+
+
+def test_jobs_that_take_turns_keep_their_vectors_apart(start: Start, stories260k: Path) -> None:
+    engine = start(stories260k, n_ctx=2048, pooling=Pooling.MEAN)
+    # Long ones are computed in chunks; the second job's need a larger context than the first one's.
+    jobs = [[[5 + i] * 300 for i in range(4)] + [[9]], [[20 + i] * 900 for i in range(3)]]
     heard: queue.Queue[EmbeddingJob | Exception] = queue.Queue()
-    engine.embed(EmbeddingJob([engine.pair("a cat", "b dog"), engine.pair("a cat", "sea lamp")], heard.put))
-    outcome = heard.get(timeout=30)
-    assert isinstance(outcome, EmbeddingJob)
-    assert [len(result[0]) for result in outcome.results] == [1, 1]
-    assert outcome.results[0] != outcome.results[1]
+    for texts in jobs:
+        engine.embed(EmbeddingJob(texts, heard.put))
+    for outcome in (heard.get(timeout=30), heard.get(timeout=30)):
+        assert isinstance(outcome, EmbeddingJob), outcome
+        for text, result in zip(outcome.texts, outcome.results, strict=True):
+            assert cosine(result[0], embed_tokens(engine, list(text))[0][0]) > 0.9999
+
+
+def test_no_more_jobs_wait_than_may(start: Start, stories260k: Path) -> None:
+    engine = start(stories260k, max_waiting=2)
+    for _ in range(2):
+        engine.embed(EmbeddingJob([[5] * 500] * 50, lambda outcome: None))
+    with pytest.raises(QueueFull):
+        engine.embed(EmbeddingJob([[5]], lambda outcome: None))
+
+
+def test_without_memory_a_job_fails_in_words_and_a_later_one_does_not(
+    start: Start, stories260k: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = start(stories260k)
+    heard: queue.Queue[EmbeddingJob | Exception] = queue.Queue()
+    with monkeypatch.context() as patched:
+        patched.setattr(embedding_module, "read_memory", lambda: Memory(total=1000, free=1000))
+        engine.embed(EmbeddingJob([[5]], heard.put))
+        outcome = heard.get(timeout=30)
+        assert isinstance(outcome, Unavailable)
+        assert "no memory for a text of 1 tokens" in str(outcome)
+    assert vectors(engine, "A cat")
 
 
 def test_what_can_not_be_computed_is_refused_with_the_numbers(start: Start, stories260k: Path) -> None:
     engine = start(stories260k)
-    for texts, message in (([[]], "input 0 is empty"), ([[1], [9999]], "input 1 has token ids outside")):
-        with pytest.raises(RequestError, match=message):
-            engine.embed(EmbeddingJob(texts, lambda outcome: None))
-    with pytest.raises(TextTooLong, match=r"input 0 has 2049 tokens, but a text to embed may have 2048"):
-        engine.embed(EmbeddingJob([[1] * 2049], lambda outcome: None))
+    for texts, message in (([[]], r"docs\[0\] is empty"), ([[1], [9999]], r"docs\[1\] has token ids outside")):
+        with pytest.raises(RequestError, match=message) as refusal:
+            engine.embed(EmbeddingJob(texts, lambda outcome: None, "docs"))
+        assert refusal.value.param == "docs"
+    with pytest.raises(TextTooLong, match=r"input\[1\] has 513 tokens, but a text may have 512") as refusal:
+        engine.embed(EmbeddingJob([[1], [1] * 513], lambda outcome: None))
+    assert (refusal.value.num_prompt_tokens, refusal.value.n_ctx) == (513, 512)
+    assert len(embed_tokens(engine, [1] * 512)[0]) == 1
 
 
 def test_a_cancelled_job_is_not_heard_of_and_the_next_one_is(start: Start, stories260k: Path) -> None:
-    engine = start(stories260k)
+    engine = start(stories260k, n_ctx=2048)
     heard: queue.Queue[EmbeddingJob | Exception] = queue.Queue()
     job = EmbeddingJob([[1] * 2000] * 40, heard.put)
     engine.embed(job)
@@ -127,7 +182,7 @@ def test_a_cancelled_job_is_not_heard_of_and_the_next_one_is(start: Start, stori
 
 
 def test_streams_go_on_while_a_long_text_is_computed(start: Start, stories260k: Path) -> None:
-    engine = start(stories260k)
+    engine = start(stories260k, n_ctx=2048)
     order: queue.Queue[str] = queue.Queue()
     engine.submit(GenerationRequest((1, 2, 3), ignore_eos=True, max_tokens=400), lambda event: order.put("token"))
     engine.embed(EmbeddingJob([[5] * 2000], lambda outcome: order.put("vector")))
@@ -139,7 +194,7 @@ def test_streams_go_on_while_a_long_text_is_computed(start: Start, stories260k: 
 
 def test_closing_tells_those_who_wait(stories260k: Path) -> None:
     model = Model(Library(), stories260k)
-    engine = Engine(model, EngineParams(n_ctx=512), post=lambda call: call())
+    engine = Engine(model, EngineParams(n_ctx=2048), post=lambda call: call())
     heard: queue.Queue[EmbeddingJob | Exception] = queue.Queue()
     for _ in range(3):
         engine.embed(EmbeddingJob([[1] * 2000] * 40, heard.put))
@@ -157,3 +212,7 @@ def test_closing_tells_those_who_wait(stories260k: Path) -> None:
 def test_norms(kind: int, expected: list[float]) -> None:
     assert normalized([3.0, -4.0], kind) == pytest.approx(expected, rel=1e-3)
     assert normalized([0.0, 0.0], kind) == [0.0, 0.0]
+
+
+def test_no_power_is_too_high_for_a_large_number() -> None:
+    assert normalized([1e30, -1e30, 1.0], 1000) == pytest.approx([1.0, -1.0, 0.0], rel=1e-2, abs=1e-9)

@@ -1,6 +1,7 @@
 import array
 import base64
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -48,6 +49,17 @@ def test_llama_server_s_shape_has_a_list_of_vectors_for_each_text() -> None:
     assert reply[1]["embedding"] == [[1.0, 99.0] + [0.0] * 6]
 
 
+def test_openai_s_and_llamafile_s_shape_know_llama_server_s_norms_too() -> None:
+    body = {"input": "ab", "embd_normalize": -1}
+    assert post("/v1/embeddings", body).json()["data"][0]["embedding"] == [2.0, 195.0] + [0.0] * 6
+    assert post("/embedding", body).json()["embedding"] == [2.0, 195.0] + [0.0] * 6
+
+
+@pytest.mark.parametrize("one", ["ab", [97, 98], [97, "b"]], ids=["text", "tokens", "tokens and text"])
+def test_one_text_in_any_form_is_one_in_llamafile_s_shape(one: object) -> None:
+    assert post("/embedding", {"content": one}).json() == {"embedding": pytest.approx(unit(2, 195))}
+
+
 def test_llamafile_s_shape_is_flat_for_one_text_and_a_list_for_several() -> None:
     assert post("/embedding", {"content": "ab"}).json() == {"embedding": pytest.approx(unit(2, 195))}
     several = post("/embedding", {"content": ["ab", "c"]}).json()
@@ -66,10 +78,18 @@ def test_llamafile_s_shape_is_flat_for_one_text_and_a_list_for_several() -> None
         ("/v1/embeddings", {"input": "a", "encoding_format": "int8"}, "encoding_format"),
         ("/v1/embeddings", {"input": "a", "dimensions": 9}, "dimensions"),
         ("/v1/embeddings", {"input": ["a"] * 2049}, "input"),
-        ("/embedding", {"content": 5}, "input"),
+        ("/embedding", {"content": 5}, "content"),
+        ("/embedding", {"content": []}, "content"),
+        ("/embeddings", {}, "input"),
+        ("/embeddings", {"content": [""]}, "content"),
+        ("/v1/embeddings", {"input": "a", "embd_normalize": "x"}, "embd_normalize"),
         ("/embeddings", {"input": "a", "embd_normalize": -2}, "embd_normalize"),
         ("/rerank", {"documents": ["a"]}, "query"),
+        ("/rerank", {"query": "a"}, "documents"),
         ("/rerank", {"query": "a", "documents": []}, "documents"),
+        ("/rerank", {"query": "a", "documents": "b"}, "documents"),
+        ("/rerank", {"query": "a", "documents": ["b", {"txt": "b"}]}, "documents"),
+        ("/rerank", {"query": "a", "texts": ["b", 5]}, "texts"),
     ],
 )
 def test_a_wrong_field_is_named(path: str, body: dict[str, Any], param: str) -> None:
@@ -94,6 +114,7 @@ def test_an_error_of_the_engine_s_is_an_answer() -> None:
 def ranking() -> ScriptedEngine:
     engine = ScriptedEngine()
     engine.pooling = Pooling.RANK
+    engine.can_rank = True
     return engine
 
 
@@ -112,7 +133,31 @@ def test_who_sends_texts_gets_the_other_shape() -> None:
     ]
 
 
-def test_a_model_that_can_not_rank_says_so() -> None:
-    answer = post("/rerank", {"query": "x", "documents": ["b"]})
+def test_documents_may_be_objects_and_come_back() -> None:
+    body = {"query": "x", "documents": ["b", {"text": "ab"}], "return_documents": True, "top_n": 1}
+    reply = post("/rerank", body, ranking()).json()
+    assert reply["results"] == [{"index": 1, "relevance_score": 1.0, "document": {"text": "ab"}}]
+
+
+def test_a_template_is_filled_in_with_the_texts_as_they_are() -> None:
+    engine = ranking()
+    engine.info = replace(engine.info, rerank_template="{query}|{document}")
+    # "a" counts as the score: none comes in by the query's own braces.
+    reply = post("/rerank", {"query": "{document}", "documents": ["aaa"]}, engine).json()
+    assert reply["results"] == [{"index": 0, "relevance_score": 3.0}]
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/embeddings", "/embedding"])
+def test_a_model_that_ranks_gives_no_vectors_and_says_where_to_ask(path: str) -> None:
+    answer = post(path, {"input": "a"}, ranking())
+    assert answer.status_code == 400
+    assert "/rerank" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("is_claimed", [False, True], ids=["never was", "by its pooling alone"])
+def test_a_model_that_can_not_rank_says_so(is_claimed: bool) -> None:
+    engine = ScriptedEngine()
+    engine.pooling = Pooling.RANK if is_claimed else Pooling.MEAN
+    answer = post("/rerank", {"query": "x", "documents": ["b"]}, engine)
     assert answer.status_code == 501
     assert "wasn't trained to rank" in answer.json()["error"]["message"]
