@@ -45,6 +45,7 @@ class OllamaParams:
     @classmethod
     def of(cls, body: Body, service: Service) -> "OllamaParams":
         """Options that are about loading a model (`num_ctx`, `num_gpu`, …) change nothing here: it is loaded."""
+        body.refuse("think", but=(False,))
         options = body.nested("options")
         num_top_logprobs = _num_top_logprobs(body)
         sampling = read_sampling(options, service.defaults)

@@ -225,6 +225,8 @@ def test_no_time_at_all_is_written_in_several_ways(keep_alive: str) -> None:
         ("/api/generate", {"keep_alive": True}, "'keep_alive' must be a duration"),
         ("/api/generate", {"options": []}, "'options' must be an object"),
         ("/api/generate", {"options": {"top_k": "x"}}, "'top_k' must be a whole number"),
+        ("/api/generate", {"think": True}, "'think' is not supported"),
+        ("/api/chat", {"think": "high"}, "'think' is not supported"),
         ("/api/generate", {"stream": 1}, "'stream' must be true or false"),
         ("/api/chat", {"messages": "x"}, "'messages' must be a list"),
         ("/api/chat", {"messages": [5]}, "'messages[0]' must be an object"),
