@@ -253,6 +253,14 @@ def generate(engine: Engine, text: str, **more: object) -> tuple[str, Finished]:
     return client.text, finished
 
 
+def test_an_engine_may_be_closed_twice(stories: Model) -> None:
+    params = EngineParams(n_ctx=256, n_batch=64, num_slots=1)
+    engine = Engine(stories, params, post=lambda call: call(), draft_model=stories)
+    generate(engine, "Once", max_tokens=4)
+    engine.close()
+    engine.close()
+
+
 def test_a_full_context_shifts_and_goes_on(stories: Model) -> None:
     params = EngineParams(n_ctx=256, n_batch=64, num_slots=1, context_shift=True)
     engine = Engine(stories, params, post=lambda call: call())
