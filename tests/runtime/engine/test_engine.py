@@ -61,7 +61,7 @@ def request(engine: Engine, text: str, **more: object) -> GenerationRequest:
 @pytest.fixture(scope="module")
 def chat_engine(smollm2: Path) -> Iterator[Engine]:
     model = Model(Library(), smollm2)
-    engine = Engine(model, EngineParams(n_ctx=512, num_threads=2), post=lambda call: call())
+    engine = Engine(model, EngineParams(n_ctx=512, num_threads=None), post=lambda call: call())
     yield engine
     engine.close()
     model.close()
