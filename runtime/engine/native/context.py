@@ -91,9 +91,12 @@ class Context:
         self._abort_flag[0] = b"\x01"
 
     def close(self) -> None:
-        self._api.llama_batch_free(self._batch)
-        self._api.llama_free(self.handle)
-        self._pool.close()
+        """Free the memory; once is enough, and a second time does nothing."""
+        handle, self.handle = self.handle, None
+        if handle:
+            self._api.llama_batch_free(self._batch)
+            self._api.llama_free(handle)
+            self._pool.close()
 
     def decode(self, entries: Sequence[BatchEntry]) -> None:
         """Compute a batch of at most `n_batch` tokens.

@@ -79,4 +79,6 @@ class SamplerChain:
         self._api.llama_sampler_accept(self.handle, token)
 
     def close(self) -> None:
-        self._api.llama_sampler_free(self.handle)
+        handle, self.handle = self.handle, None
+        if handle:
+            self._api.llama_sampler_free(handle)

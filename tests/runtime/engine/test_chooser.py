@@ -85,7 +85,7 @@ def engine(stories: Model) -> Iterator[Engine]:
 @pytest.fixture(scope="module")
 def chat_engine(smollm2: Path) -> Iterator[Engine]:
     model = Model(Library(), smollm2)
-    engine = Engine(model, EngineParams(n_ctx=1024, num_threads=2), post=lambda call: call())
+    engine = Engine(model, EngineParams(n_ctx=1024, num_threads=None), post=lambda call: call())
     yield engine
     engine.close()
     model.close()
@@ -116,7 +116,7 @@ def test_a_seed_gives_llama_servers_text(engine: Engine, grammar: str, prompt: s
 
 
 def test_the_answers_of_200_random_schemas_validate(stories: Model) -> None:
-    params = EngineParams(n_ctx=16384, num_slots=8, max_waiting=200, num_threads=2)
+    params = EngineParams(n_ctx=16384, num_slots=8, max_waiting=200, num_threads=1)
     engine = Engine(stories, params, post=lambda call: call())
     schemas = [random_schema(seed) for seed in range(200)]
     answers = []

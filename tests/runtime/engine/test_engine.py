@@ -61,7 +61,7 @@ def request(engine: Engine, text: str, **more: object) -> GenerationRequest:
 @pytest.fixture(scope="module")
 def chat_engine(smollm2: Path) -> Iterator[Engine]:
     model = Model(Library(), smollm2)
-    engine = Engine(model, EngineParams(n_ctx=512, num_threads=2), post=lambda call: call())
+    engine = Engine(model, EngineParams(n_ctx=512, num_threads=None), post=lambda call: call())
     yield engine
     engine.close()
     model.close()
@@ -251,6 +251,14 @@ def generate(engine: Engine, text: str, **more: object) -> tuple[str, Finished]:
     client = Client(engine, request(engine, text, **more))
     finished = client.finish()
     return client.text, finished
+
+
+def test_an_engine_may_be_closed_twice(stories: Model) -> None:
+    params = EngineParams(n_ctx=256, n_batch=64, num_slots=1)
+    engine = Engine(stories, params, post=lambda call: call(), draft_model=stories)
+    generate(engine, "Once", max_tokens=4)
+    engine.close()
+    engine.close()
 
 
 def test_a_full_context_shifts_and_goes_on(stories: Model) -> None:
