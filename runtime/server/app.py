@@ -64,7 +64,8 @@ def create_app(
     ollama, ollama_models = Ollama(service), OllamaModels(service)
     lora = Lora(service)
     embeddings, rerank = Embeddings(service), Rerank(service)
-    page = dict(page_endpoints(webclient)) if webclient else {}
+    # Clients of Ollama look at the root whether anybody is there.
+    page = dict(page_endpoints(webclient)) if webclient else {"/": ollama_models.heartbeat}
     table: list[tuple[str, str, Endpoint]] = [
         ("POST", "/completion", llamacpp.completion),
         ("POST", "/completions", llamacpp.completion),

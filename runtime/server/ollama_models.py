@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from runtime.engine.facts import ModelInfo
 from runtime.errors import RequestError
@@ -35,6 +35,9 @@ class OllamaModels:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+
+    async def heartbeat(self, _request: Request) -> Response:
+        return PlainTextResponse("Ollama is running")
 
     async def version(self, _request: Request) -> Response:
         return JsonResponse({"version": API_VERSION})
