@@ -51,6 +51,34 @@ def test_without_any_model_it_says_how_to_name_one(tmp_path: Path) -> None:
         cli.find_model(Settings(model=tmp_path / "missing.gguf"), None, tmp_path / "bundle")
 
 
+def with_adapter(path: Path) -> Container:
+    members = (
+        Member("inside.gguf", MemberKind.MODEL, 10, "0" * 64),
+        Member("lora-pirate.gguf", MemberKind.LORA, 5, "1" * 64),
+    )
+    extents = {"inside.gguf": Extent(path, 65536, 10), "lora-pirate.gguf": Extent(path, 131072, 5)}
+    return Container(path, Manifest("Inside", members), extents)
+
+
+def test_adapters_are_those_inside_and_then_those_that_are_named(tmp_path: Path) -> None:
+    executable, named = tmp_path / "bundle", tmp_path / "other.gguf"
+    named.write_bytes(b"123")
+    inside = ("lora-pirate.gguf", Extent(executable, 131072, 5), 1.0)
+    chosen = Settings(lora=(str(named),), lora_scaled=(f"{named}:-0.5",))
+    other = [("other.gguf", Extent(named, 0, 3), 1.0), ("other.gguf", Extent(named, 0, 3), -0.5)]
+    assert cli.find_adapters(chosen, with_adapter(executable)) == [inside, *other]
+    # An adapter is for the model that it was packed with.
+    assert cli.find_adapters(Settings(model=named), with_adapter(executable)) == []
+    with pytest.raises(ModelError, match="missing"):
+        cli.find_adapters(Settings(lora=("missing.gguf",)), None)
+
+
+@pytest.mark.parametrize("scale", ["", "x", "nan", "inf"])
+def test_a_scale_that_is_no_number_is_a_usage_error(scale: str) -> None:
+    with pytest.raises(UsageError, match="FILE:SCALE"):
+        cli.find_adapters(Settings(lora_scaled=(f"a.gguf:{scale}",)), None)
+
+
 def test_a_users_mistake_is_one_line_and_a_status(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
