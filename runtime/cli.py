@@ -6,6 +6,7 @@ load or a signal, the event loop hears of it through `call_soon_threadsafe`.
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -158,10 +159,18 @@ def find_adapters(chosen: Settings, container: Container | None) -> list[tuple[s
     for word in chosen.lora_scaled:
         name, _colon, scale = word.rpartition(":")
         try:
-            named.append((Path(name), float(scale)))
+            named.append((Path(name), _finite(scale)))
         except ValueError:
             raise UsageError(f"--lora-scaled: {word!r} is not FILE:SCALE") from None
     return found + [(path.name, _whole_file(path), scale) for path, scale in named]
+
+
+def _finite(text: str) -> float:
+    """Return a number that can be computed with. Raises ValueError."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
 
 
 def _whole_file(path: Path) -> Extent:

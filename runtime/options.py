@@ -26,7 +26,7 @@ class _GpuLayers(click.ParamType[int]):
         return int(click.INT.convert(value, param, ctx))
 
 
-class _Words(click.ParamType[tuple[str, ...]]):
+class Words(click.ParamType[tuple[str, ...]]):
     """A list with commas between."""
 
     name = "list"
@@ -39,7 +39,7 @@ class _Words(click.ParamType[tuple[str, ...]]):
         return tuple(word.strip() for word in value.split(",") if word.strip())
 
 
-METAVARS: dict[Any, str] = {click.IntRange: "N", click.FloatRange: "X", _GpuLayers: "N", _Words: "A,B"}
+METAVARS: dict[Any, str] = {click.IntRange: "N", click.FloatRange: "X", _GpuLayers: "N", Words: "A,B"}
 _FRACTION = click.FloatRange(0, 1)
 
 
@@ -299,7 +299,7 @@ class Settings:
         default=(),
         metadata=_option(
             "--api-key",
-            kind=_Words(),
+            kind=Words(),
             env="LLAMA_API_KEY",
             text="Keys of which a request must bring one; without any, everybody who reaches the port is let in.",
         ),
@@ -316,7 +316,7 @@ class Settings:
         default=(),
         metadata=_option(
             "--allowed-hosts",
-            kind=_Words(),
+            kind=Words(),
             text="Names by which this server may be called, beside localhost and addresses in digits.",
         ),
     )
@@ -324,7 +324,7 @@ class Settings:
         default=(),
         metadata=_option(
             "--cors-origins",
-            kind=_Words(),
+            kind=Words(),
             env="LLAMA_ARG_CORS_ORIGINS",
             text="Origins of other pages that may use the API; localhost: those on this machine, *: all.",
         ),
@@ -379,11 +379,11 @@ class Settings:
     )
     lora: tuple[str, ...] = field(
         default=(),
-        metadata=_option("--lora", kind=_Words(), text="LoRA adapters to apply, GGUF files with commas between."),
+        metadata=_option("--lora", kind=Words(), text="LoRA adapters to apply, GGUF files with commas between."),
     )
     lora_scaled: tuple[str, ...] = field(
         default=(),
-        metadata=_option("--lora-scaled", kind=_Words(), text="The same, each as FILE:SCALE."),
+        metadata=_option("--lora-scaled", kind=Words(), text="The same, each as FILE:SCALE."),
     )
     lora_init_without_apply: bool = field(
         default=False,

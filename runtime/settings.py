@@ -7,13 +7,14 @@ setting came from. This module reads neither `os.environ` nor `sys.argv`: the co
 import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from runtime.errors import UsageError
-from runtime.options import METAVARS, Settings
+from runtime.options import METAVARS, Settings, Words
 
 Layer = Mapping[str, Any]
 
@@ -42,6 +43,7 @@ def _command(program: str) -> click.Command:
                 [each.name, *each.metadata["flags"]],
                 type=None if each.metadata["kind"] is click.BOOL else each.metadata["kind"],
                 is_flag=each.metadata["kind"] is click.BOOL,
+                multiple=isinstance(each.metadata["kind"], Words),  # as in llama.cpp, a flag given twice adds up
                 default=default,
                 show_default=default is not None,
                 metavar=METAVARS.get(type(each.metadata["kind"])),
@@ -78,7 +80,12 @@ def from_words(words: Sequence[str], *, origin: str) -> dict[str, Any]:
     except click.UsageError as error:
         raise UsageError(f"{origin}: {error.format_message().rstrip('.')}; see --help") from error
     given = ParameterSource.COMMANDLINE
-    return {name: value for name, value in context.params.items() if context.get_parameter_source(name) is given}
+    lists = {each.name for each in _declared() if isinstance(each.metadata["kind"], Words)}
+    return {
+        name: tuple(chain.from_iterable(value)) if name in lists else value
+        for name, value in context.params.items()
+        if context.get_parameter_source(name) is given
+    }
 
 
 def _unknown_flag(name: str, words: Sequence[str], command: click.Command) -> str:

@@ -8,6 +8,7 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Tokens
+from types import SimpleNamespace
 from typing import Any
 
 from runtime.engine.adapters import Adapter, Adapters
@@ -71,7 +72,10 @@ class ScriptedEngine:
         self.pooling = Pooling.MEAN
         self.max_text_tokens = 64  # less than n_ctx, as it may be
         scales = adapters or {}
-        self.adapters = Adapters([Adapter(name, None) for name in scales], tuple(scales.values()))  # type: ignore[arg-type]
+        self.adapters = Adapters(
+            [Adapter(name, SimpleNamespace(task_name="task", prompt_prefix="")) for name in scales],  # type: ignore[arg-type]
+            tuple(scales.values()),
+        )
         self.can_rank = False
         self.pieces = tuple(pieces)
         self.error = error

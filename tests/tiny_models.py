@@ -71,14 +71,26 @@ def write_encoder(path: Path, *, ranks: bool = False, has_head: bool = True, say
     return path
 
 
-def write_adapter(path: Path, base: Path, *, seed: int = 3) -> Path:
-    """An adapter of rank 4 with random weights for the attention of `base`'s first layer."""
+def write_adapter(path: Path, base: Path, *, seed: int = 3, waits_for: tuple[int, ...] = ()) -> Path:
+    """An adapter of rank 4 with random weights for the attention of `base`'s first layer.
+
+    One that `waits_for` tokens is to be applied from where a text has them (aLoRA).
+    """
     chance = np.random.default_rng(seed)
     found = {tensor.name: tensor for tensor in gguf.GGUFReader(base).tensors}
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_type(gguf.GGUFType.ADAPTER)
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
+    writer.add_string(gguf.Keys.Adapter.LORA_TASK_NAME, "telling")
     writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, 8.0)
+    if waits_for:
+        # Not add_array: that writes signed numbers, and llama.cpp wants unsigned ones.
+        writer.add_key_value(
+            gguf.Keys.Adapter.ALORA_INVOCATION_TOKENS,
+            list(waits_for),
+            gguf.GGUFValueType.ARRAY,
+            sub_type=gguf.GGUFValueType.UINT32,
+        )
     for name in ("blk.0.attn_q.weight", "blk.0.attn_output.weight"):
         num_in, num_out = (int(size) for size in found[name].shape[:2])
         writer.add_tensor(f"{name}.lora_a", chance.normal(0, 1, (4, num_in)).astype(np.float32))

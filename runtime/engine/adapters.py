@@ -7,6 +7,7 @@ from runtime.engine.native import Context, LoraAdapter
 from runtime.errors import RequestError
 
 Scales = tuple[float, ...]  # of every adapter, in their order
+_FLOAT32_MAX = 3.4e38  # llama.cpp computes with 32-bit floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,6 @@ class Adapters:
     def __init__(self, adapters: Sequence[Adapter] = (), scales: Scales = ()) -> None:
         self.all = tuple(adapters)
         self.default_scales = scales  # replaced as a whole: any thread may read it
-        self._applied: Scales = tuple(0.0 for _ in self.all)
 
     def scales_for(self, lora: Iterable[tuple[int, float]] | None) -> Scales:
         """Return the scales that a request means: those it names, and 0 for the others; RequestError for a wrong id."""
@@ -33,11 +33,17 @@ class Adapters:
         for index, scale in lora:
             if not 0 <= index < len(scales):
                 raise RequestError(f"there is no LoRA adapter {index}; this server has {len(scales)}", "lora")
+            if not abs(scale) <= _FLOAT32_MAX:
+                raise RequestError(f"the scale of LoRA adapter {index} is no number to compute with", "lora")
             scales[index] = scale
         return tuple(scales)
 
+    def setting_for(self, lora: Iterable[tuple[int, float]] | None) -> Scales:
+        """The same as what a cache is marked with: empty where no adapter is applied, as if there were none."""
+        scales = self.scales_for(lora)
+        return scales if any(scales) else ()
+
     def apply(self, context: Context, scales: Scales) -> None:
         """Have the next batches computed so. The engine's thread only."""
-        if scales != self._applied:
-            context.set_adapters([adapter.loaded for adapter in self.all], scales)
-            self._applied = scales
+        if scales != context.scales:
+            context.set_adapters([adapter.loaded for adapter in self.all] if scales else (), scales)

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from runtime.engine.adapters import Adapters, Scales
 from runtime.engine.batch import BatchEntry
 from runtime.engine.facts import Pooling
 from runtime.engine.memory import read_memory
@@ -33,12 +34,14 @@ _LOGIT_BYTES = 4
 class EmbeddingJob:
     """Texts as token ids, and what they became: for each text one vector, or without pooling one for each token.
 
-    `param` is the field of the request that holds the texts, for words about a text that can't be computed.
+    `param` is the field of the request that holds the texts, for words about a text that can't be computed; `lora` the
+    scales of the adapters that all of them are computed with.
     """
 
     texts: Sequence[Sequence[int]]
     sink: Callable[["EmbeddingJob | Exception"], None]
     param: str = "input"
+    lora: Scales = ()
     results: list[Vectors] = field(default_factory=list)
     is_cancelled: bool = False
 
@@ -59,11 +62,19 @@ class Embedder:
     """
 
     def __init__(
-        self, model: Model, pooling: Pooling, *, looks_back_only: bool, max_text_tokens: int, num_threads: int
+        self,
+        model: Model,
+        pooling: Pooling,
+        adapters: Adapters,
+        *,
+        looks_back_only: bool,
+        max_text_tokens: int,
+        num_threads: int,
     ) -> None:
         """`num_threads` is the most there will be; `set_threads` takes fewer."""
         self._model = model
         self._pooling = pooling
+        self._adapters = adapters
         self._looks_back_only = looks_back_only
         self._max_text_tokens = max_text_tokens
         self._max_threads = self._num_threads = num_threads
@@ -84,6 +95,7 @@ class Embedder:
         while waiting:
             context = self._context_for(longest)
             context.clear()
+            self._adapters.apply(context, job.lora)
             room = min(max_step_tokens(), self._num_step_tokens)
             index, text = waiting[0]
             if self._looks_back_only and len(text) > room:

@@ -116,6 +116,7 @@ class Engine:
             Embedder(
                 model,
                 self.pooling,
+                self.adapters,
                 looks_back_only=self.info.is_causal,
                 max_text_tokens=self.max_text_tokens,
                 num_threads=num_threads,
@@ -208,7 +209,7 @@ class Engine:
             raise RequestError(f"there is no slot {request.slot}; they are 0 to {self.info.num_slots - 1}", "id_slot")
         grammar = request.sampling.grammar
         constraint = self._guide.constraint(grammar) if grammar is not None else None
-        lora = self.adapters.scales_for(request.lora)
+        lora = self.adapters.setting_for(request.lora)
         with self._wake:
             if self._closed is not None:
                 raise self._closed
@@ -239,6 +240,7 @@ class Engine:
         whose `is_cancelled` is set ends within a step, and nobody hears of it.
         """
         job.check(self.info.n_vocab, self.max_text_tokens)
+        job.lora = self.adapters.setting_for(None)
         with self._wake:
             if self._closed is not None:
                 raise self._closed

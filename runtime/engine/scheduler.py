@@ -122,9 +122,11 @@ class Scheduler:
         return num_erased
 
     def fill(self, index: int, tokens: list[int]) -> None:
-        """Note what an idle slot's cache holds now."""
-        assert not self._slots[index].is_busy
-        self._slots[index].tokens[:] = tokens
+        """Note what an idle slot's cache holds now, computed without adapters."""
+        slot = self._slots[index]
+        assert not slot.is_busy
+        slot.tokens[:] = tokens
+        slot.lora = ()
 
     def make_idle_room(self, num_cells: int) -> bool:
         """Free so many cells at the cost of idle slots' caches alone; False when they aren't enough."""
@@ -222,7 +224,8 @@ class Scheduler:
             if sequence.num_pending == 1 and sequence.slot is not None and self._make_room(sequence, batch):
                 sequence.draft = sequence.draft[: self._num_to_draft(sequence, len(batch.entries), len(generating))]
                 self._append(batch, sequence, 1)
-        budget = self._params.num_prefill_beside_decode if batch.entries else self._params.n_batch
+        # Also beside those who generate with other adapters: their turn comes after this step.
+        budget = self._params.num_prefill_beside_decode if self.generating else self._params.n_batch
         budget = min(budget, self._params.n_batch - len(batch.entries))
         for sequence in [s for s in self._running if s.num_pending > 1 and s.lora == batch.lora]:
             if budget > 0 and sequence.slot is not None and self._make_room(sequence, batch):

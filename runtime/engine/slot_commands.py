@@ -99,6 +99,10 @@ class SaveSlot(_OnIdleSlot[Saved]):
 
     def run(self, scheduler: Scheduler, context: "Context", now: float) -> Saved:
         tokens = scheduler.slots[self.slot].tokens
+        if tokens and scheduler.slots[self.slot].lora:  # the file has no place for the scales it would be good for
+            raise RequestError(
+                f"slot {self.slot} was computed with LoRA adapters; such a slot can't be saved", "id_slot"
+            )
         unfinished = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
             num_bytes = context.save(self.slot, [_PACKED, _VERSION, len(tokens), *tokens, 0], unfinished)

@@ -21,7 +21,16 @@ class Lora:
         adapters = (await self._service.engine()).adapters
         listed = zip(adapters.all, adapters.default_scales, strict=True)
         return JsonResponse(
-            [{"id": index, "path": adapter.name, "scale": scale} for index, (adapter, scale) in enumerate(listed)]
+            [
+                {
+                    "id": index,
+                    "path": adapter.name,
+                    "scale": scale,
+                    "task_name": adapter.loaded.task_name,
+                    "prompt_prefix": adapter.loaded.prompt_prefix,
+                }
+                for index, (adapter, scale) in enumerate(listed)
+            ]
         )
 
     @operation("Set the scales; an adapter that isn't named gets 0")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _INT32_MAX = 2**31 - 1
 _UINT32_MAX = 2**32 - 1
+_FLOAT32_MAX = 3.4e38
 # The penalties' window is allocated at once; beyond any context a longer one means the same.
 _MAX_LAST_N = 2**20
 _MAX_PROBS = 1000  # of each token; each is about a hundred bytes of an answer
@@ -202,7 +203,9 @@ def parse_scales(value: object) -> tuple[tuple[int, float], ...]:
     pairs = []
     for item in value:
         match item:
-            case {"id": int() as index, "scale": int() | float() as scale} if not isinstance(index, bool):
+            case {"id": int() as index, "scale": int() | float() as scale} if not (
+                isinstance(index, bool) or isinstance(scale, bool) or abs(scale) > _FLOAT32_MAX
+            ):
                 pairs.append((index, float(scale)))
             case _:
                 raise RequestError("each of 'lora' must be an object with 'id' and 'scale'", LORA.name)

@@ -20,10 +20,9 @@ from runtime.options import Settings
 ROOT = Path(__file__).parents[2]
 
 
-def bundle(path: Path, *, draft: bytes = b"", lora: bytes = b"") -> Container:
+def bundle(path: Path, *, draft: bytes = b"") -> Container:
     members = [Member("inside.gguf", MemberKind.MODEL, 10, "0" * 64)]
     members += [Member("draft-x.gguf", MemberKind.DRAFT, len(draft), "0" * 64)] if draft else []
-    members += [Member("lora-x.gguf", MemberKind.LORA, len(lora), "0" * 64)] if lora else []
     extents = {member.name: Extent(path, 65536 * (1 + i), member.size) for i, member in enumerate(members)}
     return Container(path, Manifest("Inside", tuple(members)), extents)
 
@@ -65,19 +64,32 @@ def test_a_draft_model_is_named_or_lies_inside_beside_the_model_that_is_used(tmp
     assert cli.find_draft(Settings(), None) is None
 
 
-def test_adapters_are_those_inside_and_those_that_are_named_with_their_scales(tmp_path: Path) -> None:
-    other = tmp_path / "other.gguf"
-    other.write_bytes(b"12345")
-    inside = bundle(tmp_path / "bundle", lora=b"123")
-    chosen = Settings(lora=(str(other),), lora_scaled=(f"{other}:0.5",))
-    found = cli.find_adapters(chosen, inside)
-    assert [(name, extent.size, scale) for name, extent, scale in found] == [
-        ("lora-x.gguf", 3, 1.0), ("other.gguf", 5, 1.0), ("other.gguf", 5, 0.5),
-    ]  # fmt: skip
-    with pytest.raises(UsageError, match="is not FILE:SCALE"):
-        cli.find_adapters(Settings(lora_scaled=(str(other),)), None)
-    with pytest.raises(ModelError, match="No such file"):
-        cli.find_adapters(Settings(lora=("none.gguf",)), None)
+def with_adapter(path: Path) -> Container:
+    members = (
+        Member("inside.gguf", MemberKind.MODEL, 10, "0" * 64),
+        Member("lora-pirate.gguf", MemberKind.LORA, 5, "1" * 64),
+    )
+    extents = {"inside.gguf": Extent(path, 65536, 10), "lora-pirate.gguf": Extent(path, 131072, 5)}
+    return Container(path, Manifest("Inside", members), extents)
+
+
+def test_adapters_are_those_inside_and_then_those_that_are_named(tmp_path: Path) -> None:
+    executable, named = tmp_path / "bundle", tmp_path / "other.gguf"
+    named.write_bytes(b"123")
+    inside = ("lora-pirate.gguf", Extent(executable, 131072, 5), 1.0)
+    chosen = Settings(lora=(str(named),), lora_scaled=(f"{named}:-0.5",))
+    other = [("other.gguf", Extent(named, 0, 3), 1.0), ("other.gguf", Extent(named, 0, 3), -0.5)]
+    assert cli.find_adapters(chosen, with_adapter(executable)) == [inside, *other]
+    # An adapter is for the model that it was packed with.
+    assert cli.find_adapters(Settings(model=named), with_adapter(executable)) == []
+    with pytest.raises(ModelError, match="missing"):
+        cli.find_adapters(Settings(lora=("missing.gguf",)), None)
+
+
+@pytest.mark.parametrize("scale", ["", "x", "nan", "inf"])
+def test_a_scale_that_is_no_number_is_a_usage_error(scale: str) -> None:
+    with pytest.raises(UsageError, match="FILE:SCALE"):
+        cli.find_adapters(Settings(lora_scaled=(f"a.gguf:{scale}",)), None)
 
 
 def test_a_users_mistake_is_one_line_and_a_status(

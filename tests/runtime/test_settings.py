@@ -155,3 +155,11 @@ def test_each_layer_covers_the_ones_below_and_is_remembered() -> None:
         "port": "manifest",
         "n_ctx": "command line",
     }
+
+
+def test_a_flag_for_a_list_that_is_given_twice_adds_up() -> None:
+    words = ["--lora", "a.gguf", "--lora", "b.gguf,c.gguf", "--api-key", "k1", "--api-key=k2"]
+    assert settings.from_words(words, origin="test") == {
+        "lora": ("a.gguf", "b.gguf", "c.gguf"),
+        "api_keys": ("k1", "k2"),
+    }

@@ -64,6 +64,7 @@ class Context:
         self._batch = api.llama_batch_init(n_batch, 0, 1)
         self.n_ctx: int = api.llama_n_ctx(self.handle)
         self.n_batch = n_batch
+        self.scales: tuple[float, ...] = ()  # of the LoRA adapters, as `set_adapters` has set them
         # ggml asks the abort callback between two operations of the graph. A Python function there would take the
         # interpreter's lock thousands of times a step; C's strlen answers the question as well: 0 (go on) while the
         # flag's first byte is zero, 1 (stop) when it isn't.
@@ -78,13 +79,14 @@ class Context:
         """Compute the next batches with so many threads."""
         self._api.llama_set_n_threads(self.handle, num_threads, num_threads)
 
-    def set_adapters(self, adapters: Sequence[LoraAdapter], scales: Sequence[float]) -> None:
+    def set_adapters(self, adapters: Sequence[LoraAdapter], scales: tuple[float, ...]) -> None:
         """Compute the next batches with these adapters, each at its scale; with a scale of 0 it isn't there."""
         applied = [(adapter.handle, scale) for adapter, scale in zip(adapters, scales, strict=True) if scale]
         handles = (self._api.llama_adapter_lora_p_ctypes * len(applied))(*(handle for handle, _scale in applied))
         factors = (ctypes.c_float * len(applied))(*(scale for _handle, scale in applied))
         if self._api.llama_set_adapters_lora(self.handle, handles, len(applied), factors) != 0:
             raise EngineError("llama.cpp could not apply the LoRA adapters")
+        self.scales = scales
 
     def abort(self) -> None:
         """Stop the decode that is running, and every later one. Any thread."""

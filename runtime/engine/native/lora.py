@@ -21,7 +21,20 @@ class LoraAdapter:
             raise ModelError(f"can't open {path}: {os.strerror(ctypes.get_errno())}")
         library.forget_errors()
         library.libc.fseeko(file, offset, _SEEK_SET)
-        self.handle = library.api.llama_adapter_lora_init_from_file_ptr(model.handle, file)
+        self._api = api = library.api
+        self.handle = api.llama_adapter_lora_init_from_file_ptr(model.handle, file)
         library.libc.fclose(file)
         if not self.handle:
             raise ModelError(f"can't use the LoRA adapter in {path} with this model: {library.why()}")
+        if api.llama_adapter_get_alora_n_invocation_tokens(self.handle) > 0:
+            raise ModelError(
+                f"the LoRA adapter in {path} is one that waits for certain words (aLoRA), which can't be applied here; "
+                "take an ordinary one"
+            )
+        self.task_name = self._metadata("adapter.lora.task_name")
+        self.prompt_prefix = self._metadata("adapter.lora.prompt_prefix")
+
+    def _metadata(self, key: str) -> str:
+        buffer = ctypes.create_string_buffer(4096)
+        length = self._api.llama_adapter_meta_val_str(self.handle, key.encode(), buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace") if length >= 0 else ""

@@ -3,15 +3,18 @@
 import queue
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from runtime.engine.adapters import Adapter, Adapters
+from runtime.engine.embedding import EmbeddingJob
 from runtime.engine.engine import Engine
 from runtime.engine.native import Library, LoraAdapter, Model
 from runtime.engine.params import EngineParams
 from runtime.engine.sampling import SamplingParams
 from runtime.engine.sequence import Event, Finished, GenerationRequest, TextDelta
+from runtime.engine.slot_commands import Command, RestoreSlot, SaveSlot
 from runtime.errors import ModelError, RequestError
 from tests.tiny_models import write_adapter, write_encoder
 
@@ -36,11 +39,17 @@ def engine(stories260k: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     model.close()
 
 
-def begin(engine: Engine, lora: Lora, cache_prompt: bool = True) -> "queue.Queue[Event]":
+def begin(engine: Engine, lora: Lora, cache_prompt: bool = True, slot: int | None = None) -> "queue.Queue[Event]":
     tokens = tuple(engine.tokenize(PROMPT, add_special=True, parse_special=False))
     heard: queue.Queue[Event] = queue.Queue()
     request = GenerationRequest(
-        tokens, SamplingParams(temperature=0), max_tokens=24, ignore_eos=True, cache_prompt=cache_prompt, lora=lora
+        tokens,
+        SamplingParams(temperature=0),
+        max_tokens=24,
+        ignore_eos=True,
+        cache_prompt=cache_prompt,
+        lora=lora,
+        slot=slot,
     )
     engine.submit(request, heard.put)
     return heard
@@ -74,6 +83,61 @@ def test_the_engine_s_own_scales_hold_for_who_names_none(engine: Engine) -> None
     engine.adapters.default_scales = (1.0, 0.0)
     assert finish(begin(engine, None)) == named
     engine.adapters.default_scales = (0.0, 0.0)
+
+
+def do(engine: Engine, command: Command[Any]) -> Any:
+    answers: queue.Queue[Any] = queue.Queue()
+    engine.command(command, answers.put)
+    return answers.get(timeout=30)
+
+
+def test_a_restored_slot_is_not_taken_for_one_with_adapters(engine: Engine, tmp_path: Path) -> None:
+    plain, changed = (finish(begin(engine, lora, cache_prompt=False)) for lora in (None, ((0, 1.0),)))
+    finish(begin(engine, None, slot=0))
+    do(engine, SaveSlot(0, tmp_path / "saved"))
+    finish(begin(engine, ((0, 1.0),), slot=1))
+    do(engine, RestoreSlot(1, tmp_path / "saved"))
+    assert finish(begin(engine, ((0, 1.0),), slot=1)) == changed
+    do(engine, RestoreSlot(1, tmp_path / "saved"))
+    heard = begin(engine, ((1, 0.0),), slot=1)
+    while not isinstance(event := heard.get(timeout=30), Finished):
+        pass
+    assert event.timings.num_cached_tokens > 0  # scales of 0 are as good as no adapters
+    assert finish(begin(engine, None, slot=1)) == plain
+
+
+def test_a_slot_with_adapters_is_not_saved(engine: Engine, tmp_path: Path) -> None:
+    finish(begin(engine, ((0, 1.0),), slot=2))
+    assert isinstance(do(engine, SaveSlot(2, tmp_path / "saved")), RequestError)
+    assert not (tmp_path / "saved").exists()
+
+
+def test_vectors_are_made_with_the_engine_s_own_scales(engine: Engine) -> None:
+    def vector(scales: tuple[float, ...]) -> list[float]:
+        engine.adapters.default_scales = scales
+        heard: queue.Queue[Any] = queue.Queue()
+        engine.embed(EmbeddingJob([engine.tokenize(PROMPT, add_special=True, parse_special=False)], heard.put))
+        engine.adapters.default_scales = (0.0, 0.0)  # those at the time of asking count
+        return heard.get(timeout=30).results[0][0]  # type: ignore[no-any-return]
+
+    plain, one, two = vector((0.0, 0.0)), vector((1.0, 0.0)), vector((0.0, 1.0))
+    assert plain != one != two != plain
+    assert vector((0.0, 0.0)) == plain
+
+
+@pytest.mark.parametrize("scale", [float("nan"), float("inf"), -1e39])
+def test_a_scale_that_is_no_number_is_refused(engine: Engine, scale: float) -> None:
+    with pytest.raises(RequestError, match="no number to compute with"):
+        begin(engine, ((0, scale),))
+
+
+def test_an_adapter_tells_its_task_and_one_that_waits_for_words_is_refused(stories260k: Path, tmp_path: Path) -> None:
+    model = Model(Library(), stories260k)
+    adapter = LoraAdapter(model, write_adapter(tmp_path / "plain.gguf", stories260k))
+    assert (adapter.task_name, adapter.prompt_prefix) == ("telling", "")
+    with pytest.raises(ModelError, match="aLoRA"):
+        LoraAdapter(model, write_adapter(tmp_path / "waits.gguf", stories260k, waits_for=(5, 6)))
+    model.close()
 
 
 def test_an_adapter_that_is_not_there_is_named(engine: Engine) -> None:

@@ -314,6 +314,20 @@ def test_a_long_prompt_does_not_stall_one_that_generates() -> None:
         assert len(batch.entries) <= 1 + 4
 
 
+def test_a_long_prompt_with_other_adapters_does_not_stall_one_that_generates() -> None:
+    machine = Machine(n_ctx=200, n_batch=16)
+    machine.add(1, [5], None, ignore_eos=True)
+    machine.step()
+    machine.add(2, [1] * 100, 1).lora = (1.0,)
+    settings = []
+    while machine.ends.get(2) is None:
+        batch = machine.step()
+        settings.append(batch.lora)
+        assert {sequence.lora for sequence, _count in batch.parts} == {batch.lora}
+        assert len(batch.entries) <= 1 + 4
+    assert all(settings[index] != settings[index + 1] for index in range(len(settings) - 1))  # they take turns
+
+
 def test_alone_a_prompt_gets_the_whole_batch() -> None:
     machine = Machine(n_ctx=200, n_batch=16)
     machine.add(1, [1] * 40, 1)

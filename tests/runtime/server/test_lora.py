@@ -5,7 +5,10 @@ import pytest
 from tests.fakes import ScriptedEngine
 from tests.serving import ask, make_app
 
-LISTED = [{"id": 0, "path": "a.gguf", "scale": 1.0}, {"id": 1, "path": "b.gguf", "scale": 0.0}]
+LISTED = [
+    {"id": 0, "path": "a.gguf", "scale": 1.0, "task_name": "task", "prompt_prefix": ""},
+    {"id": 1, "path": "b.gguf", "scale": 0.0, "task_name": "task", "prompt_prefix": ""},
+]
 
 
 @pytest.fixture
@@ -24,7 +27,19 @@ def test_scales_can_be_set_and_those_that_are_not_named_become_0(engine: Scripte
     assert [each["scale"] for each in ask(app, "GET", "/lora-adapters").json()] == [0.0, 0.5]
 
 
-@pytest.mark.parametrize("body", [{"id": 0}, [{"id": 0}], [{"id": "0", "scale": 1}], [{"id": 7, "scale": 1}], [1], 5])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"id": 0},
+        [{"id": 0}],
+        [{"id": "0", "scale": 1}],
+        [{"id": 7, "scale": 1}],
+        [{"id": 0, "scale": True}],
+        [{"id": 0, "scale": 1e39}],
+        [1],
+        5,
+    ],
+)
 def test_what_is_no_list_of_scales_is_a_400(engine: ScriptedEngine, body: Any) -> None:
     assert ask(make_app(engine), "POST", "/lora-adapters", json=body).status_code == 400
 
