@@ -33,6 +33,7 @@ def create_app(
     default_max_tokens: int | None,
     props: Mapping[str, Any],
     n_keep: int = 0,
+    embd_normalize: int = 2,
     access: Access | None = None,
     offer: Offer | None = None,
     webclient: Path | None = WEBCLIENT,
@@ -42,7 +43,9 @@ def create_app(
     `props` are facts that `/props` adds to its own; its `build_info` names the program elsewhere too. Without a
     `webclient` there is no page; the health and the page's files need no key.
     """
-    service = Service(lifecycle, defaults, model_alias, default_max_tokens, props, n_keep, offer or Offer())
+    service = Service(
+        lifecycle, defaults, model_alias, default_max_tokens, props, n_keep, embd_normalize, offer or Offer()
+    )
     llamacpp = LlamaCpp(service)
     status, slots, metrics = Status(service), Slots(service), Metrics(service)
     openai = OpenAI(service)
