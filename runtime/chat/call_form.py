@@ -14,7 +14,6 @@ no tools, and its model is asked for `GENERIC` calls instead.
 """
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -153,8 +152,8 @@ class _Probe:
         if call is None or next_one is None:
             return None
         before_key, value_opening, after_value = call.groups()
-        middle = _whole_marks(os.path.commonprefix([before_key, without]))
-        value_closing = _whole_marks(os.path.commonprefix([next_one[1], after_value]))
+        middle = _whole_marks(_common_beginning(before_key, without))
+        value_closing = _whole_marks(_common_beginning(next_one[1], after_value))
         key_opening, closing = before_key[len(middle) :], after_value[len(value_closing) :]
         is_regular = next_one[1] == value_closing + key_opening and without == middle + closing
         is_tagged = key_opening.strip() and value_closing.strip() and not value_opening.endswith('"')
@@ -213,8 +212,8 @@ class _Probe:
         )
         called = self._render(Message(Role.ASSISTANT, tool_calls=calls))
         plain = self._render(_PLAIN)
-        begin = len(_whole_marks(os.path.commonprefix([called, plain])))
-        num_after = len(os.path.commonprefix([called[begin:][::-1], plain[begin:][::-1]]))
+        begin = len(_whole_marks(_common_beginning(called, plain)))
+        num_after = len(_common_beginning(called[begin:][::-1], plain[begin:][::-1]))
         end = len(called) - num_after
         if _whole_marks(called[begin:end]) != called[begin:end]:  # in the middle of a mark that ends as another does
             end = called.find(">", end) + 1 or len(called)
@@ -228,6 +227,11 @@ class _Probe:
 
 def _arguments(count: int) -> dict[str, str]:
     return dict(list(zip(_KEYS, _VALUES, strict=True))[:count])
+
+
+def _common_beginning(one: str, other: str) -> str:
+    count = next((n for n, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), None)
+    return min(one, other, key=len) if count is None else one[:count]
 
 
 def _whole_marks(text: str) -> str:

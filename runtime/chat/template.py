@@ -63,7 +63,7 @@ class ChatTemplate:
         tools: Sequence[Tool] = (),
         variables: Mapping[str, Any] | None = None,
         adds_generation_prompt: bool = True,
-        spelling: Spelling = Spelling(),  # noqa: B008  (frozen)
+        spelling: Spelling = Spelling(),
     ) -> str:
         """Return the prompt; with `adds_generation_prompt`, the one that asks for the assistant's next message.
 

@@ -134,9 +134,7 @@ class _TokenList:
 class Constraint:
     """What one sequence may still say. One thread at a time."""
 
-    def __init__(
-        self, matcher: "LLMatcher", pieces: list[bytes], end_tokens: frozenset[int], grammar: Grammar
-    ) -> None:
+    def __init__(self, matcher: "LLMatcher", pieces: list[bytes], end_tokens: frozenset[int], grammar: Grammar) -> None:
         self._matcher = matcher
         self._pieces = pieces
         self._end_tokens = end_tokens
