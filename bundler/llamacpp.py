@@ -61,6 +61,9 @@ CMAKE_OPTIONS = (
     "-DLLAMA_BUILD_TOOLS=OFF",
     "-DLLAMA_BUILD_SERVER=OFF",
     "-DLLAMA_BUILD_APP=OFF",
+    "-DLLAMA_BUILD_MTMD=ON",
+    # Only for videos, which it hands to a program of the machine.
+    "-DLLAMA_SUBPROCESS=OFF",
     "-DLLAMA_OPENSSL=OFF",
     "-DLLAMA_BUILD_NUMBER=0",
     "-DLLAMA_BUILD_COMMIT=unknown",
@@ -92,15 +95,25 @@ WRAPPERS = {
 # GCC's discrete_distribution draws no random number when there is one value to choose from, clang's does. Mirostat
 # often leaves a single token, so a seed would give another text than in a llama-server built with GCC, as most are.
 _DISTRIBUTION = "    std::discrete_distribution<int> dist(probs_iterator{cur_p->data}"
+# A sound of a few bytes can claim to last for years, and asking for the memory would end the process; so would a sound
+# of no length, by an assertion.
+_SOUND = "    pcmf32_mono.resize(frame_count);"
+_NUM_SAMPLES = "frame_count / target_sampler_rate > 3600 || frame_count < 160"
 CHANGES = {
     "src/llama-sampler.cpp": (_DISTRIBUTION, "    if (cur_p->size == 1) {\n        return 0;\n    }\n" + _DISTRIBUTION),
+    "tools/mtmd/mtmd-helper.cpp": (
+        _SOUND,
+        f"    if ({_NUM_SAMPLES}) {{\n        ma_decoder_uninit(&decoder);\n        return false;\n    }}\n{_SOUND}",
+    ),
 }
 
 # The bindings alone: the package's own `__init__` would import numpy and much else.
-BINDINGS = ("llama_cpp.py", "_ctypes_extensions.py")
+BINDINGS = ("llama_cpp.py", "mtmd_cpp.py", "_ctypes_extensions.py")
 
 _LLAMA_CPP = PurePosixPath("vendor/llama.cpp")
-_SOURCES = tuple(_LLAMA_CPP / part for part in ("CMakeLists.txt", "cmake", "ggml", "include", "src", "vendor"))
+_SOURCES = tuple(
+    _LLAMA_CPP / part for part in ("CMakeLists.txt", "cmake", "ggml", "include", "src", "tools/mtmd", "vendor")
+)
 _NOTICES = {
     _LLAMA_CPP / "LICENSE": "llama.cpp/LICENSE",
     PurePosixPath("LICENSE.md"): "llama-cpp-python/LICENSE.md",
@@ -227,8 +240,8 @@ def build(work: Path, log: Path, progress: Progress) -> None:
             file.write(line)
         progress.step("compiling llama.cpp for every kind of processor (some minutes, once)")
         started = said = time.monotonic()
-        # The target `llama` draws in ggml and every CPU backend.
-        for line in _run([_tool("ninja"), "-C", str(work / "build"), "llama"], environment, log):
+        # The target `llama` draws in ggml and every CPU backend; `mtmd` reads pictures and sounds.
+        for line in _run([_tool("ninja"), "-C", str(work / "build"), "llama", "mtmd"], environment, log):
             file.write(line)
             now = time.monotonic()
             status = _NINJA_STATUS.match(line)
@@ -270,7 +283,7 @@ def collect(work: Path, folder: Path) -> None:
     for name in BINDINGS:
         shutil.copyfile(work / "source" / "llama_cpp" / name, package / name)
     binaries = work / "build" / "bin"
-    found = [binaries / "libllama.so", binaries / "libggml.so.0", binaries / "libggml-base.so.0"]
+    found = [binaries / name for name in ("libllama.so", "libmtmd.so", "libggml.so.0", "libggml-base.so.0")]
     for library in [*found, *sorted(binaries.glob("libggml-cpu-*.so"))]:
         copy = package / "lib" / library.name
         shutil.copyfile(library, copy)
