@@ -55,7 +55,9 @@ class GrammarWriter:
         if calls is not None:
             rules += self._calls(calls)
         if answer is not None:
-            rules.append(f"answer: %json {schema.checked(answer.source)}")
+            opening = thought.marks.answer_opening if thought else ""
+            before = f"({self._literal((opening,))})? " if opening else ""
+            rules.append(f"answer: {before}form\nform: %json {schema.checked(answer.source)}")
         choices = " | ".join([*(["calls"] if calls else []), *(["answer"] if answer else [])])
         before = ""
         if thought is not None:
