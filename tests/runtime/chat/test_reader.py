@@ -8,12 +8,14 @@ from runtime.chat.calls import CallReader
 from runtime.chat.conversation import Tool
 from runtime.chat.messages import Message
 from runtime.chat.reader import AnswerReader
-from runtime.chat.reasoning import ThinkingMarks
+from runtime.chat.reasoning import Stage, ThinkingMarks, Thought
 
 WEATHER = Tool("weather", parameters={"properties": {"city": {"type": "string"}, "days": {"type": "integer"}}})
 WEATHER_LATER = Tool("weather_later")
 TOOLS = (WEATHER, WEATHER_LATER)
-THINK = ThinkingMarks()
+THINK = Thought(ThinkingMarks())
+BEGUN = Thought(ThinkingMarks(), Stage.BEGUN)
+ENDED = Thought(ThinkingMarks(), Stage.ENDED)
 MISTRAL = CallForm(
     opening=('[CALLS][{"name": "',),
     middle=('", "arguments": ',),
@@ -31,10 +33,11 @@ TAGGED = CallForm(
     arguments=TaggedArguments("<key>", "</key><value>", "</value>\n"),
 )
 UNMARKED = CallForm(opening=('{"name": "',), middle=('", "parameters": ',), between=None, closing=("}",))
+TO_CHANNEL = CallForm(("to=",), ("<|channel|>json<|message|>",), None, ())
 
 
-def read(pieces: list[str], marks: ThinkingMarks | None, form: CallForm | None, *, is_thinking: bool) -> Message:
-    reader = AnswerReader(marks, CallReader(form, TOOLS) if form else None, is_thinking=is_thinking)
+def read(pieces: list[str], thought: Thought | None, form: CallForm | None) -> Message:
+    reader = AnswerReader(thought, CallReader(form, TOOLS) if form else None)
     events = [event for piece in pieces for event in reader.feed(piece)]
     return whole_message([*events, *reader.finish()])
 
@@ -43,31 +46,32 @@ def parts(message: Message) -> tuple[str, str, list[tuple[str, str]]]:
     return message.text, message.reasoning, [(call.name, call.arguments) for call in message.tool_calls]
 
 
-def in_every_way(text: str, marks: ThinkingMarks | None, form: CallForm | None, *, is_thinking: bool = False) -> tuple:
-    whole = parts(read([text], marks, form, is_thinking=is_thinking))
-    assert parts(read(list(text), marks, form, is_thinking=is_thinking)) == whole
+def in_every_way(text: str, thought: Thought | None, form: CallForm | None) -> tuple:
+    whole = parts(read([text], thought, form))
+    assert parts(read(list(text), thought, form)) == whole
     for cut in range(len(text) + 1):
-        assert parts(read([text[:cut], text[cut:]], marks, form, is_thinking=is_thinking)) == whole
+        assert parts(read([text[:cut], text[cut:]], thought, form)) == whole
     return whole
 
 
 @pytest.mark.parametrize(
-    ("text", "is_thinking", "expected"),
+    ("text", "thought", "expected"),
     [
-        ("Hello", False, ("Hello", "")),
-        (" Hello \n", False, (" Hello \n", "")),
-        ("<think>\nHm.\n</think>\n\nHello \n", False, ("Hello \n", "Hm.")),
-        ("\n<think>Hm, <b> it is.", False, ("", "Hm, <b> it is.")),
-        ("Hm.\n</think>\nHello", True, ("Hello", "Hm.")),
-        ("</think>Hello <think>", True, ("Hello <think>", "")),
-        ("Hm. </thin", True, ("", "Hm. </thin")),
-        ("<thinking about it", False, ("<thinking about it", "")),
-        ("<thi", False, ("<thi", "")),
-        (" ", False, (" ", "")),
+        ("Hello", THINK, ("Hello", "")),
+        (" Hello \n", THINK, (" Hello \n", "")),
+        ("<think>\nHm.\n</think>\n\nHello \n", THINK, ("Hello \n", "Hm.")),
+        ("\n<think>Hm, <b> it is.", THINK, ("", "Hm, <b> it is.")),
+        ("Hm.\n</think>\nHello", BEGUN, ("Hello", "Hm.")),
+        ("</think>Hello <think>", BEGUN, ("Hello <think>", "")),
+        ("Hm. </thin", BEGUN, ("", "Hm. </thin")),
+        ("<thinking about it", THINK, ("<thinking about it", "")),
+        ("<thi", THINK, ("<thi", "")),
+        (" ", THINK, (" ", "")),
+        ("\n\nHello ", ENDED, ("Hello ", "")),
     ],
 )
-def test_thinking_is_told_from_the_answer(text: str, is_thinking: bool, expected: tuple[str, str]) -> None:
-    assert in_every_way(text, THINK, None, is_thinking=is_thinking) == (*expected, [])
+def test_thinking_is_told_from_the_answer(text: str, thought: Thought, expected: tuple[str, str]) -> None:
+    assert in_every_way(text, thought, None) == (*expected, [])
 
 
 def test_without_marks_everything_is_the_answer() -> None:
@@ -142,3 +146,39 @@ def test_what_only_looks_like_a_call_is_text() -> None:
 )
 def test_a_call_that_is_cut_off_has_what_there_is_of_it(form: CallForm, text: str, calls: list[object]) -> None:
     assert in_every_way(text, None, form) == ("", "", calls)
+
+
+CHANNELS = ThinkingMarks(
+    "<|channel|>analysis<|message|>", "<|end|><|start|>assistant", True, "<|channel|>final<|message|>"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Hello <b>",
+            ("Hello <b>", "Hm."),
+        ),
+        ("<|channel|>final<|message|>Hello", ("Hello", "")),
+        ("<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|chan", ("<|chan", "Hm.")),
+        ("Hello", ("Hello", "")),
+    ],
+)
+def test_the_answers_own_mark_is_no_part_of_it(text: str, expected: tuple[str, str]) -> None:
+    assert in_every_way(text, Thought(CHANNELS), None) == (*expected, [])
+
+
+@pytest.mark.parametrize("head", ["", "<|channel|>commentary "])
+@pytest.mark.parametrize("thought", ["", "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant"])
+def test_a_call_may_stand_where_the_answers_own_mark_would(head: str, thought: str) -> None:
+    text = f'{thought}{head}to=weather<|channel|>json<|message|>{{"days": 1}}'
+    message = in_every_way(text, Thought(CHANNELS), TO_CHANNEL)
+    assert message == ("", "Hm." if thought else "", [("weather", '{"days": 1}')])
+
+
+def test_an_answer_in_a_channel_of_its_own_is_text_with_tools_as_well() -> None:
+    text = "<|channel|>final<|message|>Hello to=nobody"
+    assert in_every_way(text, Thought(CHANNELS), TO_CHANNEL) == ("Hello to=nobody", "", [])
+    unheard = "<|channel|>" + "x" * 120
+    assert in_every_way(unheard, Thought(CHANNELS), TO_CHANNEL) == (unheard, "", [])
