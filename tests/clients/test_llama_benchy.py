@@ -4,6 +4,7 @@ from tests.clients.pypi import run_script
 from tests.fakes import ScriptedEngine
 from tests.serving import make_app, serving_from_a_thread
 
+PACKAGES = ("llama-benchy==0.4.0",)
 SCRIPT = """
 import asyncio, json, os
 import aiohttp
@@ -24,6 +25,6 @@ print(json.dumps({"latency": all(latency), "coherent": is_coherent, "runs": runs
 
 def test_its_runs_are_counted_by_the_server() -> None:
     with serving_from_a_thread(make_app(ScriptedEngine(["The", " capital", " is", " Paris"]))) as address:
-        measured = run_script(SCRIPT, ("llama-benchy==0.4.0",), ADDRESS=address)
+        measured = run_script(SCRIPT, PACKAGES, ADDRESS=address)
     # The scripted answer has four tokens: with a question's 100 it is whole, with a run's 3 it isn't.
     assert measured == {"latency": True, "coherent": True, "runs": [[None, True, 3]] * 6}

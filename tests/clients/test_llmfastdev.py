@@ -6,6 +6,7 @@ from tests.clients.pypi import run_script
 from tests.fakes import ScriptedEngine
 from tests.serving import make_app, serving_from_a_thread
 
+PACKAGES = ("llmfastdev==0.0.1",)
 SCRIPT = """
 import json, os
 from llmfastdev import LlamafileClient
@@ -23,5 +24,5 @@ with LlamafileClient(os.environ["ADDRESS"]) as client:
 def test_its_whole_surface() -> None:
 
     with serving_from_a_thread(make_app(ScriptedEngine(PIECES), webclient=WEBCLIENT)) as address:
-        answers = run_script(SCRIPT, ("llmfastdev==0.0.1",), ADDRESS=address)
+        answers = run_script(SCRIPT, PACKAGES, ADDRESS=address)
     assert answers == {"alive": True, "models": ["scripted"], "completed": TEXT, "streamed": TEXT, "chatted": TEXT}

@@ -3,6 +3,7 @@
 from tests.clients.awkward import PIECES, TEXT
 from tests.clients.node import run_script
 
+OPENAI_PACKAGES = ("openai@7.55.0",)
 OPENAI = """
 import OpenAI from "openai";
 const client = new OpenAI({ baseURL: process.env.ADDRESS + "/v1", apiKey: "none", maxRetries: 0 });
@@ -29,6 +30,7 @@ console.log(JSON.stringify({
 }));
 """
 
+VERCEL_PACKAGES = ("ai@7.0.173", "@ai-sdk/openai-compatible@3.0.92")
 VERCEL = """
 import { generateText, streamText, embedMany } from "ai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
@@ -47,7 +49,7 @@ console.log(JSON.stringify({
 
 
 def test_openais_own_client(awkward_server: str) -> None:
-    answers = run_script(OPENAI, ("openai@7.55.0",), ADDRESS=awkward_server)
+    answers = run_script(OPENAI, OPENAI_PACKAGES, ADDRESS=awkward_server)
     assert [answers.pop(name) for name in ("whole", "streamed", "helped", "completed")] == [TEXT] * 4
     assert answers == {
         "models": ["scripted"],
@@ -59,7 +61,7 @@ def test_openais_own_client(awkward_server: str) -> None:
 
 
 def test_vercels_ai_sdk(awkward_server: str) -> None:
-    answers = run_script(VERCEL, ("ai@7.0.173", "@ai-sdk/openai-compatible@3.0.92"), ADDRESS=awkward_server)
+    answers = run_script(VERCEL, VERCEL_PACKAGES, ADDRESS=awkward_server)
     assert answers == {
         "whole": TEXT,
         "streamed": TEXT,
