@@ -104,7 +104,7 @@ class OllamaModels:
         wanted = body.text("model") or body.text("name")
         if not wanted:
             raise RequestError("model is required", "model")
-        if wanted.removesuffix(_TAG).lower() != self._name.removesuffix(_TAG).lower():
+        if wanted.removesuffix(_TAG).lower() not in {name.removesuffix(_TAG).lower() for name in self._service.names}:
             raise NotFound(f"model '{wanted}' not found; the only one here is '{self._name}'", "model")
 
     def _described(self, info: ModelInfo) -> dict[str, Any]:
