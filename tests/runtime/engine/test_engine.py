@@ -193,7 +193,7 @@ def test_an_engine_that_follows_the_load_computes_with_what_it_is_told(
 
 
 def test_a_prompt_that_does_not_fit_is_refused_with_the_numbers(engine: Engine) -> None:
-    with pytest.raises(PromptTooLong, match="256 tokens but the context holds 256"):
+    with pytest.raises(PromptTooLong, match="256 tokens exceeds the available context size of 256"):
         engine.submit(GenerationRequest((5,) * 256), print)
 
 

@@ -249,6 +249,13 @@ def test_a_shift_keeps_what_was_asked_for_and_drops_half_of_the_rest() -> None:
     assert machine.ends[1].is_truncated
 
 
+def test_a_prompt_counts_as_computed_though_a_shift_has_dropped_some_of_it() -> None:
+    machine = Machine(n_ctx=20, context_shift=True)
+    machine.add(1, list(range(1, 18)), 5, ignore_eos=True)
+    machine.run()
+    assert machine.ends[1].timings.num_prompt_tokens == 17
+
+
 def test_tokens_that_others_share_are_computed_again_instead_of_moved() -> None:
     machine = Machine(n_ctx=120, context_shift=True, n_batch=64)
     beginning = list(range(1, 51))
