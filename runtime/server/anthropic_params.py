@@ -30,6 +30,7 @@ class AnthropicParams:
 
     model: str
     sampling: SamplingParams
+    answer_form: Grammar | None
     max_tokens: int | None
     stop: tuple[str, ...]
     n_keep: int
@@ -43,9 +44,8 @@ class AnthropicParams:
         sampling = read_sampling(body, service.defaults)
         return cls(
             model=_MODEL.read(body, "") or service.model_alias,
-            sampling=replace(
-                sampling, grammar=_read_output_format(body) or sampling.grammar, n_probs=0, post_sampling_probs=False
-            ),
+            sampling=replace(sampling, n_probs=0, post_sampling_probs=False),
+            answer_form=_read_output_format(body) or sampling.grammar,
             max_tokens=read_max_tokens(body, _MAX_TOKENS.name, default=service.default_max_tokens),
             stop=tuple(stop for stop in _STOP_SEQUENCES.read(body) if stop),
             n_keep=service.n_keep,
@@ -53,9 +53,10 @@ class AnthropicParams:
             is_streamed=_STREAM.read(body, False),
         )
 
-    def request(self, prompt_tokens: tuple[int, ...]) -> GenerationRequest:
+    def request(self) -> GenerationRequest:
+        """Return the request, with a prompt that is still to come."""
         return GenerationRequest(
-            prompt_tokens=prompt_tokens,
+            prompt_tokens=(),
             sampling=self.sampling,
             max_tokens=self.max_tokens,
             stop=self.stop,
