@@ -39,7 +39,7 @@ class Anthropic:
         thinking = read_thinking(body)
         conversation = _read_conversation(body, thinking)
         engine = await self._service.engine()
-        turn = await asyncio.to_thread(next_turn, engine, conversation, params.answer_form)
+        turn = await asyncio.to_thread(next_turn, engine, conversation, params.sampling.grammar)
         generation = await Generation.begin(engine, turn.ask(params.request()))
         reply = MessageReply(params.model, turn, thinking)
         if params.is_streamed:

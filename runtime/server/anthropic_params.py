@@ -7,6 +7,7 @@ from runtime.engine.sampling import SamplingParams
 from runtime.engine.sequence import GenerationRequest
 from runtime.errors import RequestError
 from runtime.server.body import Body
+from runtime.server.errors import NoThreads
 from runtime.server.fields import Field, Flag, Integer, Special, Text, Texts
 from runtime.server.formats import json_schema_grammar
 from runtime.server.parameters import LORA, SAMPLING_FIELDS, read_lora, read_max_tokens, read_sampling
@@ -30,7 +31,6 @@ class AnthropicParams:
 
     model: str
     sampling: SamplingParams
-    answer_form: Grammar | None
     max_tokens: int | None
     stop: tuple[str, ...]
     n_keep: int
@@ -41,11 +41,14 @@ class AnthropicParams:
     def of(cls, body: Body, service: Service) -> "AnthropicParams":
         body.refuse("container")
         body.refuse("mcp_servers", but=([],))
+        if "thread" in body:
+            raise NoThreads
         sampling = read_sampling(body, service.defaults)
         return cls(
             model=_MODEL.read(body, "") or service.model_alias,
-            sampling=replace(sampling, n_probs=0, post_sampling_probs=False),
-            answer_form=_read_output_format(body) or sampling.grammar,
+            sampling=replace(
+                sampling, grammar=_read_output_format(body) or sampling.grammar, n_probs=0, post_sampling_probs=False
+            ),
             max_tokens=read_max_tokens(body, _MAX_TOKENS.name, default=service.default_max_tokens),
             stop=tuple(stop for stop in _STOP_SEQUENCES.read(body) if stop),
             n_keep=service.n_keep,

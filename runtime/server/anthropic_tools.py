@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any
 
 from runtime.chat.conversation import Tool, ToolChoice, ToolUse
+from runtime.chat.tools import checked_tools, parse_function
 from runtime.errors import RequestError
 from runtime.server.body import Body
 from runtime.server.fields import Special
@@ -14,6 +14,7 @@ TOOL_CHOICE = Special("tool_choice", "Whether it may, must or must not, or which
 THINKING = Special("thinking", "Whether the model thinks first, and shows it.", {"type": "object"})
 TOOL_FIELDS = (TOOLS, TOOL_CHOICE, THINKING)
 
+_SCHEMA = "input_schema"
 _CHOICES = {
     "auto": ToolChoice.AUTO,
     "any": ToolChoice.REQUIRED,
@@ -72,29 +73,14 @@ def _read_tools(value: object) -> tuple[Tool, ...]:
     if not isinstance(value, list):
         raise RequestError("'tools' must be a list of tools", TOOLS.name)
     tools = tuple(_read_tool(each, f"{TOOLS.name}[{index}]") for index, each in enumerate(value))
-    if len({tool.name for tool in tools}) < len(tools):
-        raise RequestError("'tools' must have different names", TOOLS.name)
-    return tools
+    return checked_tools(tools, TOOLS.name)
 
 
 def _read_tool(value: object, param: str) -> Tool:
-    if not isinstance(value, Mapping):
-        raise RequestError(f"'{param}' must be an object with 'name' and 'input_schema'", param)
-    tool = Body(value)
-    if tool.raw("type") not in (None, "custom"):
-        kind = tool.text("type")
-        raise RequestError(f"'{param}' is of type {kind}, which only Anthropic's own servers have", f"{param}.type")
-    name, schema = _text(value, "name", param), value.get("input_schema")
-    if not name:
-        raise RequestError(f"'{param}.name' must not be empty", f"{param}.name")
-    if not isinstance(schema, Mapping):
-        raise RequestError(f"'{param}.input_schema' must be an object", f"{param}.input_schema")
-    description = _text(value, "description", param) if value.get("description") is not None else ""
-    return Tool(name, description, schema, is_strict=value.get("strict") is True)
-
-
-def _text(value: Mapping[str, Any], name: str, param: str) -> str:
-    found = value.get(name)
-    if not isinstance(found, str):
-        raise RequestError(f"'{param}.{name}' must be a text", f"{param}.{name}")
-    return found
+    kind = value.get("type") if isinstance(value, Mapping) else None
+    if kind not in (None, "custom"):
+        raise RequestError(f"'{param}' is of a type that only Anthropic's own servers have", f"{param}.type")
+    tool = parse_function(value, param, parameters=_SCHEMA)
+    if not tool.parameters and isinstance(value, Mapping) and value.get(_SCHEMA) is None:
+        raise RequestError(f"'{param}.{_SCHEMA}' is missing", f"{param}.{_SCHEMA}")
+    return tool

@@ -4,6 +4,7 @@ Ollama's names end in a tag, `:latest` where none is given. The one name here is
 clients look for `name` or for what begins with `name:`, and is understood with and without.
 """
 
+import asyncio
 import hashlib
 import re
 from datetime import datetime, timezone
@@ -12,6 +13,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from runtime.chat.turn import manner_in
 from runtime.engine.facts import ModelInfo
 from runtime.errors import RequestError
 from runtime.server.body import Body, read_body
@@ -64,10 +66,13 @@ class OllamaModels:
         self._check_name(await read_body(request))
         engine = await self._service.engine()
         info, metadata = engine.info, engine.metadata()
+        manner = await asyncio.to_thread(manner_in, engine)
         abilities = {
             "completion": info.is_causal,
             "insert": info.is_causal and engine.fill_tokens is not None,
             "embedding": info.pooling is not None,
+            "tools": info.is_causal and manner.can_call,
+            "thinking": info.is_causal and manner.marks.is_known,
         }
         return JsonResponse(
             {

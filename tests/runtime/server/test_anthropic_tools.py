@@ -8,6 +8,7 @@ import pytest
 from runtime.engine.grammar import GrammarKind
 from tests.fakes import ScriptedEngine
 from tests.runtime.server.test_anthropic import asked, kinds, prompt_of, streamed, whole
+from tests.vendor_specs import hold_to_schema
 
 WEATHER = {
     "name": "weather",
@@ -214,6 +215,16 @@ def test_earlier_calls_and_their_results_reach_the_template() -> None:
     assert last.startswith("user|Well?|")
 
 
+def test_a_conversation_is_not_kept_and_the_client_can_tell() -> None:
+    response = asked(ScriptedEngine(), thread={"type": "create"})
+    hold_to_schema(response.json(), "ErrorResponse", protocol="anthropic")
+    assert (response.status_code, response.json()["error"]["details"]) == (
+        400,
+        {"error_code": "thread_unsupported_request"},
+    )
+    assert asked(ScriptedEngine(), thread=None).status_code == 200
+
+
 def test_tools_count_among_the_tokens() -> None:
     engine = ScriptedEngine()
     counts = [
@@ -228,11 +239,11 @@ def test_tools_count_among_the_tokens() -> None:
     [
         ({"tools": "x"}, "'tools' must be a list"),
         ({"tools": [1]}, "'tools[0]' must be an object"),
-        ({"tools": [{"name": "x"}]}, "'tools[0].input_schema' must be an object"),
-        ({"tools": [{**WEATHER, "name": ""}]}, "'tools[0].name' must not be empty"),
+        ({"tools": [{"name": "x"}]}, "'tools[0].input_schema' is missing"),
+        ({"tools": [{**WEATHER, "name": ""}]}, "'tools[0].name' must be a text"),
         ({"tools": [{**WEATHER, "name": 5}]}, "'tools[0].name' must be a text"),
         ({"tools": [{**WEATHER, "description": 5}]}, "'tools[0].description' must be a text"),
-        ({"tools": [WEATHER, WEATHER]}, "different names"),
+        ({"tools": [WEATHER, WEATHER]}, "two tools of the name 'weather'"),
         ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "only Anthropic's own servers have"),
         ({"tools": [WEATHER], "tool_choice": {"type": "some"}}, "'tool_choice.type' must be one of"),
         ({"tools": [WEATHER], "tool_choice": "any"}, "'tool_choice' must be an object"),
