@@ -7,6 +7,7 @@ for it at the beginning of an answer.
 
 import re
 from dataclasses import dataclass
+from enum import Enum
 
 from runtime.chat.messages import Message, Role, ToolCall
 from runtime.chat.template import ChatTemplate
@@ -26,12 +27,24 @@ class ThinkingMarks:
         return (self.opening,), (self.closing,)
 
 
+class Stage(Enum):
+    """How far an answer's thinking is, where the answer begins."""
+
+    POSSIBLE = "possible"  # the model may begin it
+    BEGUN = "begun"  # it must be ended
+    ENDED = "ended"  # nothing but white space is between it and the answer
+
+
 @dataclass(frozen=True, slots=True)
 class Thought:
-    """Thinking that may stand before an answer; `is_begun`: the prompt has begun it, so it must be ended."""
+    """Thinking, and how far the prompt has gone with it."""
 
     marks: ThinkingMarks
-    is_begun: bool = False
+    stage: Stage = Stage.POSSIBLE
+
+    @property
+    def is_begun(self) -> bool:
+        return self.stage is Stage.BEGUN
 
 
 _USER = Message(Role.USER, "zquser")

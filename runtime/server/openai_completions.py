@@ -29,18 +29,22 @@ class TextReply(Reply):
         self._offset = 0  # in characters, of the text that is still to come
 
     def delta(self, delta: TextDelta) -> Iterable[bytes]:
-        if self.envelope.params.num_top_logprobs is None:
+        params = self.envelope.params
+        if params.num_top_logprobs is None and delta.timings is None:
             return (self._delta_frame.with_text(delta.text),) if delta.text else ()
         probs = self._held_probs.shown_with(delta)
         if not delta.text:
             return ()
-        return (frame(self.envelope.chunk([self._choice(delta.text, probs=probs)])),)
+        return (frame(self.envelope.chunk([self._choice(delta.text, probs=probs)], delta.timings)),)
 
     def whole_choice(self, answer: Answer) -> dict[str, Any]:
         return self._choice(answer.text, finish_reason(answer.finished), answer.probs)
 
     def _last_choice(self, finished: Finished) -> dict[str, Any]:
         return self._choice("", finish_reason(finished))
+
+    def _empty_choice(self) -> dict[str, Any]:
+        return self._choice("")
 
     def _choice(self, text: str, reason: str | None = None, probs: tuple[TokenProbs, ...] = ()) -> dict[str, Any]:
         return {"index": self.index, "text": text, "logprobs": self._logprobs(probs), "finish_reason": reason}
