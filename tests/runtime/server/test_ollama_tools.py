@@ -137,7 +137,7 @@ def test_the_model_is_told_of_the_tools_and_free_to_call_them() -> None:
 
 @pytest.mark.parametrize(
     ("think", "written"),
-    [(None, "|"), (True, "True|"), (False, "False|"), ("low", "True|low"), ("high", "True|high")],
+    [(True, "True|"), (False, "False|"), ("low", "True|low"), ("high", "True|high")],
 )
 def test_how_much_to_think_reaches_the_template(think: object, written: str) -> None:
     assert prompt_of(thinker(), think=think).endswith(f"The weather?{written}")
