@@ -14,7 +14,7 @@ from runtime.chat.messages import Role
 from runtime.chat.turn import next_turn
 from runtime.server.anthropic_answer import MessageReply
 from runtime.server.anthropic_messages import MESSAGES, SYSTEM, read_messages
-from runtime.server.anthropic_params import ANSWER_FIELDS, AnthropicParams
+from runtime.server.anthropic_params import ANSWER_FIELDS, AnthropicParams, read_effort
 from runtime.server.anthropic_tools import TOOL_FIELDS, Thinking, read_thinking, read_tool_use
 from runtime.server.body import Body, read_body
 from runtime.server.fields import operation
@@ -37,7 +37,7 @@ class Anthropic:
         body = await read_body(request)
         params = AnthropicParams.of(body, self._service)
         thinking = read_thinking(body)
-        conversation = _read_conversation(body, thinking)
+        conversation = self._conversation(body, thinking)
         engine = await self._service.engine()
         turn = await asyncio.to_thread(next_turn, engine, conversation, params.sampling.grammar)
         generation = await Generation.begin(engine, turn.ask(params.request()))
@@ -49,19 +49,19 @@ class Anthropic:
     @operation("How many tokens a conversation has", *_ASKED, required=_REQUIRED)
     async def count_tokens(self, request: Request) -> Response:
         body = await read_body(request)
-        conversation = _read_conversation(body, read_thinking(body))
+        conversation = self._conversation(body, read_thinking(body))
         engine = await self._service.engine()
         turn = await asyncio.to_thread(next_turn, engine, conversation)
         return JsonResponse({"input_tokens": len(turn.prompt_tokens)})
 
-
-def _read_conversation(body: Body, thinking: Thinking) -> Conversation:
-    """Return what is asked; a last message of the assistant's is one that is begun."""
-    messages = read_messages(body)
-    last = messages[-1]
-    return Conversation(
-        messages,
-        read_tool_use(body),
-        thinking=thinking is not Thinking.HIDDEN,
-        continues_last=len(messages) > 1 and last.role is Role.ASSISTANT and not last.tool_calls,
-    )
+    def _conversation(self, body: Body, thinking: Thinking) -> Conversation:
+        """Return what is asked; a last message of the assistant's is one that is begun."""
+        messages = read_messages(body)
+        last = messages[-1]
+        return Conversation(
+            messages,
+            read_tool_use(body),
+            thinking=thinking is not Thinking.HIDDEN,
+            variables={**self._service.chat.variables, **read_effort(body)},
+            continues_last=len(messages) > 1 and last.role is Role.ASSISTANT and not last.tool_calls,
+        )

@@ -17,7 +17,13 @@ _MODEL = Text("model", "Any name: there is one model.")
 _MAX_TOKENS = Integer("max_tokens", "Longest answer in tokens.")
 _STOP_SEQUENCES = Texts("stop_sequences", "Texts at which the answer ends; they are not part of it.")
 _STREAM = Flag("stream", "Send the answer as it comes.")
-_OUTPUT_CONFIG = Special("output_config", "With a JSON schema in format.schema, which holds.", {"type": "object"})
+_OUTPUT_CONFIG = Special(
+    "output_config",
+    "With a JSON schema in format.schema, which holds, and in effort how much to think.",
+    {"type": "object"},
+)
+# Models know three levels, whatever the words.
+_EFFORTS = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
 _OUTPUT_FORMAT = Special("output_format", "An older name for output_config's format.", {"type": "object"})
 ANSWER_FIELDS: tuple[Field, ...] = (
     *(_MODEL, _MAX_TOKENS, _STOP_SEQUENCES, _STREAM, _OUTPUT_CONFIG, _OUTPUT_FORMAT, LORA),
@@ -66,6 +72,16 @@ class AnthropicParams:
             n_keep=self.n_keep,
             lora=self.lora,
         )
+
+
+def read_effort(body: Body) -> dict[str, str]:
+    """Return the variable that tells the template how much to think, if the request says it. Raises RequestError."""
+    effort = body.nested(_OUTPUT_CONFIG.name).text("effort")
+    if effort is None:
+        return {}
+    if effort not in _EFFORTS:
+        raise RequestError(f"'output_config.effort' must be one of {', '.join(_EFFORTS)}", "output_config.effort")
+    return {"reasoning_effort": _EFFORTS[effort]}
 
 
 def _read_output_format(body: Body) -> Grammar | None:

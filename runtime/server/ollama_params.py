@@ -1,7 +1,9 @@
 """How an answer in Ollama's dialect is to be generated: the fields that `/api/generate` and `/api/chat` share."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from runtime.engine.grammar import Grammar
 from runtime.engine.sampling import SamplingParams
@@ -62,8 +64,9 @@ class OllamaParams:
     is_streamed: bool
     is_unloading: bool
     num_top_logprobs: int | None
+    asks_to_think: bool
     thinking: bool | None
-    effort: str
+    variables: Mapping[str, Any]
 
     @classmethod
     def of(cls, body: Body, service: Service) -> "OllamaParams":
@@ -87,8 +90,9 @@ class OllamaParams:
             is_streamed=STREAM.read(body, True),
             is_unloading=_read_is_unloading(body.raw(KEEP_ALIVE.name)),
             num_top_logprobs=num_top_logprobs,
-            thinking=thinking,
-            effort=effort,
+            asks_to_think=thinking is True,
+            thinking=service.chat.thinking if thinking is None else thinking,
+            variables={**service.chat.variables, **({"reasoning_effort": effort} if effort else {})},
         )
 
     def request(self, prompt_tokens: tuple[int, ...]) -> GenerationRequest:

@@ -90,14 +90,14 @@ def prepare_chat(
     before: tuple[int, ...] = (),
 ) -> Prepared:
     """Return the same for a conversation; `before` are tokens that it follows. Raises RequestError. Takes long."""
-    if params.thinking and not manner_in(engine).marks.is_known:
+    if params.asks_to_think and not manner_in(engine).marks.is_known:
         raise RequestError(f"{params.model!r} does not support thinking", "think")
     last = messages[-1]
     conversation = Conversation(
         messages,
         ToolUse(tools),
         thinking=params.thinking,
-        variables={"reasoning_effort": params.effort} if params.effort else {},
+        variables=params.variables,
         continues_last=len(messages) > 1 and last.role is Role.ASSISTANT and not last.tool_calls,
     )
     turn = next_turn(engine, conversation, params.sampling.grammar, is_first=not before)

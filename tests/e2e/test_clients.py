@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import anthropic
 import httpx
+import jsonschema
 import ollama
 import openai
 import pydantic
@@ -264,3 +265,45 @@ def test_llamaindexs_llamafile(bundle_server: Process) -> None:
     assert llm.chat(messages).message.content == ANSWER
     assert list(llm.stream_chat(messages))[-1].message.content == ANSWER
     assert "Paris" in llm.complete(CHATML_QUESTION).text
+
+
+WEATHER: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "city": {"type": "string", "maxLength": 20},
+        "days": {"type": "integer", "minimum": 1, "maximum": 9},
+    },
+    "required": ["city", "days"],
+}
+
+
+def test_anthropics_client_has_a_tool_called_though_the_template_knows_none(bundle_server: Process) -> None:
+    asked: dict[str, Any] = {
+        "model": "any",
+        "max_tokens": 200,
+        "messages": [{"role": "user", "content": "What will the weather in Paris be for 3 days?"}],
+        "tools": [{"name": "weather", "description": "Tells the weather.", "input_schema": WEATHER}],
+        "tool_choice": {"type": "tool", "name": "weather", "disable_parallel_tool_use": True},
+    }
+    with anthropic.Anthropic(base_url=bundle_server.url, api_key="none", max_retries=0, timeout=60) as client:
+        with client.messages.stream(**asked) as stream:
+            streamed = stream.get_final_message()
+        for message in (client.messages.create(**asked), streamed):
+            (call,) = message.content
+            assert call.type == "tool_use"
+            assert (call.name, message.stop_reason) == ("weather", "tool_use")
+            jsonschema.validate(call.input, WEATHER)
+
+
+def test_ollamas_client_has_earlier_calls_and_results_read(bundle_server: Process) -> None:
+    client = ollama.Client(host=bundle_server.url, timeout=60)
+    tool = {"type": "function", "function": {"name": "weather", "description": "", "parameters": WEATHER}}
+    call = {"function": {"name": "weather", "arguments": {"city": "Paris", "days": 3}}}
+    messages = [
+        {"role": "user", "content": "The weather in Paris?"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "tool_name": "weather", "content": "Rain on all three days."},
+    ]
+    answer = client.chat("any", messages, tools=[tool], options={"num_predict": 40})
+    assert answer.message.content or answer.message.tool_calls
+    client._client.close()

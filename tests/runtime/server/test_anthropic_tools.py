@@ -215,6 +215,13 @@ def test_earlier_calls_and_their_results_reach_the_template() -> None:
     assert last.startswith("user|Well?|")
 
 
+@pytest.mark.parametrize(("effort", "level"), [("low", "low"), ("max", "high")])
+def test_how_much_to_think_reaches_the_template(effort: str, level: str) -> None:
+    engine = ScriptedEngine(chat_template="{{ messages[0].content }}|{{ reasoning_effort }}|{{ enable_thinking }}")
+    config = {"output_config": {"effort": effort}, "thinking": {"type": "adaptive"}}
+    assert prompt_of(engine, **config) == f"Hi|{level}|True"
+
+
 def test_a_conversation_is_not_kept_and_the_client_can_tell() -> None:
     response = asked(ScriptedEngine(), thread={"type": "create"})
     hold_to_schema(response.json(), "ErrorResponse", protocol="anthropic")
@@ -249,6 +256,7 @@ def test_tools_count_among_the_tokens() -> None:
         ({"tools": [WEATHER], "tool_choice": "any"}, "'tool_choice' must be an object"),
         ({"tools": [WEATHER], "tool_choice": {"type": "tool", "name": "x"}}, "'tool_choice.name' must be the name"),
         ({"tool_choice": {"type": "any"}}, "needs 'tools'"),
+        ({"output_config": {"effort": "some"}}, "'output_config.effort' must be one of"),
         ({"thinking": {"type": "hard"}}, "'thinking.type' must be"),
         ({"thinking": {"type": "enabled", "budget_tokens": "x"}}, "'budget_tokens' must be a whole number"),
         (

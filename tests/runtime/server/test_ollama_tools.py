@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from runtime.server.conversation import ChatDefaults
 from tests.fakes import ScriptedEngine
 from tests.runtime.server.test_anthropic_tools import CALL, TEMPLATE, THOUGHT, TWO_CALLS, pieces
 from tests.serving import ask, make_app
@@ -143,10 +144,23 @@ def test_how_much_to_think_reaches_the_template(think: object, written: str) -> 
     assert prompt_of(thinker(), think=think).endswith(f"The weather?{written}")
 
 
+def test_what_the_server_was_told_of_thinking_holds_where_a_request_says_nothing() -> None:
+    def prompt(**fields: Any) -> str:
+        engine = thinker()
+        app = make_app(engine, chat=ChatDefaults(thinking=False, variables={"reasoning_effort": "low"}))
+        assert ask(app, "POST", "/api/chat", json={**CHAT, **fields}).status_code == 200
+        return engine.detokenize(engine.requests[-1].prompt_tokens)
+
+    assert prompt().endswith("?False|low")
+    assert prompt(think="high").endswith("?True|high")
+
+
 def test_a_model_that_can_not_think_says_so() -> None:
     response = asked(ScriptedEngine(), think=True)
     assert (response.status_code, response.json()) == (400, {"error": "'any' does not support thinking"})
     assert asked(ScriptedEngine(), think=False).status_code == 200
+    app = make_app(ScriptedEngine(), chat=ChatDefaults(thinking=True))
+    assert ask(app, "POST", "/api/chat", json=CHAT).status_code == 200
 
 
 def results_of(*results: dict[str, Any], ids: tuple[str, ...] = ()) -> list[str]:
