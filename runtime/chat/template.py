@@ -74,9 +74,10 @@ class ChatTemplate:
 
         described = [_tool_json(tool) for tool in tools]
         values = {
-            # What templates used before there were `tools` and `strftime_now`.
+            # What templates use that were written before there were `tools` and `strftime_now`.
             "functions": json.dumps(described, ensure_ascii=False, indent=4),
             "datetime": _strftime_now("%b %d %Y %H:%M:%S"),
+            "date_string": _strftime_now("%d %b %Y"),
             **(variables or {}),
             "tools": described or None,
             "add_generation_prompt": adds_generation_prompt,

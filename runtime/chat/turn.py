@@ -154,7 +154,7 @@ def _prompt(template: ChatTemplate, manner: Manner, conversation: Conversation) 
         messages,
         tools=tools,
         variables=variables,
-        adds_generation_prompt=conversation.adds_generation_prompt,
+        adds_generation_prompt=conversation.adds_generation_prompt or last is not None,
         spelling=manner.spelling,
     )
     marks = manner.marks

@@ -18,9 +18,14 @@ KEPT = "{{% for m in messages %}}{{% if m.reasoning_content %}}{}{{% endif %}}{{
             "{% for m in messages %}{{ m.content.split('</think>')[-1] }}{% endfor %}",
             ThinkingMarks(is_known=True),
         ),
+        (
+            "{% for m in messages if m.tool_calls %}<|THINKING|>{{ m.reasoning_content }}<|/THINKING|>{% endfor %}",
+            ThinkingMarks("<|THINKING|>", "<|/THINKING|>", is_known=True),
+        ),
+        (KEPT.format("<|message|>{{ m.reasoning_content }}<|end|>"), ThinkingMarks()),
         ("{% for m in messages %}{{ m.content }}{% endfor %}", ThinkingMarks()),
     ],
-    ids=["written down", "other marks", "taken out", "unknown"],
+    ids=["written down", "other marks", "taken out", "with calls only", "a message's marks", "unknown"],
 )
 def test_the_marks_of_thinking_are_learnt(source: str, marks: ThinkingMarks) -> None:
     assert learn_thinking_marks(load_template(source, "", "")) == marks
