@@ -30,7 +30,8 @@ class GenerationRequest:
 
     When a full context shifts, the first n_keep tokens stay (-1: the whole prompt) and n_discard of the others go (0:
     half of them). slot None is any. Once max_seconds of generating are over, the next line end is the end. lora are
-    adapters by their numbers, each with its scale; None takes the engine's own.
+    adapters by their numbers, each with its scale; None takes the engine's own. shown_tokens are control tokens whose
+    names are part of the text, which otherwise doesn't show them.
     """
 
     prompt_tokens: tuple[int, ...]
@@ -46,6 +47,7 @@ class GenerationRequest:
     max_seconds: float | None = None
     wants_progress: bool = False  # a Progress event for each step of the prompt
     wants_timings: bool = False  # timings with every delta
+    shown_tokens: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

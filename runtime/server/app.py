@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from runtime.engine.sampling import SamplingParams
 from runtime.server.anthropic import Anthropic
+from runtime.server.conversation import ChatDefaults
 from runtime.server.errors import Endpoint, answering_errors, routing_error
 from runtime.server.lifecycle import Lifecycle
 from runtime.server.llamacpp import LlamaCpp
@@ -19,7 +20,8 @@ from runtime.server.metrics import Metrics
 from runtime.server.models import Models
 from runtime.server.ollama import Ollama
 from runtime.server.ollama_models import OllamaModels
-from runtime.server.openai import OpenAI
+from runtime.server.openai_chat import OpenAIChat
+from runtime.server.openai_completions import OpenAICompletions
 from runtime.server.openapi import openapi_endpoint
 from runtime.server.pages import WEBCLIENT, page_endpoints
 from runtime.server.security import Access, Door
@@ -41,6 +43,7 @@ def create_app(
     access: Access | None = None,
     offer: Offer | None = None,
     model_file: ModelFile | None = None,
+    chat: ChatDefaults | None = None,
     webclient: Path | None = WEBCLIENT,
 ) -> Starlette:
     """Return the application. `default_max_tokens` None: an answer ends when the model ends it or the context is full.
@@ -58,15 +61,17 @@ def create_app(
         embd_normalize,
         offer or Offer(),
         model_file or ModelFile(),
+        chat or ChatDefaults(),
     )
     llamacpp = LlamaCpp(service)
     status, slots, metrics = Status(service), Slots(service), Metrics(service)
-    openai, models = OpenAI(service), Models(service)
+    models, openai_chat, completions = Models(service), OpenAIChat(service), OpenAICompletions(service)
     anthropic = Anthropic(service)
     ollama, ollama_models = Ollama(service), OllamaModels(service)
     lora = Lora(service)
     embeddings, rerank = Embeddings(service), Rerank(service)
-    page = dict(page_endpoints(webclient)) if webclient else {}
+    # Clients of Ollama look at the root whether anybody is there.
+    page = dict(page_endpoints(webclient)) if webclient else {"/": ollama_models.heartbeat}
     table: list[tuple[str, str, Endpoint]] = [
         ("POST", "/completion", llamacpp.completion),
         ("POST", "/completions", llamacpp.completion),
@@ -81,9 +86,11 @@ def create_app(
         ("GET", "/slots", slots.list),
         ("POST", "/slots/{id}", slots.act),
         ("GET", "/metrics", metrics.read),
-        ("POST", "/v1/chat/completions", openai.chat_completions),
-        ("POST", "/chat/completions", openai.chat_completions),
-        ("POST", "/v1/completions", openai.completions),
+        ("POST", "/v1/chat/completions", openai_chat.create),
+        ("POST", "/chat/completions", openai_chat.create),
+        ("POST", "/v1/chat/completions/input_tokens", openai_chat.count_tokens),
+        ("POST", "/chat/completions/input_tokens", openai_chat.count_tokens),
+        ("POST", "/v1/completions", completions.create),
         ("GET", "/v1/models", models.list),
         ("GET", "/models", models.list),
         ("GET", "/v1/models/{id:path}", models.one),

@@ -20,6 +20,8 @@ from runtime.server.parameters import (
     MAX_PROMPTS,
     SAMPLING_FIELDS,
     STOP,
+    numbered_answer,
+    progress_json,
     read_lora,
     read_max_tokens,
     read_num_logprobs,
@@ -114,15 +116,7 @@ class CompletionParams:
             raise RequestError(f"these are more than {MAX_PROMPTS} answers in one request", _N_CMPL.name)
         for prompt in prompts:
             for number in range(self.num_answers):
-                yield replace(self._numbered(number), prompt_tokens=prompt)
-
-    def _numbered(self, number: int) -> GenerationRequest:
-        """Return the request for a prompt's next answer: another seed, and whatever slot, as in llama-server."""
-        if number == 0:
-            return self.request
-        sampling = self.request.sampling
-        seed = None if sampling.seed is None else (sampling.seed + number) % 2**32
-        return replace(self.request, slot=None, sampling=replace(sampling, seed=seed))
+                yield replace(numbered_answer(self.request, number), prompt_tokens=prompt)
 
     def settings(self, request: GenerationRequest, forbidden: Iterable[int] = ()) -> dict[str, Any]:
         return generation_settings(request, is_streamed=self.is_streamed, forbidden=forbidden)
@@ -156,14 +150,8 @@ class CompletionReply:
         return ()
 
     def progress(self, progress: Progress) -> Iterable[bytes]:
-        timings = progress.timings
-        told = {
-            "total": progress.num_prompt_tokens,
-            "cache": timings.num_cached_tokens,
-            "processed": timings.num_cached_tokens + timings.num_prompt_tokens,
-            "time_ms": timings.prompt_seconds * 1000,
-        }
-        return (frame({**self._event("", (), progress.slot, timings), "prompt_progress": told}),)
+        event = self._event("", (), progress.slot, progress.timings)
+        return (frame({**event, "prompt_progress": progress_json(progress)}),)
 
     def delta(self, delta: TextDelta) -> Iterable[bytes]:
         self._num_generated += len(delta.tokens)

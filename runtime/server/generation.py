@@ -31,6 +31,7 @@ class Answer:
     tokens: tuple[int, ...]
     finished: Finished
     probs: tuple[TokenProbs, ...] = ()
+    deltas: tuple[TextDelta, ...] = ()
 
 
 class Generation:
@@ -104,12 +105,14 @@ async def _collect(generation: Generation) -> Answer:
     texts: list[str] = []
     tokens: list[int] = []
     probs: list[TokenProbs] = []
+    deltas: list[TextDelta] = []
     held = HeldProbs()
     async for event in generation:
         if isinstance(event, Finished):
-            return Answer("".join(texts), tuple(tokens), event, tuple(probs))
+            return Answer("".join(texts), tuple(tokens), event, tuple(probs), tuple(deltas))
         if isinstance(event, Progress):
             continue
+        deltas.append(event)
         texts.append(event.text)
         tokens += event.tokens
         probs += held.shown_with(event)

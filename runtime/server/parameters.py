@@ -4,10 +4,11 @@ OpenAI's sampling fields are a subset of llama.cpp's, and clients of either send
 """
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from runtime.engine.sampling import Sampler, SamplingParams, sampler_lettered, sampler_named
-from runtime.engine.sequence import Timings
+from runtime.engine.sequence import GenerationRequest, Progress, Timings
 from runtime.errors import RequestError
 from runtime.server.body import Body
 from runtime.server.fields import Field, Flag, Integer, Number, Special, Texts
@@ -212,6 +213,15 @@ def parse_scales(value: object) -> tuple[tuple[int, float], ...]:
     return tuple(pairs)
 
 
+def numbered_answer(request: GenerationRequest, number: int) -> GenerationRequest:
+    """Return the request for a prompt's next answer: another seed, and whatever slot, as in llama-server."""
+    if number == 0:
+        return request
+    seed = request.sampling.seed
+    seed = None if seed is None else (seed + number) % 2**32
+    return replace(request, slot=None, sampling=replace(request.sampling, seed=seed))
+
+
 def read_stop(body: Body) -> tuple[str, ...]:
     return tuple(stop for stop in STOP.read(body) if stop)
 
@@ -284,6 +294,17 @@ def timings_json(timings: Timings) -> dict[str, Any]:
             timings.generation_seconds,
         ),
         **(drafts if timings.num_drafted_tokens else {}),
+    }
+
+
+def progress_json(progress: Progress) -> dict[str, Any]:
+    """Return how far a prompt is, as llama-server writes it."""
+    timings = progress.timings
+    return {
+        "total": progress.num_prompt_tokens,
+        "cache": timings.num_cached_tokens,
+        "processed": timings.num_cached_tokens + timings.num_prompt_tokens,
+        "time_ms": timings.prompt_seconds * 1000,
     }
 
 
