@@ -1,8 +1,10 @@
-"""What a conversation is made of, as the chat template sees it. Knows no dialect beyond the shape they all share."""
+"""What a conversation is made of, as the chat template sees it, and the JSON of messages that most dialects share."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from runtime.errors import RequestError
 
@@ -16,20 +18,46 @@ class Role(Enum):
     TOOL = "tool"
 
 
-# OpenAI renamed the system role; no template knows the new name.
-_ROLES = {role.value: role for role in Role} | {"developer": Role.SYSTEM}
+# OpenAI renamed the system role, which few templates know; its older function calls had a role of their own.
+_ROLES = {role.value: role for role in Role} | {"developer": Role.SYSTEM, "function": Role.TOOL}
+_MEDIA = {
+    "image_url": "an image",
+    "input_image": "an image",
+    "image": "an image",
+    "input_audio": "a sound",
+    "file": "a file",
+    "input_file": "a file",
+}
+_BETWEEN_PARTS = "\n"  # as llama-server joins them
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that the assistant made; `arguments` is the JSON text of an object."""
+
+    id: str
+    name: str
+    arguments: str
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation.
+
+    `reasoning` and `tool_calls` are the assistant's; a tool's message says to which call (`tool_call_id`) of which tool
+    (`name`, empty when the call tells it) it is the result.
+    """
 
     role: Role
-    text: str
+    text: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+    name: str = ""
 
 
 def parse_messages(value: object, param: str = "messages") -> tuple[Message, ...]:
-    """Return the messages of a JSON list; `param` is the field's name, for the error.
+    """Return the messages of a JSON list in OpenAI's shape; `param` is the field's name, for the error.
 
     Raises RequestError that names the very field which is wrong.
     """
@@ -45,26 +73,80 @@ def _parse_message(value: object, param: str) -> Message:
     role = _ROLES.get(name) if isinstance(name, str) else None
     if role is None:
         raise RequestError(f"'{param}.role' must be one of {', '.join(_ROLES)}", f"{param}.role")
-    if value.get("tool_calls"):
-        raise RequestError(f"'{param}.tool_calls' can't be used: this server has no tools", f"{param}.tool_calls")
-    return Message(role, _parse_content(value.get("content"), f"{param}.content"))
+    calls = _parse_calls(value, param) if role is Role.ASSISTANT else ()
+    content = value.get("content")
+    if content is None and role is Role.ASSISTANT:
+        content = value.get("refusal") or ("" if calls or "content" in value else None)
+    return Message(
+        role,
+        parse_content(content, f"{param}.content"),
+        reasoning=_text(value, "reasoning_content", param) if role is Role.ASSISTANT else "",
+        tool_calls=calls,
+        tool_call_id=_text(value, "tool_call_id", param),
+        name=_text(value, "name", param),
+    )
 
 
-def _parse_content(value: object, param: str) -> str:
+def _parse_calls(value: Mapping[str, Any], param: str) -> tuple[ToolCall, ...]:
+    given, param = value.get("tool_calls"), f"{param}.tool_calls"
+    if given is None:
+        return ()
+    if not isinstance(given, list):
+        raise RequestError(f"'{param}' must be a list of tool calls", param)
+    return tuple(_parse_call(each, f"{param}[{index}]") for index, each in enumerate(given))
+
+
+def _parse_call(value: object, param: str) -> ToolCall:
+    called = value.get("function") if isinstance(value, Mapping) else None
+    if not isinstance(value, Mapping) or not isinstance(called, Mapping):
+        raise RequestError(f"'{param}' must be an object with 'id' and 'function'", param)
+    name = called.get("name")
+    if not isinstance(name, str) or not name:
+        raise RequestError(f"'{param}.function.name' must be a text", f"{param}.function.name")
+    return ToolCall(
+        _text(value, "id", param), name, parse_arguments(called.get("arguments"), f"{param}.function.arguments")
+    )
+
+
+def parse_arguments(value: object, param: str) -> str:
+    """Return a call's arguments, given as an object or as its JSON text, as that text. Raises RequestError."""
+    try:
+        arguments = json.loads(value) if isinstance(value, str) and value.strip() else value or {}
+    except (ValueError, RecursionError):
+        arguments = None
+    if not isinstance(arguments, dict):
+        raise RequestError(f"'{param}' must be a JSON object, or the text of one", param)
+    return value if isinstance(value, str) and value.strip() else json.dumps(arguments, ensure_ascii=False)
+
+
+def parse_content(value: object, param: str) -> str:
+    """Return a message's text, given as one or as a list of parts. Raises RequestError for parts of other kinds."""
     if isinstance(value, str):
         return value
     if isinstance(value, Sequence):
-        return "".join(_parse_part(part, f"{param}[{index}]") for index, part in enumerate(value))
+        return _BETWEEN_PARTS.join(_parse_part(part, f"{param}[{index}]") for index, part in enumerate(value))
     raise RequestError(f"'{param}' must be a text or a list of text parts", param)
 
 
 def _parse_part(value: object, param: str) -> str:
     if not isinstance(value, Mapping):
         raise RequestError(f"'{param}' must be an object with 'type' and 'text'", param)
-    kind, text = value.get("type"), value.get("text")
-    if kind != "text":
+    kind = value.get("type")
+    if isinstance(kind, str) and kind in _MEDIA:
+        raise RequestError(f"'{param}' is {_MEDIA[kind]} ({kind}), but this model reads text only", f"{param}.type")
+    if kind == "refusal":
+        return _text(value, "refusal", param)
+    if kind not in ("text", "input_text", "output_text"):
         name = kind if isinstance(kind, str) else "untyped"
-        raise RequestError(f"'{param}' is a part of type {name}, but this model reads text only", f"{param}.type")
+        raise RequestError(f"'{param}' is a part of type {name}, which can't be used here", f"{param}.type")
+    text = value.get("text")
     if not isinstance(text, str):
         raise RequestError(f"'{param}.text' must be a text", f"{param}.text")
     return text
+
+
+def _text(value: Mapping[str, Any], name: str, param: str) -> str:
+    found = value.get(name)
+    if found is not None and not isinstance(found, str):
+        raise RequestError(f"'{param}.{name}' must be a text", f"{param}.{name}")
+    return found or ""

@@ -9,13 +9,17 @@ it that far.
 Knows no tokens: whether the tokenizer adds BOS itself is the caller's question, see `without_bos`.
 """
 
+import hashlib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
-from runtime.chat.messages import Message, Role
+from runtime.chat.conversation import Tool
+from runtime.chat.messages import Message, Role, ToolCall
 from runtime.errors import RequestError
 
 if TYPE_CHECKING:
@@ -28,49 +32,72 @@ CHATML = (
 )
 # A body of 32 MiB is the most that a request brings; templates add little to it.
 _MAX_PROMPT_CHARS = 64 * 1024 * 1024
+_SHORT_ID = re.compile("[A-Za-z0-9]{9}")  # the only ids of tool calls that Mistral's templates take
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """What templates disagree on: how a message is to be written down for this one.
+
+    Arguments of calls as objects or as JSON text, contents as texts or as lists of parts, no text as "" or as null.
+    """
+
+    arguments_are_text: bool = False
+    content_is_list: bool = False
+    no_text_is_null: bool = False
 
 
 class ChatTemplate:
     """A compiled template; may be used from any thread."""
 
-    def __init__(self, template: "Template", bos_token: str, eos_token: str) -> None:
+    def __init__(self, source: str, template: "Template", bos_token: str, eos_token: str) -> None:
+        self.source = source
         self._template = template
         self._bos_token = bos_token
         self._eos_token = eos_token
 
-    def render(self, messages: Sequence[Message]) -> str:
-        """Return the prompt that asks for the assistant's next message.
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Tool] = (),
+        variables: Mapping[str, Any] | None = None,
+        adds_generation_prompt: bool = True,
+        spelling: Spelling = Spelling(),
+    ) -> str:
+        """Return the prompt; with `adds_generation_prompt`, the one that asks for the assistant's next message.
 
         A template that refuses system messages gets their text at the head of the first user message instead.
         Raises RequestError when the template refuses the conversation.
         """
         from jinja2 import TemplateError
 
+        values = {
+            **(variables or {}),
+            "tools": [_tool_json(tool) for tool in tools] or None,
+            "add_generation_prompt": adds_generation_prompt,
+            "bos_token": self._bos_token,
+            "eos_token": self._eos_token,
+        }
         try:
-            return self._render(messages)
+            return self._render(_messages_json(messages, spelling), values)
         except TemplateError as refusal:
             folded = _fold_system(messages)
             if folded is not None:
                 try:
-                    return self._render(folded)
+                    return self._render(_messages_json(folded, spelling), values)
                 except TemplateError:
                     pass  # then the system message wasn't what it minded: its first words are the ones to tell
             raise RequestError(_sentence(refusal), "messages") from refusal
         except Exception as fault:  # templates are programs: whatever Python raises in one is the template's no
             raise RequestError(_sentence(fault), "messages") from fault
 
-    def _render(self, messages: Sequence[Message]) -> str:
+    def _render(self, messages: list[dict[str, Any]], values: Mapping[str, Any]) -> str:
         from jinja2.exceptions import SecurityError
 
         pieces: list[str] = []
         num_chars = 0
-        for piece in self._template.generate(
-            messages=[{"role": message.role.value, "content": message.text} for message in messages],
-            tools=None,
-            add_generation_prompt=True,
-            bos_token=self._bos_token,
-            eos_token=self._eos_token,
-        ):
+        for piece in self._template.generate({**values, "messages": messages}):
             num_chars += len(piece)
             if num_chars > _MAX_PROMPT_CHARS:
                 raise SecurityError(f"it writes more than {_MAX_PROMPT_CHARS} characters")
@@ -78,7 +105,7 @@ class ChatTemplate:
         return "".join(pieces)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def load_template(source: str | None, bos_token: str, eos_token: str) -> ChatTemplate:
     """Return the compiled template, ChatML for None. Raises RequestError when it isn't a template."""
     from jinja2 import TemplateError
@@ -87,12 +114,55 @@ def load_template(source: str | None, bos_token: str, eos_token: str) -> ChatTem
         template = _environment().from_string(source or CHATML)
     except TemplateError as error:
         raise RequestError(_sentence(error)) from error
-    return ChatTemplate(template, bos_token, eos_token)
+    return ChatTemplate(source or CHATML, template, bos_token, eos_token)
 
 
 def without_bos(prompt: str, bos_token: str, *, adds_bos: bool) -> str:
     """Return the prompt less the BOS that its template wrote, when the tokenizer is going to add one as well."""
     return prompt.removeprefix(bos_token) if adds_bos else prompt
+
+
+def _messages_json(messages: Sequence[Message], spelling: Spelling) -> list[dict[str, Any]]:
+    called = {call.id: call.name for message in messages for call in message.tool_calls}
+    return [_message_json(message, spelling, called) for message in messages]
+
+
+def _message_json(message: Message, spelling: Spelling, called: Mapping[str, str]) -> dict[str, Any]:
+    """Return a message as templates know it. `called` are the tools' names by the ids of the calls."""
+    written: dict[str, Any] = {"role": message.role.value, "content": message.text}
+    if spelling.content_is_list:
+        written["content"] = [{"type": "text", "text": message.text}]
+    if message.reasoning:
+        written["reasoning_content"] = message.reasoning
+    if message.tool_calls:
+        written["tool_calls"] = [_call_json(call, spelling) for call in message.tool_calls]
+        if spelling.no_text_is_null and not message.text:
+            written["content"] = None
+    name = message.name or called.get(message.tool_call_id, "")
+    if name:
+        written["name"] = name
+    if message.role is Role.TOOL:
+        written["tool_call_id"] = _short_id(message.tool_call_id)
+    return written
+
+
+def _call_json(call: ToolCall, spelling: Spelling) -> dict[str, Any]:
+    arguments = call.arguments if spelling.arguments_are_text else json.loads(call.arguments)
+    return {
+        "type": "function",
+        "id": _short_id(call.id),
+        "function": {"name": call.name, "arguments": arguments},
+    }
+
+
+def _short_id(call_id: str) -> str:
+    """Return an id that every template takes, the same one for the same call."""
+    return call_id if _SHORT_ID.fullmatch(call_id) else hashlib.sha256(call_id.encode()).hexdigest()[:9]
+
+
+def _tool_json(tool: Tool) -> dict[str, Any]:
+    described = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    return {"type": "function", "function": described}
 
 
 def _fold_system(messages: Sequence[Message]) -> list[Message] | None:
@@ -102,7 +172,7 @@ def _fold_system(messages: Sequence[Message]) -> list[Message] | None:
     first_user = next((index for index, message in enumerate(rest) if message.role is Role.USER), None)
     if len(rest) == len(messages) or first_user is None:
         return None
-    rest[first_user] = Message(Role.USER, f"{system}\n\n{rest[first_user].text}")
+    rest[first_user] = replace(rest[first_user], text=f"{system}\n\n{rest[first_user].text}")
     return rest
 
 

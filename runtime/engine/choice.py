@@ -56,7 +56,9 @@ class Choice:
             token, probs = chooser.choose_among(self._shared_candidates, self._context.logits(index), self._model)
         else:
             token = chooser.choose(self._context, index)
-        return Sampled(sequence, token, self._model.piece(token), self._model.is_end_of_generation(token), probs)
+        is_shown = token in sequence.request.shown_tokens
+        piece = self._model.token_text(token).encode() if is_shown else self._model.piece(token)
+        return Sampled(sequence, token, piece, self._model.is_end_of_generation(token), probs)
 
     def _make_chain(self, request: GenerationRequest) -> SamplerChain:
         params = request.sampling

@@ -18,12 +18,17 @@ class Grammar:
     """`source` in the language of `kind`.
 
     With `triggers` it is lazy: the text is free until it contains one of them, and from that one's beginning on the
-    grammar holds.
+    grammar holds. `trigger_tokens` are those of them that are no text: control tokens, by their ids.
     """
 
     kind: GrammarKind
     source: str
     triggers: tuple[str, ...] = ()
+    trigger_tokens: frozenset[int] = frozenset()
+
+    @property
+    def is_lazy(self) -> bool:
+        return bool(self.triggers or self.trigger_tokens)
 
 
 class TriggerSearch:
@@ -31,7 +36,7 @@ class TriggerSearch:
 
     def __init__(self, triggers: tuple[str, ...]) -> None:
         self._triggers = tuple(trigger.encode() for trigger in triggers)
-        self._num_kept = max(len(trigger) for trigger in self._triggers) - 1
+        self._num_kept = max((len(trigger) for trigger in self._triggers), default=1) - 1
         self._end = b""
 
     def found_with(self, piece: bytes) -> bytes | None:

@@ -59,10 +59,8 @@ class Guide:
             self._compiled.move_to_end(key)
             if len(self._compiled) > _MAX_COMPILED:
                 self._compiled.popitem(last=False)
-            constraint = Constraint(matcher.deep_copy(), self._pieces, self._end_tokens, grammar.triggers)
-        for trigger in grammar.triggers:
-            if not constraint.may_begin_with(trigger.encode()):
-                raise _refused(grammar.kind, f"no text of it begins with its trigger {trigger!r}")
+            constraint = Constraint(matcher.deep_copy(), self._pieces, self._end_tokens, grammar)
+        constraint.check_triggers(grammar)
         return constraint
 
     def _compile(self, grammar: Grammar) -> "LLMatcher":
@@ -136,13 +134,21 @@ class _TokenList:
 class Constraint:
     """What one sequence may still say. One thread at a time."""
 
-    def __init__(
-        self, matcher: "LLMatcher", pieces: list[bytes], end_tokens: frozenset[int], triggers: tuple[str, ...]
-    ) -> None:
+    def __init__(self, matcher: "LLMatcher", pieces: list[bytes], end_tokens: frozenset[int], grammar: Grammar) -> None:
         self._matcher = matcher
         self._pieces = pieces
         self._end_tokens = end_tokens
-        self._search = TriggerSearch(triggers) if triggers else None  # None when the grammar holds
+        self._search = TriggerSearch(grammar.triggers) if grammar.is_lazy else None  # None when the grammar holds
+        self._trigger_tokens = grammar.trigger_tokens
+
+    def check_triggers(self, grammar: Grammar) -> None:
+        """Raise RequestError for a trigger that the grammar doesn't begin with."""
+        for trigger in grammar.triggers:
+            if not self.may_begin_with(trigger.encode()):
+                raise _refused(grammar.kind, f"no text of it begins with its trigger {trigger!r}")
+        for token in grammar.trigger_tokens:
+            if self._matcher.validate_tokens([token]) != 1:
+                raise _refused(grammar.kind, f"no text of it begins with its trigger, token {token}")
 
     def take(self, token: int) -> bool:
         """Take a token that fits and return True; otherwise change nothing."""
@@ -154,6 +160,10 @@ class Constraint:
 
     def _take_free(self, token: int) -> bool:
         assert self._search is not None
+        if token in self._trigger_tokens:
+            self._matcher.consume_tokens([token])
+            self._search = None
+            return True
         piece = self._pieces[token]
         begun = self._search.found_with(piece)
         if begun is None:

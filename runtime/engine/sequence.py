@@ -30,7 +30,8 @@ class GenerationRequest:
 
     When a full context shifts, the first n_keep tokens stay (-1: the whole prompt) and n_discard of the others go (0:
     half of them). slot None is any. Once max_seconds of generating are over, the next line end is the end. lora are
-    adapters by their numbers, each with its scale; None takes the engine's own.
+    adapters by their numbers, each with its scale; None takes the engine's own. shown_tokens are control tokens whose
+    names are part of the text, which otherwise doesn't show them.
 
     The probabilities of the prompt's own tokens come with Progress events, beside each as many of the likeliest as
     `sampling.n_probs` says. They have to be computed, so nothing of the prompt is taken from the cache.
@@ -50,6 +51,7 @@ class GenerationRequest:
     wants_progress: bool = False  # a Progress event for each step of the prompt
     wants_prompt_probs: bool = False  # with the probabilities of its tokens
     wants_timings: bool = False  # timings with every delta
+    shown_tokens: frozenset[int] = frozenset()
 
     @property
     def uses_cache(self) -> bool:

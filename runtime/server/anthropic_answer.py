@@ -7,19 +7,12 @@ counts all of them as computed, the last one has it right.
 
 import secrets
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 from typing import Any
 
-from runtime.engine.grammar import Grammar
-from runtime.engine.sampling import SamplingParams
-from runtime.engine.sequence import Finished, FinishReason, GenerationRequest, TextDelta, Timings
-from runtime.errors import RequestError
-from runtime.server.body import Body
+from runtime.engine.sequence import Finished, FinishReason, TextDelta, Timings
+from runtime.server.anthropic_params import AnthropicParams
 from runtime.server.errors import anthropic_error
-from runtime.server.formats import json_schema_grammar
 from runtime.server.generation import Answer
-from runtime.server.parameters import read_lora, read_max_tokens, read_sampling
-from runtime.server.service import Service
 from runtime.server.streaming import named_frame
 
 _STOP_REASONS = {
@@ -27,59 +20,6 @@ _STOP_REASONS = {
     FinishReason.STOP_STRING: "stop_sequence",
     FinishReason.LENGTH: "max_tokens",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class AnthropicParams:
-    """How a message is to be generated, parsed."""
-
-    model: str
-    sampling: SamplingParams
-    max_tokens: int | None
-    stop: tuple[str, ...]
-    n_keep: int
-    lora: tuple[tuple[int, float], ...] | None
-    is_streamed: bool
-
-    @classmethod
-    def of(cls, body: Body, service: Service) -> "AnthropicParams":
-        body.refuse("container")
-        body.refuse("mcp_servers", but=([],))
-        sampling = read_sampling(body, service.defaults)
-        return cls(
-            model=body.text("model") or service.model_alias,
-            sampling=replace(
-                sampling, grammar=_read_output_format(body) or sampling.grammar, n_probs=0, post_sampling_probs=False
-            ),
-            max_tokens=read_max_tokens(body, "max_tokens", default=service.default_max_tokens),
-            stop=tuple(stop for stop in body.texts("stop_sequences") if stop),
-            n_keep=service.n_keep,
-            lora=read_lora(body),
-            is_streamed=body.flag("stream", False),
-        )
-
-    def request(self, prompt_tokens: tuple[int, ...]) -> GenerationRequest:
-        return GenerationRequest(
-            prompt_tokens=prompt_tokens,
-            sampling=self.sampling,
-            max_tokens=self.max_tokens,
-            stop=self.stop,
-            n_keep=self.n_keep,
-            lora=self.lora,
-        )
-
-
-def _read_output_format(body: Body) -> Grammar | None:
-    """Return the grammar of the answer's format: a part of `output_config`, or the field that came before it."""
-    config = body.nested("output_config")
-    fields = config if "format" in config else body
-    name = "format" if "format" in config else "output_format"
-    if name not in fields:
-        return None
-    wanted = fields.nested(name)
-    if wanted.raw("type") != "json_schema" or "schema" not in wanted:
-        raise RequestError(f"'{name}' must have the type 'json_schema' and a 'schema'", name)
-    return json_schema_grammar(wanted.raw("schema"), f"{name}.schema")
 
 
 class MessageReply:

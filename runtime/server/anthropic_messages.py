@@ -5,23 +5,27 @@ from typing import Any
 
 from runtime.chat.messages import Message, Role
 from runtime.errors import RequestError
+from runtime.server.body import Body
+from runtime.server.fields import Special
+
+SYSTEM = Special("system", "What the system says: a text or a list of blocks.", {"type": ["string", "array"]})
+MESSAGES = Special("messages", "The conversation.", {"type": "array", "items": {"type": "object"}})
 
 _ROLES = {role.value: role for role in (Role.USER, Role.ASSISTANT, Role.SYSTEM)}
 _BETWEEN_BLOCKS = "\n\n"
 
 
-def read_conversation(system: object, messages: object) -> tuple[Message, ...]:
+def read_conversation(body: Body) -> tuple[Message, ...]:
     """Return the system's words, if any, and the messages; those of one role that follow each other are one.
 
     Raises RequestError that names the very field which is wrong.
     """
-    if not isinstance(messages, list):
-        raise RequestError("'messages' must be a list of messages", "messages")
-    read = [_read_message(each, f"messages[{index}]") for index, each in enumerate(messages)]
+    system, messages = body.raw(SYSTEM.name), body.raw(MESSAGES.name)
+    if not isinstance(messages, list) or not messages:
+        raise RequestError("'messages' must be a list of at least one message", MESSAGES.name)
+    read = [_read_message(each, f"{MESSAGES.name}[{index}]") for index, each in enumerate(messages)]
     if system:
-        read.insert(0, Message(Role.SYSTEM, _read_content(system, "system")))
-    if not read:
-        raise RequestError("'messages' must be a list of at least one message", "messages")
+        read.insert(0, Message(Role.SYSTEM, _read_content(system, SYSTEM.name)))
     return tuple(_joined(read))
 
 

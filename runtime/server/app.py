@@ -19,7 +19,8 @@ from runtime.server.metrics import Metrics
 from runtime.server.models import Models
 from runtime.server.ollama import Ollama
 from runtime.server.ollama_models import OllamaModels
-from runtime.server.openai import OpenAI
+from runtime.server.openai_chat import OpenAIChat
+from runtime.server.openai_completions import OpenAICompletions
 from runtime.server.openapi import openapi_endpoint
 from runtime.server.pages import WEBCLIENT, page_endpoints
 from runtime.server.security import Access, Door
@@ -61,12 +62,13 @@ def create_app(
     )
     llamacpp = LlamaCpp(service)
     status, slots, metrics = Status(service), Slots(service), Metrics(service)
-    openai, models = OpenAI(service), Models(service)
+    models, chat, completions = Models(service), OpenAIChat(service), OpenAICompletions(service)
     anthropic = Anthropic(service)
     ollama, ollama_models = Ollama(service), OllamaModels(service)
     lora = Lora(service)
     embeddings, rerank = Embeddings(service), Rerank(service)
-    page = dict(page_endpoints(webclient)) if webclient else {}
+    # Clients of Ollama look at the root whether anybody is there.
+    page = dict(page_endpoints(webclient)) if webclient else {"/": ollama_models.heartbeat}
     table: list[tuple[str, str, Endpoint]] = [
         ("POST", "/completion", llamacpp.completion),
         ("POST", "/completions", llamacpp.completion),
@@ -81,9 +83,9 @@ def create_app(
         ("GET", "/slots", slots.list),
         ("POST", "/slots/{id}", slots.act),
         ("GET", "/metrics", metrics.read),
-        ("POST", "/v1/chat/completions", openai.chat_completions),
-        ("POST", "/chat/completions", openai.chat_completions),
-        ("POST", "/v1/completions", openai.completions),
+        ("POST", "/v1/chat/completions", chat.create),
+        ("POST", "/chat/completions", chat.create),
+        ("POST", "/v1/completions", completions.create),
         ("GET", "/v1/models", models.list),
         ("GET", "/models", models.list),
         ("GET", "/v1/models/{id:path}", models.one),

@@ -20,6 +20,7 @@ from runtime.server.parameters import (
     MAX_PROMPTS,
     SAMPLING_FIELDS,
     STOP,
+    numbered_answer,
     read_lora,
     read_max_tokens,
     read_num_logprobs,
@@ -114,15 +115,7 @@ class CompletionParams:
             raise RequestError(f"these are more than {MAX_PROMPTS} answers in one request", _N_CMPL.name)
         for prompt in prompts:
             for number in range(self.num_answers):
-                yield replace(self._numbered(number), prompt_tokens=prompt)
-
-    def _numbered(self, number: int) -> GenerationRequest:
-        """Return the request for a prompt's next answer: another seed, and whatever slot, as in llama-server."""
-        if number == 0:
-            return self.request
-        sampling = self.request.sampling
-        seed = None if sampling.seed is None else (sampling.seed + number) % 2**32
-        return replace(self.request, slot=None, sampling=replace(sampling, seed=seed))
+                yield replace(numbered_answer(self.request, number), prompt_tokens=prompt)
 
     def settings(self, request: GenerationRequest, forbidden: Iterable[int] = ()) -> dict[str, Any]:
         return generation_settings(request, is_streamed=self.is_streamed, forbidden=forbidden)

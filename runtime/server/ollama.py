@@ -14,15 +14,22 @@ from runtime.engine.embedding import normalized
 from runtime.errors import RequestError
 from runtime.server.body import read_body
 from runtime.server.conversation import chat_tokens
+from runtime.server.fields import Flag, Integer, Text, Texts, operation
 from runtime.server.generation import Generation, whole_answer
-from runtime.server.ollama_answer import ChatReply, Clock, GenerateReply, OllamaParams, OllamaReply
-from runtime.server.ollama_prompts import Prompt, read_messages
+from runtime.server.ollama_answer import ChatReply, Clock, GenerateReply, OllamaReply
+from runtime.server.ollama_params import ANSWER_FIELDS, KEEP_ALIVE, MODEL, OPTIONS, OllamaParams
+from runtime.server.ollama_prompts import MESSAGES, PROMPT_FIELDS, Prompt, read_messages
 from runtime.server.responses import JsonResponse, LineStream
 from runtime.server.service import Service
 from runtime.server.vectors import EUCLIDEAN, MAX_TEXTS, one_vector_each
 
 if TYPE_CHECKING:
     from runtime.engine.engine import Engine
+
+_INPUT = Texts("input", "A text or a list of texts.")
+_TRUNCATE = Flag("truncate", "Cut a text that is too long, which is the default; otherwise it is refused.")
+_DIMENSIONS = Integer("dimensions", "Give only so many of a vector's numbers, at length 1 again.", low=1)
+_TEXT = Text("prompt", "The text.")
 
 
 class Ollama:
@@ -31,6 +38,7 @@ class Ollama:
     def __init__(self, service: Service) -> None:
         self._service = service
 
+    @operation("Go on with a prompt, as Ollama", *ANSWER_FIELDS, *PROMPT_FIELDS)
     async def generate(self, request: Request) -> Response:
         clock = Clock()
         body = await read_body(request)
@@ -43,12 +51,13 @@ class Ollama:
         reply = GenerateReply(params, clock, None if prompt.is_raw else tokens)
         return await _answer(request, engine, params, tokens, reply)
 
+    @operation("The next message of a conversation, as Ollama", *ANSWER_FIELDS, MESSAGES)
     async def chat(self, request: Request) -> Response:
         clock = Clock()
         body = await read_body(request)
         params = OllamaParams.of(body, self._service)
         body.refuse("tools", but=([],))
-        messages = read_messages(body.raw("messages"))
+        messages = read_messages(body.raw(MESSAGES.name))
         engine = await self._engine(clock)
         reply = ChatReply(params, clock)
         if not messages:
@@ -56,26 +65,28 @@ class Ollama:
         tokens = await asyncio.to_thread(chat_tokens, engine, messages)
         return await _answer(request, engine, params, tokens, reply)
 
+    @operation("Texts to vectors, as Ollama", MODEL, _INPUT, _TRUNCATE, _DIMENSIONS, OPTIONS, KEEP_ALIVE)
     async def embed(self, request: Request) -> Response:
         clock = Clock()
         body = await read_body(request)
-        texts = [] if body.raw("input") == "" else list(body.texts("input"))
-        is_cut = body.flag("truncate", True)
-        num_dimensions = body.optional_integer("dimensions", low=1)
+        texts = [] if body.raw(_INPUT.name) == "" else list(_INPUT.read(body))
+        is_cut = _TRUNCATE.read(body, True)
+        num_dimensions = _DIMENSIONS.read(body, None)
         tokens, vectors = await self._vectors(request, clock, texts, is_cut=is_cut)
         return JsonResponse(
             {
-                "model": body.text("model") or self._service.model_alias,
+                "model": MODEL.read(body, "") or self._service.model_alias,
                 "embeddings": [normalized(vector[:num_dimensions], EUCLIDEAN) for vector in vectors],
                 **clock.durations(),
                 "prompt_eval_count": sum(map(len, tokens)),
             }
         )
 
+    @operation("A text to a vector, as Ollama did it before", MODEL, _TEXT, OPTIONS, KEEP_ALIVE)
     async def embeddings(self, request: Request) -> Response:
         """Give one vector in the shape that `/api/embed` followed: as the model made it, not of length 1."""
         body = await read_body(request)
-        prompt = body.text("prompt")
+        prompt = _TEXT.read(body, "")
         _tokens, vectors = await self._vectors(request, Clock(), [prompt] if prompt else [], is_cut=True)
         return JsonResponse({"embedding": vectors[0] if vectors else []})
 
@@ -89,7 +100,7 @@ class Ollama:
     ) -> tuple[list[list[int]], list[list[float]]]:
         """Return each text's tokens and vector. Texts that are too long are cut, or refused."""
         if len(texts) > MAX_TEXTS:
-            raise RequestError(f"'input' holds {len(texts)} texts; at most {MAX_TEXTS} go into a request", "input")
+            raise RequestError(f"'input' holds {len(texts)} texts; at most {MAX_TEXTS} go into a request", _INPUT.name)
         engine = await self._engine(clock)
 
         def tokenize() -> list[list[int]]:

@@ -3,106 +3,17 @@
 Durations are nanoseconds. Clients divide counts by them, so they are never zero.
 """
 
-import re
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from typing import Any
 
-from runtime.engine.grammar import Grammar
-from runtime.engine.sampling import SamplingParams
-from runtime.engine.sequence import Finished, FinishReason, GenerationRequest, TextDelta, TokenProbs
-from runtime.errors import RequestError
-from runtime.server.body import Body
+from runtime.engine.sequence import Finished, FinishReason, TextDelta, TokenProbs
 from runtime.server.errors import ollama_error
-from runtime.server.formats import json_schema_grammar
 from runtime.server.generation import Answer
 from runtime.server.logprobs import HeldProbs, tokens_json
 from runtime.server.ollama_models import timestamp
-from runtime.server.parameters import read_lora, read_max_tokens, read_sampling, read_stop
-from runtime.server.service import Service
+from runtime.server.ollama_params import OllamaParams
 from runtime.server.streaming import line
-
-_INT32_MAX = 2**31 - 1
-_DURATION = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)?(\d+(\.\d*)?(ns|us|µs|μs|ms|s|m|h))*")
-_SOME_TIME = re.compile("[1-9]")
-
-
-@dataclass(frozen=True, slots=True)
-class OllamaParams:
-    """What `/api/generate` and `/api/chat` have in common, parsed."""
-
-    model: str
-    sampling: SamplingParams
-    max_tokens: int | None
-    stop: tuple[str, ...]
-    n_keep: int
-    lora: tuple[tuple[int, float], ...] | None
-    is_streamed: bool
-    is_unloading: bool
-    num_top_logprobs: int | None
-
-    @classmethod
-    def of(cls, body: Body, service: Service) -> "OllamaParams":
-        """Options that are about loading a model (`num_ctx`, `num_gpu`, …) change nothing here: it is loaded."""
-        body.refuse("think", but=(False,))
-        options = body.nested("options")
-        num_top_logprobs = _num_top_logprobs(body)
-        sampling = read_sampling(options, service.defaults)
-        return cls(
-            model=body.text("model") or service.model_alias,
-            sampling=replace(
-                sampling,
-                grammar=_read_format(body.raw("format")) or sampling.grammar,
-                n_probs=0 if num_top_logprobs is None else max(1, num_top_logprobs),
-                post_sampling_probs=False,
-            ),
-            max_tokens=read_max_tokens(options, "num_predict", default=service.default_max_tokens),
-            stop=read_stop(options),
-            n_keep=options.integer("num_keep", service.n_keep, low=-1, high=_INT32_MAX),
-            lora=read_lora(options),
-            is_streamed=body.flag("stream", True),
-            is_unloading=_read_is_unloading(body.raw("keep_alive")),
-            num_top_logprobs=num_top_logprobs,
-        )
-
-    def request(self, prompt_tokens: tuple[int, ...]) -> GenerationRequest:
-        return GenerationRequest(
-            prompt_tokens=prompt_tokens,
-            sampling=self.sampling,
-            max_tokens=self.max_tokens,
-            stop=self.stop,
-            n_keep=self.n_keep,
-            lora=self.lora,
-        )
-
-
-def _read_format(value: object) -> Grammar | None:
-    if value is None or value == "":
-        return None
-    if value == "json":
-        return json_schema_grammar({}, "format")
-    if not isinstance(value, dict):
-        raise RequestError("'format' must be 'json' or a JSON schema", "format")
-    return json_schema_grammar(value, "format")
-
-
-def _read_is_unloading(keep_alive: object) -> bool:
-    """Return whether a request wants the model out of memory at once, which here only the answer pretends."""
-    if keep_alive is None:
-        return False
-    if isinstance(keep_alive, str):
-        if not _DURATION.fullmatch(keep_alive):
-            raise RequestError("'keep_alive' must be a duration such as '5m', or a number of seconds", "keep_alive")
-        return not _SOME_TIME.search(keep_alive)
-    if isinstance(keep_alive, bool) or not isinstance(keep_alive, (int, float)):
-        raise RequestError("'keep_alive' must be a duration such as '5m', or a number of seconds", "keep_alive")
-    return keep_alive == 0
-
-
-def _num_top_logprobs(body: Body) -> int | None:
-    num_top = body.integer("top_logprobs", 0, low=0, high=20)
-    return num_top if body.flag("logprobs", False) else None
 
 
 class OllamaReply:

@@ -10,12 +10,13 @@ from datetime import datetime, timezone
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from runtime.engine.facts import ModelInfo
 from runtime.errors import RequestError
 from runtime.server.body import Body, read_body
 from runtime.server.errors import NotFound, NotOffered
+from runtime.server.fields import Flag, Text, operation
 from runtime.server.lifecycle import Ready
 from runtime.server.responses import JsonResponse
 from runtime.server.service import Service
@@ -27,6 +28,9 @@ _TAG = ":latest"
 _NEVER = "2318-03-10T00:00:00Z"  # the model stays for as long as the program runs; Ollama's own word for that
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _GENERAL_NUMBERS = {"general.alignment", "general.file_type", "general.quantization_version"}
+_MODEL = Text("model", "The model's name, with or without its tag.")
+_NAME = Text("name", "Another name for model.")
+_STREAM = Flag("stream", "Tell each step, which is the default.")
 _REFUSED = "this server holds one model and keeps it as it is"
 
 
@@ -35,6 +39,9 @@ class OllamaModels:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+
+    async def heartbeat(self, _request: Request) -> Response:
+        return PlainTextResponse("Ollama is running")
 
     async def version(self, _request: Request) -> Response:
         return JsonResponse({"version": API_VERSION})
@@ -52,6 +59,7 @@ class OllamaModels:
         here = {"expires_at": _NEVER, "size_vram": 0, "context_length": info.n_ctx}
         return JsonResponse({"models": [{**self._described(info), **here}]})
 
+    @operation("What the model is", _MODEL, _NAME)
     async def show(self, request: Request) -> Response:
         self._check_name(await read_body(request))
         engine = await self._service.engine()
@@ -74,11 +82,12 @@ class OllamaModels:
             }
         )
 
+    @operation("Get the model, which is here", _MODEL, _NAME, _STREAM)
     async def pull(self, request: Request) -> Response:
         """Say that the model is here, which is what pulling is for."""
         body = await read_body(request)
         self._check_name(body)
-        if not body.flag("stream", True):
+        if not _STREAM.read(body, True):
             return JsonResponse({"status": "success"})
         steps = ("pulling manifest", "verifying sha256 digest", "writing manifest", "success")
         lines = b"".join(line({"status": step}) for step in steps)
@@ -101,7 +110,7 @@ class OllamaModels:
 
     def _check_name(self, body: Body) -> None:
         """Raise NotFound unless the body names the model that is here. `name` is what `model` was called first."""
-        wanted = body.text("model") or body.text("name")
+        wanted = _MODEL.read(body, "") or _NAME.read(body, "")
         if not wanted:
             raise RequestError("model is required", "model")
         if wanted.removesuffix(_TAG).lower() != self._name.removesuffix(_TAG).lower():

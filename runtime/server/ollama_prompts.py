@@ -8,14 +8,25 @@ from runtime.chat.messages import Message, Role
 from runtime.errors import RequestError
 from runtime.server.body import Body
 from runtime.server.conversation import chat_tokens
+from runtime.server.fields import Flag, Special, Text
 from runtime.server.infill import fill_tokens
 from runtime.server.parameters import is_token
 
 if TYPE_CHECKING:
     from runtime.engine.engine import Engine
 
+_PROMPT = Text("prompt", "What the user says, or with raw what the model goes on with; nothing loads the model.")
+_SUFFIX = Text("suffix", "What follows the answer, with models that were trained to fill gaps.")
+_SYSTEM = Text("system", "What the system says.")
+_RAW = Flag("raw", "Take the prompt as it is, without the model's template.")
+_CONTEXT = Special(
+    "context", "What an earlier answer gave, to go on from.", {"type": "array", "items": {"type": "integer"}}
+)
+PROMPT_FIELDS = (_PROMPT, _SUFFIX, _SYSTEM, _RAW, _CONTEXT)
+MESSAGES = Special("messages", "The conversation.", {"type": "array", "items": {"type": "object"}})
+
 _ROLES = {role.value: role for role in Role}
-_NOT_WHEN_RAW = ("system", "context")
+_NOT_WHEN_RAW = (_SYSTEM, _CONTEXT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +41,18 @@ class Prompt:
 
     @classmethod
     def of(cls, body: Body) -> "Prompt":
-        is_raw = body.flag("raw", False)
+        is_raw = _RAW.read(body, False)
         if body.text("template"):
             raise RequestError("'template' can't be changed here; with 'raw' the prompt is taken as it is", "template")
-        for name in _NOT_WHEN_RAW:
-            if is_raw and body.raw(name):
-                raise RequestError(f"raw mode does not support '{name}'; write it into the prompt", name)
+        for each in _NOT_WHEN_RAW:
+            if is_raw and body.raw(each.name):
+                raise RequestError(f"raw mode does not support '{each.name}'; write it into the prompt", each.name)
         _refuse_images(body.raw("images"), "images")
         return cls(
-            text=body.text("prompt") or "",
-            suffix=body.text("suffix") or "",
-            system=body.text("system") or "",
-            context=_read_context(body.raw("context")),
+            text=_PROMPT.read(body, ""),
+            suffix=_SUFFIX.read(body, ""),
+            system=_SYSTEM.read(body, ""),
+            context=_read_context(body.raw(_CONTEXT.name)),
             is_raw=is_raw,
         )
 
@@ -65,8 +76,8 @@ def read_messages(value: object) -> tuple[Message, ...]:
     if value is None:
         return ()
     if not isinstance(value, list):
-        raise RequestError("'messages' must be a list of messages", "messages")
-    return tuple(_read_message(item, f"messages[{index}]") for index, item in enumerate(value))
+        raise RequestError("'messages' must be a list of messages", MESSAGES.name)
+    return tuple(_read_message(item, f"{MESSAGES.name}[{index}]") for index, item in enumerate(value))
 
 
 def _read_message(value: object, param: str) -> Message:
@@ -93,5 +104,5 @@ def _read_context(value: object) -> tuple[int, ...]:
     if value is None:
         return ()
     if not isinstance(value, list) or not all(map(is_token, value)):
-        raise RequestError("'context' must be a list of token ids, as an answer gave it", "context")
+        raise RequestError("'context' must be a list of token ids, as an answer gave it", _CONTEXT.name)
     return tuple(value)

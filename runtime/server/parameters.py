@@ -4,10 +4,11 @@ OpenAI's sampling fields are a subset of llama.cpp's, and clients of either send
 """
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from runtime.engine.sampling import Sampler, SamplingParams, sampler_lettered, sampler_named
-from runtime.engine.sequence import Timings
+from runtime.engine.sequence import GenerationRequest, Timings
 from runtime.errors import RequestError
 from runtime.server.body import Body
 from runtime.server.fields import Field, Flag, Integer, Number, Special, Texts
@@ -210,6 +211,15 @@ def parse_scales(value: object) -> tuple[tuple[int, float], ...]:
             case _:
                 raise RequestError("each of 'lora' must be an object with 'id' and 'scale'", LORA.name)
     return tuple(pairs)
+
+
+def numbered_answer(request: GenerationRequest, number: int) -> GenerationRequest:
+    """Return the request for a prompt's next answer: another seed, and whatever slot, as in llama-server."""
+    if number == 0:
+        return request
+    seed = request.sampling.seed
+    seed = None if seed is None else (seed + number) % 2**32
+    return replace(request, slot=None, sampling=replace(request.sampling, seed=seed))
 
 
 def read_stop(body: Body) -> tuple[str, ...]:

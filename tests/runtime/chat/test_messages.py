@@ -4,9 +4,9 @@ from runtime.chat.messages import Message, Role, parse_messages
 from runtime.errors import RequestError
 
 
-def test_text_parts_become_one_text() -> None:
-    parts = [{"type": "text", "text": "one "}, {"type": "text", "text": "two"}]
-    assert parse_messages([{"role": "user", "content": parts}]) == (Message(Role.USER, "one two"),)
+def test_text_parts_become_one_text_of_as_many_lines() -> None:
+    parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
+    assert parse_messages([{"role": "user", "content": parts}]) == (Message(Role.USER, "one\ntwo"),)
 
 
 def test_a_developer_is_the_system() -> None:
@@ -27,7 +27,7 @@ def test_a_developer_is_the_system() -> None:
         ([{"role": "user", "content": 3}], "messages[0].content"),
         ([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}], "messages[0].content[0].type"),
         ([{"role": "user", "content": [{"type": "text"}]}], "messages[0].content[0].text"),
-        ([{"role": "assistant", "content": "", "tool_calls": [{}]}], "messages[0].tool_calls"),
+        ([{"role": "assistant", "content": "", "tool_calls": [{}]}], "messages[0].tool_calls[0]"),
     ],
     ids=str,
 )

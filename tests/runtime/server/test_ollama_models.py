@@ -115,6 +115,12 @@ def test_there_are_no_blobs() -> None:
     assert asked("HEAD", "/api/blobs/sha256:00").status_code == 404
 
 
+def test_the_root_answers_also_without_a_page() -> None:
+    app = make_app(ScriptedEngine(), webclient=None)
+    assert ask(app, "GET", "/").text == "Ollama is running"
+    assert ask(app, "HEAD", "/").status_code == 200
+
+
 @pytest.mark.parametrize("path", ["/api/version", "/api/tags"])
 def test_a_head_is_answered(path: str) -> None:
     assert asked("HEAD", path).status_code == 200

@@ -91,12 +91,34 @@ def test_the_answer_is_bounded_by_the_request_or_the_default(fields: dict[str, A
     assert engine.requests[0].max_tokens == max_tokens
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+def test_several_choices_share_a_prompt_and_have_seeds_of_their_own(path: str) -> None:
+    engine = ScriptedEngine()
+    reply = ask(make_app(engine), "POST", path, json={**CHAT, "prompt": "Hi", "n": 2, "seed": 7}).json()
+    assert [choice["index"] for choice in reply["choices"]] == [0, 1]
+    assert [request.sampling.seed for request in engine.requests] == [7, 8]
+    usage = reply["usage"]
+    assert usage["prompt_tokens"] == len(engine.requests[0].prompt_tokens)
+    assert usage["completion_tokens"] == 4
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+def test_streamed_choices_end_together(path: str) -> None:
+    body = {**CHAT, "prompt": "Hi", "n": 2, "stream": True, "stream_options": {"include_usage": True}}
+    *data, done = events_of(ask(make_app(ScriptedEngine()), "POST", path, json=body).text)
+    assert done == "[DONE]"
+    *chunks, last = [json.loads(event) for event in data]
+    assert last["usage"]["completion_tokens"] == 4
+    reasons = [(c["index"], c["finish_reason"]) for chunk in chunks for c in chunk["choices"]]
+    assert sorted(reason for reason in reasons if reason[1]) == [(0, "stop"), (1, "stop")]
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
         ("tools", [{"type": "function"}]),
         ("tool_choice", "required"),
-        ("n", 2),
+        ("n", 0),
         ("logit_bias", {"50": "much"}),
         ("modalities", ["audio"]),
     ],

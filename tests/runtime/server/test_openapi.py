@@ -33,6 +33,22 @@ def test_a_completions_fields_are_those_that_are_read() -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/api/generate", {"prompt", "raw", "format", "options", "stream"}),
+        ("/api/chat", {"messages", "format", "options", "stream"}),
+        ("/api/embed", {"input", "truncate", "dimensions"}),
+        ("/v1/messages", {"messages", "system", "max_tokens", "stop_sequences", "temperature"}),
+    ],
+)
+def test_the_other_dialects_are_described_too(path: str, fields: set[str]) -> None:
+    described = DESCRIPTION["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"]
+    assert fields <= set(described)
+    if "options" in fields:
+        assert {"num_predict", "temperature", "stop"} <= set(described["options"]["properties"])
+
+
+@pytest.mark.parametrize(
     "declared", [f for f in ANSWER_FIELDS if isinstance(f, (Integer, Number))], ids=lambda f: f.name
 )
 def test_a_number_outside_what_is_described_is_refused_by_name(declared: Integer | Number) -> None:
