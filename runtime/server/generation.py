@@ -31,6 +31,7 @@ class Answer:
     tokens: tuple[int, ...]
     finished: Finished
     probs: tuple[TokenProbs, ...] = ()
+    prompt_probs: tuple[TokenProbs, ...] = ()
 
 
 class Generation:
@@ -104,11 +105,13 @@ async def _collect(generation: Generation) -> Answer:
     texts: list[str] = []
     tokens: list[int] = []
     probs: list[TokenProbs] = []
+    prompt_probs: list[TokenProbs] = []
     held = HeldProbs()
     async for event in generation:
         if isinstance(event, Finished):
-            return Answer("".join(texts), tuple(tokens), event, tuple(probs))
+            return Answer("".join(texts), tuple(tokens), event, tuple(probs), tuple(prompt_probs))
         if isinstance(event, Progress):
+            prompt_probs += event.probs
             continue
         texts.append(event.text)
         tokens += event.tokens

@@ -24,9 +24,17 @@ class Envelope:
     """What all choices of one completion stand in. The last of them to end says so for all."""
 
     def __init__(
-        self, params: CommonParams, system_fingerprint: str, *, id_prefix: str, whole_object: str, chunk_object: str
+        self,
+        params: CommonParams,
+        system_fingerprint: str,
+        *,
+        id_prefix: str,
+        whole_object: str,
+        chunk_object: str,
+        num_prompts: int = 1,
     ) -> None:
         self.params = params
+        self._num_prompts = num_prompts
         self._whole_object, self._chunk_object = whole_object, chunk_object
         self._head = {
             "id": f"{id_prefix}-{secrets.token_hex(12)}",
@@ -36,19 +44,20 @@ class Envelope:
         }
         # With include_usage, every chunk but the last says that its usage is null.
         self._tail = {"usage": None} if params.includes_usage else {}
-        self._finished: list[Finished] = []
+        self._finished: dict[int, Finished] = {}  # by the choice's index
 
     def chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         return {**self._head, "object": self._chunk_object, "choices": choices, **self._tail}
 
     def finish(self, choice: dict[str, Any], finished: Finished, num_choices: int) -> Iterable[bytes]:
         """Return a choice's last chunk, and what follows the last of `num_choices`."""
-        self._finished.append(finished)
+        self._finished[choice["index"]] = finished
         yield frame({**self.chunk([choice]), "timings": timings_json(finished.timings)})
         if len(self._finished) < num_choices:
             return
         if self.params.includes_usage:
-            yield frame({**self.chunk([]), "usage": usage_json(self._finished)})
+            in_order = [self._finished[index] for index in sorted(self._finished)]
+            yield frame({**self.chunk([]), "usage": usage_json(in_order, self._num_prompts)})
         if self.params.ends_with_done:
             yield DONE
 
@@ -57,7 +66,7 @@ class Envelope:
             **self._head,
             "object": self._whole_object,
             "choices": choices,
-            "usage": usage_json(finished),
+            "usage": usage_json(finished, self._num_prompts),
             "timings": timings_json(finished[0].timings),
         }
 
@@ -104,15 +113,16 @@ def finish_reason(finished: Finished) -> str:
     return "length" if finished.reason is FinishReason.LENGTH else "stop"
 
 
-def usage_json(finished: Sequence[Finished]) -> dict[str, Any]:
-    """Return what a prompt's choices took together; the prompt, which they share, counts once."""
-    num_prompt_tokens = _num_prompt_tokens(finished[0].timings)
+def usage_json(finished: Sequence[Finished], num_prompts: int = 1) -> dict[str, Any]:
+    """Return what the answers to each of these prompts took together; a prompt counts once, however many it has."""
+    first_ones = [each.timings for each in finished[:: len(finished) // num_prompts]]
+    num_prompt_tokens = sum(map(_num_prompt_tokens, first_ones))
     num_generated_tokens = sum(each.timings.num_generated_tokens for each in finished)
     return {
         "prompt_tokens": num_prompt_tokens,
         "completion_tokens": num_generated_tokens,
         "total_tokens": num_prompt_tokens + num_generated_tokens,
-        "prompt_tokens_details": {"cached_tokens": finished[0].timings.num_cached_tokens},
+        "prompt_tokens_details": {"cached_tokens": sum(timings.num_cached_tokens for timings in first_ones)},
     }
 
 

@@ -252,15 +252,21 @@ async def tokenize_prompt(engine: "Engine", value: object, param: str = "prompt"
 async def tokenize_prompts(
     engine: "Engine", value: object, param: str = "prompt", *, at_most: int = MAX_PROMPTS
 ) -> list[tuple[int, ...]]:
-    """Return the tokens of each prompt: `value` is one prompt in any of the ways that `tokenize_prompt` takes, or a
-    list of those. A prompt may also be llama.cpp's object with `prompt_string`. Raises RequestError.
+    """Return the tokens of each of the `prompts_in` a field. Raises RequestError."""
+    return [await tokenize_prompt(engine, prompt, param) for prompt in prompts_in(value, param, at_most=at_most)]
+
+
+def prompts_in(value: object, param: str = "prompt", *, at_most: int = MAX_PROMPTS) -> list[object]:
+    """Return the prompts that a field holds: one in any of the ways that `tokenize_prompt` takes, or a list of those.
+
+    A prompt may also be llama.cpp's object with `prompt_string`. Raises RequestError.
     """
     prompts = value if isinstance(value, list) and not any(map(is_token, value)) else [value]
     if len(prompts) > at_most:
         raise RequestError(f"'{param}' holds {len(prompts)} prompts; at most {at_most} go into a request", param)
     if not prompts:
         raise RequestError(f"'{param}' must be a text or a list of token ids", param)
-    return [await tokenize_prompt(engine, _prompt_text(prompt, param), param) for prompt in prompts]
+    return [_prompt_text(prompt, param) for prompt in prompts]
 
 
 def _prompt_text(prompt: object, param: str) -> object:
