@@ -21,6 +21,7 @@ from runtime.server.parameters import (
     SAMPLING_FIELDS,
     STOP,
     numbered_answer,
+    progress_json,
     read_lora,
     read_max_tokens,
     read_num_logprobs,
@@ -149,14 +150,8 @@ class CompletionReply:
         return ()
 
     def progress(self, progress: Progress) -> Iterable[bytes]:
-        timings = progress.timings
-        told = {
-            "total": progress.num_prompt_tokens,
-            "cache": timings.num_cached_tokens,
-            "processed": timings.num_cached_tokens + timings.num_prompt_tokens,
-            "time_ms": timings.prompt_seconds * 1000,
-        }
-        return (frame({**self._event("", (), progress.slot, timings), "prompt_progress": told}),)
+        event = self._event("", (), progress.slot, progress.timings)
+        return (frame({**event, "prompt_progress": progress_json(progress)}),)
 
     def delta(self, delta: TextDelta) -> Iterable[bytes]:
         self._num_generated += len(delta.tokens)

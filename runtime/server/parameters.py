@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from runtime.engine.sampling import Sampler, SamplingParams, sampler_lettered, sampler_named
-from runtime.engine.sequence import GenerationRequest, Timings
+from runtime.engine.sequence import GenerationRequest, Progress, Timings
 from runtime.errors import RequestError
 from runtime.server.body import Body
 from runtime.server.fields import Field, Flag, Integer, Number, Special, Texts
@@ -300,6 +300,17 @@ def timings_json(timings: Timings) -> dict[str, Any]:
             timings.generation_seconds,
         ),
         **(drafts if timings.num_drafted_tokens else {}),
+    }
+
+
+def progress_json(progress: Progress) -> dict[str, Any]:
+    """Return how far a prompt is, as llama-server writes it."""
+    timings = progress.timings
+    return {
+        "total": progress.num_prompt_tokens,
+        "cache": timings.num_cached_tokens,
+        "processed": timings.num_cached_tokens + timings.num_prompt_tokens,
+        "time_ms": timings.prompt_seconds * 1000,
     }
 
 

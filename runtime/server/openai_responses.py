@@ -1,0 +1,123 @@
+"""OpenAI's newer API: responses, which may go on from one another."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runtime.chat.messages import Message, Role
+from runtime.errors import RequestError
+from runtime.server.body import Body, read_body
+from runtime.server.conversation import chat_tokens
+from runtime.server.errors import NotFound
+from runtime.server.fields import operation
+from runtime.server.generation import Generation, while_connected
+from runtime.server.openai_response_input import Item, messages_of, read_items
+from runtime.server.openai_response_params import FIELDS, INPUT, INSTRUCTIONS, PREVIOUS, ResponseParams
+from runtime.server.openai_response_reply import ResponseReply
+from runtime.server.openai_response_store import ResponseStore, StoredResponse
+from runtime.server.responses import EventStream, JsonResponse
+from runtime.server.service import Service
+from runtime.server.streaming import to_json
+
+_CUT_OFF_CALL = ("function_call", "incomplete")
+
+
+class PlainReader:
+    def feed(self, text):
+        from runtime.chat.answer import TextPart
+
+        return [TextPart(text)]
+
+    def finish(self):
+        return []
+
+
+class OpenAIResponses:
+    """The endpoints."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._store = ResponseStore()
+
+    @operation("Answer with items", *FIELDS, required=(INPUT.name,))
+    async def create(self, request: Request) -> Response:
+        body = await read_body(request)
+        params = ResponseParams.of(body, self._service)
+        items, messages, num_bytes = self._read_input(body)
+        engine = await self._service.engine()
+        tokens = await asyncio.to_thread(chat_tokens, engine, _with_instructions(messages, body))
+        generation = await Generation.begin(engine, params.request(tokens))
+
+        def keep(response: dict[str, Any]) -> None:
+            if params.is_stored:
+                # A call that was cut off can't be gone on from.
+                output = [item for item in response["output"] if (item["type"], item["status"]) != _CUT_OFF_CALL]
+                whole = (*messages, *messages_of(output, "output"))
+                size = num_bytes + len(to_json(output))
+                self._store.put(StoredResponse(response, tuple(items), whole, size))
+
+        reply = ResponseReply(params, PlainReader(), keep)
+        if params.is_streamed:
+            return EventStream(generation, reply)
+        with generation:
+            await while_connected(request.receive, _follow(generation, reply))
+        return JsonResponse(reply.response)
+
+    def _read_input(self, body: Body) -> tuple[list[Item], list[Message], int]:
+        """Return the new items, the messages of the whole conversation, and about how many bytes it has."""
+        items = read_items(body.raw(INPUT.name), self._store.find_item)
+        messages, num_bytes = messages_of(items), len(to_json(items))
+        previous_id = PREVIOUS.read(body, None)
+        if previous_id is None:
+            return items, messages, num_bytes
+        previous = self._store.get(previous_id)
+        if previous is None:
+            raise RequestError(
+                f"there is no response '{previous_id}' here; send the conversation in 'input' instead", PREVIOUS.name
+            )
+        return items, [*previous.messages, *messages], previous.num_bytes + num_bytes
+
+    @operation("Count the tokens of an input", *FIELDS)
+    async def count_tokens(self, request: Request) -> Response:
+        body = await read_body(request)
+        ResponseParams.of(body, self._service)
+        _items, messages, _num_bytes = self._read_input(body)
+        engine = await self._service.engine()
+        tokens = await asyncio.to_thread(chat_tokens, engine, _with_instructions(messages, body))
+        return JsonResponse({"object": "response.input_tokens", "input_tokens": len(tokens)})
+
+    @operation("A response that is kept")
+    async def retrieve(self, request: Request) -> Response:
+        return JsonResponse(self._found(request).response)
+
+    @operation("Forget a response")
+    async def delete(self, request: Request) -> Response:
+        stored = self._found(request)
+        self._store.remove(stored.id)
+        return JsonResponse({"id": stored.id, "object": "response", "deleted": True})
+
+    @operation("The items of a kept response's request")
+    async def input_items(self, request: Request) -> Response:
+        items = self._found(request).input_items
+        ends = {"first_id": items[0]["id"], "last_id": items[-1]["id"]}
+        return JsonResponse({"object": "list", "data": items, "has_more": False, **ends})
+
+    def _found(self, request: Request) -> StoredResponse:
+        response_id = request.path_params["id"]
+        stored = self._store.get(response_id)
+        if stored is None:
+            raise NotFound(f"there is no response '{response_id}' here; only the newest are kept", "response_id")
+        return stored
+
+
+def _with_instructions(messages: Sequence[Message], body: Body) -> list[Message]:
+    instructions = INSTRUCTIONS.read(body, None)
+    return [*([Message(Role.SYSTEM, instructions)] if instructions else []), *messages]
+
+
+async def _follow(generation: Generation, reply: ResponseReply) -> None:
+    async for event in generation:
+        reply.note(event)
