@@ -61,6 +61,13 @@ class CallForm:
     arguments: TaggedArguments | None = None
 
     @property
+    def texts(self) -> tuple[Text, ...]:
+        """Everything of the model's own spelling."""
+        tags = self.arguments
+        around = (tags.key_opening, tags.value_opening, tags.value_closing) if tags else ()
+        return self.opening, self.middle, self.between or (), self.closing, around
+
+    @property
     def mark(self) -> str:
         """What shows that a call begins and is nothing else; empty when a call could also be the answer's own text."""
         first = self.opening[0] if self.opening else ""

@@ -56,13 +56,15 @@ class ToolUse:
 class Conversation:
     """Messages, and how the assistant is to go on.
 
-    `thinking` None leaves it to the template. `variables` are more words for the template, by their names.
+    `thinking` None leaves it to the template; what is thought is told apart from the answer if `splits_thinking`,
+    otherwise it is part of the text, marks and all. `variables` are more words for the template, by their names.
     `continues_last`: the last message is the assistant's and unfinished; the answer is its rest.
     """
 
     messages: tuple[Message, ...]
     tool_use: ToolUse = field(default_factory=ToolUse)
     thinking: bool | None = None
+    splits_thinking: bool = True
     variables: Mapping[str, Any] = field(default_factory=dict)
     continues_last: bool = False
     adds_generation_prompt: bool = True

@@ -21,6 +21,18 @@ class ThinkingMarks:
     closing: str = "</think>"
     is_known: bool = False
 
+    @property
+    def texts(self) -> tuple[tuple[str, ...], ...]:
+        return (self.opening,), (self.closing,)
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """Thinking that may stand before an answer; `is_begun`: the prompt has begun it, so it must be ended."""
+
+    marks: ThinkingMarks
+    is_begun: bool = False
+
 
 _USER = Message(Role.USER, "zquser")
 _CONTENT, _REASONING = "Ωzqcontent℧", "Ψzqreasoningψ"

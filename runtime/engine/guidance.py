@@ -9,7 +9,7 @@ so threads that may wait do it, never the engine's.
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -46,6 +46,7 @@ class Guide:
         self._lock = threading.Lock()
         self._tokenizer: LLTokenizer | None = None
         self._pieces: list[bytes] = []
+        self._names: dict[int, bytes] = {}  # of the tokens that are no text
         self._end_tokens: frozenset[int] = frozenset()
         self._compiled: OrderedDict[tuple[GrammarKind, str], LLMatcher] = OrderedDict()
 
@@ -59,7 +60,7 @@ class Guide:
             self._compiled.move_to_end(key)
             if len(self._compiled) > _MAX_COMPILED:
                 self._compiled.popitem(last=False)
-            constraint = Constraint(matcher.deep_copy(), self._pieces, self._end_tokens, grammar)
+            constraint = Constraint(matcher.deep_copy(), self._pieces, self._names, self._end_tokens, grammar)
         constraint.check_triggers(grammar)
         return constraint
 
@@ -102,10 +103,15 @@ class Guide:
         vocabulary = range(model.facts.n_vocab)
         self._pieces = [model.piece(token) for token in vocabulary]
         self._end_tokens = frozenset(token for token in vocabulary if model.is_end_of_generation(token))
-        tokens = [
-            # 0xff begins the name of a token that is no text; like llama.cpp, take NUL for none.
-            piece if piece.strip(b"\0") else b"\xff" + model.token_text(token).encode()
+        # Like llama.cpp, take NUL for no text.
+        self._names = {
+            token: model.token_text(token).encode()
             for token, piece in enumerate(self._pieces)
+            if not piece.strip(b"\0")
+        }
+        # 0xff begins the name of a token that is no text.
+        tokens = [
+            b"\xff" + self._names[token] if token in self._names else piece for token, piece in enumerate(self._pieces)
         ]
         # After the model's own a token for each byte: a trigger may begin in the middle of a token, and from there on
         # its bytes are consumed one by one.
@@ -132,13 +138,25 @@ class _TokenList:
 
 
 class Constraint:
-    """What one sequence may still say. One thread at a time."""
+    """What one sequence may still say. One thread at a time.
 
-    def __init__(self, matcher: "LLMatcher", pieces: list[bytes], end_tokens: frozenset[int], grammar: Grammar) -> None:
+    `names` are those of tokens that are no text. They count in a search for triggers.
+    """
+
+    def __init__(
+        self,
+        matcher: "LLMatcher",
+        pieces: list[bytes],
+        names: Mapping[int, bytes],
+        end_tokens: frozenset[int],
+        grammar: Grammar,
+    ) -> None:
         self._matcher = matcher
         self._pieces = pieces
+        self._names = names
         self._end_tokens = end_tokens
-        self._search = TriggerSearch(grammar.triggers) if grammar.is_lazy else None  # None when the grammar holds
+        # None when the grammar holds.
+        self._search = TriggerSearch(grammar.triggers, grammar.skipped) if grammar.is_lazy else None
         self._trigger_tokens = grammar.trigger_tokens
 
     def check_triggers(self, grammar: Grammar) -> None:
@@ -160,11 +178,11 @@ class Constraint:
 
     def _take_free(self, token: int) -> bool:
         assert self._search is not None
-        if token in self._trigger_tokens:
+        if token in self._trigger_tokens and not self._search.is_skipping:
             self._matcher.consume_tokens([token])
             self._search = None
             return True
-        piece = self._pieces[token]
+        piece = self._names.get(token) or self._pieces[token]
         begun = self._search.found_with(piece)
         if begun is None:
             self._search.feed(piece)

@@ -46,7 +46,40 @@ def checked(source: str) -> str:
     _check(schema, "", 0)
     if not isinstance(schema, dict):
         raise _refused("it must be an object")
+    return _for_llguidance(schema)
+
+
+def relaxed(schema: Mapping[str, Any]) -> str:
+    """Return the same with what is outside the subset left out, so that less is held to than was asked for."""
+    return _for_llguidance(_kept(schema, 0))
+
+
+def _for_llguidance(schema: Mapping[str, Any]) -> str:
     return json.dumps({**schema, "x-guidance": {"whitespace_pattern": _WHITE_SPACE}})
+
+
+def _kept(schema: Mapping[str, Any], depth: int) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for keyword, value in schema.items():
+        try:
+            _check_keyword(keyword, value, "")
+        except RequestError:
+            continue
+        if keyword in _ONE_SCHEMA:
+            kept[keyword] = _kept_value(value, depth)
+        elif keyword in _LISTS_OF_SCHEMAS and isinstance(value, list):
+            kept[keyword] = [_kept_value(each, depth) for each in value]
+        elif keyword in _NAMED_SCHEMAS and isinstance(value, Mapping):
+            kept[keyword] = {name: _kept_value(each, depth) for name, each in value.items()}
+        elif keyword not in _LISTS_OF_SCHEMAS and keyword not in _NAMED_SCHEMAS:
+            kept[keyword] = value
+    return kept
+
+
+def _kept_value(value: object, depth: int) -> object:
+    if isinstance(value, bool):
+        return value
+    return _kept(value, depth + 1) if isinstance(value, Mapping) and depth < _MAX_DEPTH else {}
 
 
 def _check(schema: object, path: str, depth: int) -> None:

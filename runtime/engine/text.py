@@ -30,7 +30,7 @@ class TextStream:
             at, self.stopping_string = min(found, key=lambda match: (match[0], -len(match[1])))
             self._held = ""
             return text[:at]
-        keep = max(_length_of_partial_end(text, stop) for stop in self._stop)
+        keep = max(length_of_partial_end(text, stop) for stop in self._stop)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
 
@@ -40,7 +40,8 @@ class TextStream:
         return held
 
 
-def _length_of_partial_end(text: str, stop: str) -> int:
+def length_of_partial_end(text: str, stop: str) -> int:
+    """Return how long an end of `text` is that could become `stop`."""
     for length in range(min(len(stop) - 1, len(text)), 0, -1):
         if text.endswith(stop[:length]):
             return length

@@ -1,10 +1,11 @@
-"""A conversation to the tokens that an engine goes on from, with the template of its model."""
+"""A conversation to the tokens that an engine goes on from, for dialects that read nothing but text out of answers."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from runtime.chat.conversation import Conversation
 from runtime.chat.messages import Message, Role
-from runtime.chat.template import load_template, without_bos
+from runtime.chat.turn import next_turn
 
 if TYPE_CHECKING:
     from runtime.engine.engine import Engine
@@ -15,11 +16,6 @@ def chat_tokens(engine: "Engine", messages: Sequence[Message], *, is_first: bool
 
     Not `is_first`: it follows other tokens. Raises RequestError. Takes long.
     """
-    info = engine.info
-    template = load_template(info.chat_template, info.bos_token, info.eos_token)
-    if len(messages) > 1 and messages[-1].role is Role.ASSISTANT:
-        prompt = template.render(messages[:-1]) + messages[-1].text
-    else:
-        prompt = template.render(messages)
-    prompt = without_bos(prompt, info.bos_token, adds_bos=info.add_bos or not is_first)
-    return tuple(engine.tokenize(prompt, add_special=is_first, parse_special=True))
+    is_begun = len(messages) > 1 and messages[-1].role is Role.ASSISTANT
+    conversation = Conversation(tuple(messages), continues_last=is_begun)
+    return next_turn(engine, conversation, is_first=is_first).prompt_tokens

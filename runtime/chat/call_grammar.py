@@ -1,0 +1,184 @@
+"""The grammar of an answer that may or must call tools.
+
+It is llguidance's Lark, since that takes JSON schemas inside and knows control tokens by their ids:
+
+    start: THOUGHT? (calls | answer)                  where an answer must be one of these from its first token on
+    calls: OPENING call (BETWEEN call)* CLOSING       each call: a name, and arguments as that tool's schema has them
+
+An answer that may call tools but needn't is free until it contains what begins a call; the grammar is lazy then.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from runtime.chat.call_form import CallForm, Hole, TaggedArguments, Text
+from runtime.chat.calls import HOLES, beginnings, text_arguments
+from runtime.chat.conversation import Tool
+from runtime.chat.reasoning import Thought
+from runtime.engine import schema
+from runtime.engine.grammar import Grammar, GrammarKind, Stretch
+
+# A mark to its id where it is a control token of the model's.
+FindControl = Callable[[str], "int | None"]
+_MARK = re.compile(r"(<[^<>\s]+>|\[/?[A-Z_]+\])")
+# With one of these, arguments may have names that "properties" doesn't tell.
+_JOINING = {"$ref", "anyOf", "oneOf", "allOf", "patternProperties"}
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """Which tools an answer may call, and how calls are written."""
+
+    form: CallForm
+    tools: tuple[Tool, ...]
+    is_parallel: bool
+
+
+class GrammarWriter:
+    """Writes grammars for one model. `end_tokens` are those that end its answers: nothing comes after them."""
+
+    def __init__(self, find_control: FindControl, end_tokens: Sequence[int]) -> None:
+        self._find_control = find_control
+        self._end_tokens = frozenset(end_tokens)
+
+    def control_tokens(self, *texts: Text) -> frozenset[int]:
+        """Return the control tokens among the marks in some texts."""
+        return frozenset(piece for text in texts for piece in self._pieces(text) if isinstance(piece, int))
+
+    def must(self, *, calls: Calls | None, answer: Grammar | None, thought: Thought | None) -> Grammar:
+        """Return the grammar of an answer that is calls, or of the form of `answer`, from its first token on."""
+        rules: list[str] = []
+        if calls is not None:
+            rules += self._calls(calls)
+        if answer is not None:
+            rules.append(f"answer: %json {schema.checked(answer.source)}")
+        choices = " | ".join([*(["calls"] if calls else []), *(["answer"] if answer else [])])
+        before = ""
+        if thought is not None:
+            before = "thought " if thought.is_begun else "thought? "
+            rules += self._thought(thought)
+        return _lark(f"{before}({choices})", rules)
+
+    def may(self, calls: Calls, thought: Thought | None) -> Grammar:
+        """Return the grammar of an answer that is free until it calls a tool."""
+        grammar = _lark("calls", self._calls(calls))
+        tokens = self.control_tokens((calls.form.mark,))
+        return Grammar(
+            grammar.kind,
+            grammar.source,
+            triggers=() if tokens else beginnings(calls.form, calls.tools),
+            trigger_tokens=tokens,
+            skipped=_skipped(thought) if thought else None,
+        )
+
+    def _thought(self, thought: Thought) -> Iterator[str]:
+        opening = "" if thought.is_begun else self._literal((thought.marks.opening,))
+        yield f"thought: {opening} {self._up_to('thinking', thought.marks.closing)} SPACE"
+        yield from self._up_to_rules("thinking", thought.marks.closing)
+        yield r"SPACE: /[ \n]{0,4}/"
+
+    def _up_to(self, name: str, closing: str) -> str:
+        """Return Lark for any text up to a mark and that, which `_up_to_rules` give the rules for."""
+        return f"{name} {self._literal((closing,))}" if self.control_tokens((closing,)) else name
+
+    def _up_to_rules(self, name: str, closing: str) -> Iterator[str]:
+        if self.control_tokens((closing,)):
+            yield rf"{name}: /(.|\n)*/"
+        else:
+            yield rf"{name}[lazy]: /(.|\n)*{_regex(closing)}/"
+
+    def _calls(self, calls: Calls) -> Iterator[str]:
+        form = calls.form
+        more = ""
+        if calls.is_parallel and form.between is not None:
+            more = f"({self._literal(form.between)} call)*"
+        yield f"calls: {self._literal(form.opening)} call {more} {self._literal(form.closing)}"
+        yield "call: " + " | ".join(f"call_{index}" for index in range(len(calls.tools)))
+        for index, tool in enumerate(calls.tools):
+            yield f"call_{index}: {_quoted(tool.name)} {self._literal(form.middle)} arguments_{index}"
+            if form.arguments is None:
+                yield f"arguments_{index}: %json {arguments_schema(tool)}"
+            else:
+                yield from self._tagged_arguments(form.arguments, tool, f"arguments_{index}")
+
+    def _tagged_arguments(self, tags: TaggedArguments, tool: Tool, rule: str) -> Iterator[str]:
+        """Yield the rules of arguments one by one, in the schema's order."""
+        described = json.loads(arguments_schema(tool))
+        properties: Mapping[str, Any] = described.get("properties") or {}
+        required = described.get("required") or []
+        names = [f"{rule}_{index}" + ("" if key in required else "?") for index, key in enumerate(properties)]
+        yield f"{rule}: {' '.join(names) or _quoted('')}"
+        definitions = {name: described[name] for name in ("$defs", "definitions") if name in described}
+        for index, (key, value) in enumerate(properties.items()):
+            name = f"{rule}_{index}"
+            head = f"{self._literal((tags.key_opening,))} {_quoted(key)} {self._literal((tags.value_opening,))}"
+            closing = self._literal((tags.value_closing,))
+            if key not in text_arguments(tool):
+                yield f"{name}: {head} {name}_value {closing}"
+                yield f"{name}_value: %json {schema.relaxed({**value, **definitions})}"
+            elif "enum" in value:
+                yield f"{name}: {head} ({' | '.join(map(_quoted, value['enum']))}) {closing}"
+            else:
+                yield f"{name}: {head} {self._up_to(f'{name}_text', tags.value_closing)}"
+                yield from self._up_to_rules(f"{name}_text", tags.value_closing)
+
+    def _literal(self, text: Text) -> str:
+        """Return Lark for a text: strings, control tokens, and what holes may be filled with."""
+        written: list[str] = []
+        for piece in self._pieces(text):
+            if isinstance(piece, Hole):
+                written.append(f"/{HOLES[piece]}/")
+            else:
+                written.append(f"<[{piece}]>" if isinstance(piece, int) else _quoted(piece))
+        return " ".join(written) or _quoted("")
+
+    def _pieces(self, text: Text) -> Iterator[str | Hole | int]:
+        """Yield what a text is made of, control tokens by their ids, up to one that ends the answer."""
+        for part in text:
+            if isinstance(part, Hole):
+                yield part
+                continue
+            for piece in filter(None, _MARK.split(part)):
+                token = self._find_control(piece) if _MARK.fullmatch(piece) else None
+                if token in self._end_tokens:
+                    return
+                yield piece if token is None else token
+
+
+def arguments_schema(tool: Tool) -> str:
+    """Return the JSON schema of a tool's arguments as llguidance is to see it. Raises RequestError for a strict one
+    that can't be held to.
+
+    Only arguments that the schema names are allowed, unless it says that others are.
+    """
+    described = {"type": "object", **(tool.parameters or {"properties": {}})}
+    if "properties" in described and not _JOINING & described.keys():
+        described = {"additionalProperties": False, **described}
+    return schema.checked(json.dumps(described)) if tool.is_strict else schema.relaxed(described)
+
+
+def loosened(tool: Tool) -> Tool:
+    """Return the tool with a schema of its arguments that says no more than which there are, and which are texts."""
+    texts = text_arguments(tool)
+    named = tool.parameters.get("properties") or {}
+    properties = {name: {"type": "string"} if name in texts else {} for name in named}
+    return replace(tool, parameters={"properties": properties} if properties else {"type": "object"})
+
+
+def _skipped(thought: Thought) -> Stretch:
+    return Stretch(thought.marks.opening, thought.marks.closing, is_begun=thought.is_begun)
+
+
+def _lark(start: str, rules: Iterable[str]) -> Grammar:
+    return Grammar(GrammarKind.LARK, "\n".join([f"start: {start}", *rules]))
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _regex(text: str) -> str:
+    return re.escape(text).replace("/", r"\/")

@@ -1,0 +1,221 @@
+"""The assistant's next turn: what the engine is asked for, and how its answer is read.
+
+    turn = next_turn(engine, conversation, answer_form)      # renders and tokenizes: in a thread
+    request = turn.ask(request_without_prompt)               # prompt, grammar and shown tokens filled in
+    reader = turn.reader()                                   # one for each answer
+    for delta in deltas:  events += reader.feed(delta.text)  # text, reasoning and tool calls, as they come
+    events += reader.finish()
+
+How the model of a template thinks and calls tools is learnt from the template, once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from runtime.chat.call_form import GENERIC, LearntForm, learn_call_form
+from runtime.chat.call_grammar import Calls, GrammarWriter, arguments_schema, loosened
+from runtime.chat.calls import CallReader
+from runtime.chat.conversation import Conversation, Tool, ToolChoice, ToolUse
+from runtime.chat.messages import Message
+from runtime.chat.reader import AnswerReader
+from runtime.chat.reasoning import ThinkingMarks, Thought, learn_thinking_marks
+from runtime.chat.template import ChatTemplate, Spelling, load_template, without_bos
+from runtime.chat.tools import with_calls_written_out, with_tools_told
+from runtime.engine.grammar import Grammar, GrammarKind
+from runtime.engine.sequence import GenerationRequest
+from runtime.errors import RequestError
+
+if TYPE_CHECKING:
+    from runtime.engine.engine import Engine
+
+_THINKING_VARIABLES = ("enable_thinking", "thinking")  # by what templates call it
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A turn that is ready to be asked for. `thought` None: nothing of the answer counts as thinking."""
+
+    prompt: str
+    prompt_tokens: tuple[int, ...]
+    grammar: Grammar | None
+    shown_tokens: frozenset[int]
+    thought: Thought | None
+    calls: Calls | None
+
+    def ask(self, request: GenerationRequest) -> GenerationRequest:
+        """Return the request with everything in it that this turn needs."""
+        return replace(
+            request,
+            prompt_tokens=self.prompt_tokens,
+            sampling=replace(request.sampling, grammar=self.grammar),
+            shown_tokens=self.shown_tokens,
+        )
+
+    def reader(self) -> AnswerReader:
+        """Return a reader for one answer."""
+        calls = CallReader(self.calls.form, self.calls.tools) if self.calls else None
+        marks = self.thought.marks if self.thought else None
+        return AnswerReader(marks, calls, is_thinking=self.thought is not None and self.thought.is_begun)
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How the model of one template writes. `call_form` None: its template knows no calls that could be learnt."""
+
+    marks: ThinkingMarks
+    call_form: LearntForm | None
+    spelling: Spelling
+
+    @property
+    def can_call(self) -> bool:
+        """Whether the template itself tells the model of tools."""
+        return self.call_form is not None and self.call_form.describes_tools
+
+
+@lru_cache(maxsize=8)
+def manner_of(template: ChatTemplate) -> Manner:
+    learnt = learn_call_form(template)
+    return Manner(learn_thinking_marks(template), learnt, learnt.spelling if learnt else Spelling())
+
+
+def next_turn(
+    engine: "Engine", conversation: Conversation, answer_form: Grammar | None = None, *, is_first: bool = True
+) -> Turn:
+    """Return the turn that goes on with a conversation; its text, where there is a form for it, holds to that.
+
+    Not `is_first`: the prompt follows other tokens. Raises RequestError. Takes long.
+    """
+    info = engine.info
+    template = load_template(info.chat_template, info.bos_token, info.eos_token)
+    manner = manner_of(template)
+    calls = _calls(conversation.tool_use, manner)
+    prompt, thought = _prompt(template, manner, conversation)
+    if answer_form is not None and answer_form.kind is not GrammarKind.JSON_SCHEMA:
+        if calls is not None:
+            raise RequestError("a grammar can't be combined with tools; leave one of them out", "grammar")
+        if thought is not None and thought.is_begun:  # the caller's grammar is that of the whole answer
+            prompt, thought = _with_thinking_ended(prompt, thought.marks), None
+    writer = GrammarWriter(lambda mark: _control_token(engine, mark), engine.end_tokens() if calls else ())
+    grammar = answer_form
+    allowed_thought = thought if thought and (thought.is_begun or _may_begin(thought, conversation)) else None
+    if calls is not None and conversation.tool_use.choice is ToolChoice.AUTO and answer_form is None:
+        calls, grammar = _usable(engine, calls, lambda usable: writer.may(usable, thought))
+    elif calls is not None:
+        answer = answer_form if conversation.tool_use.choice is ToolChoice.AUTO else None
+        calls, grammar = _usable(
+            engine, calls, lambda usable: writer.must(calls=usable, answer=answer, thought=allowed_thought)
+        )
+    elif answer_form is not None and allowed_thought is not None:
+        grammar = writer.must(calls=None, answer=answer_form, thought=allowed_thought)
+    text = without_bos(prompt, info.bos_token, adds_bos=info.add_bos or not is_first)
+    shown = (*(thought.marks.texts if thought else ()), *(calls.form.texts if calls else ()))
+    return Turn(
+        prompt=prompt,
+        prompt_tokens=tuple(engine.tokenize(text, add_special=is_first, parse_special=True)),
+        grammar=grammar,
+        shown_tokens=writer.control_tokens(*shown),
+        thought=thought if conversation.splits_thinking else None,
+        calls=calls,
+    )
+
+
+def render(engine: "Engine", conversation: Conversation) -> str:
+    """Return the prompt alone. Raises RequestError."""
+    info = engine.info
+    template = load_template(info.chat_template, info.bos_token, info.eos_token)
+    return _prompt(template, manner_of(template), conversation)[0]
+
+
+def _calls(tool_use: ToolUse, manner: Manner) -> Calls | None:
+    if not tool_use.callable:
+        return None
+    return Calls(manner.call_form.form if manner.call_form else GENERIC, tool_use.callable, tool_use.is_parallel)
+
+
+def _prompt(template: ChatTemplate, manner: Manner, conversation: Conversation) -> tuple[str, Thought | None]:
+    """Return the prompt, and what of the answer may be thinking."""
+    messages, tools = _for_template(conversation, manner)
+    last = messages.pop() if conversation.continues_last else None
+    variables = dict(conversation.variables)
+    if conversation.thinking is not None:
+        variables = {**dict.fromkeys(_THINKING_VARIABLES, conversation.thinking), **variables}
+    prompt = template.render(
+        messages,
+        tools=tools,
+        variables=variables,
+        adds_generation_prompt=conversation.adds_generation_prompt,
+        spelling=manner.spelling,
+    )
+    marks = manner.marks
+    thought = Thought(marks, is_begun=prompt.rstrip().endswith(marks.opening))
+    if last is not None:
+        return _with_beginning(prompt, last, thought)
+    if thought.is_begun and conversation.thinking is False:
+        return _with_thinking_ended(prompt, marks), Thought(marks)
+    return prompt, thought
+
+
+def _for_template(conversation: Conversation, manner: Manner) -> tuple[list[Message], tuple[Tool, ...]]:
+    """Return the messages as the template can take them, and the tools that it is to tell of."""
+    tools = () if conversation.tool_use.choice is ToolChoice.NONE else conversation.tool_use.tools
+    messages = list(conversation.messages)
+    learnt = manner.call_form
+    if learnt is None:
+        messages = with_calls_written_out(messages)
+    if tools and not (learnt and learnt.describes_tools):
+        messages = with_tools_told(messages, tools, learnt.form if learnt else GENERIC)
+    return messages, tools if learnt else ()
+
+
+def _with_beginning(prompt: str, begun: Message, thought: Thought) -> tuple[str, Thought | None]:
+    """Return the prompt with what the assistant has said so far, which its answer goes on with."""
+    if begun.reasoning:
+        opening = "" if thought.is_begun else f"{thought.marks.opening}\n"
+        prompt = f"{prompt}{opening}{begun.reasoning}"
+        thought = Thought(thought.marks, is_begun=True)
+    if not begun.text:
+        return prompt, thought
+    if thought.is_begun:
+        prompt = _with_thinking_ended(prompt, thought.marks)
+    return prompt + begun.text, None
+
+
+def _with_thinking_ended(prompt: str, marks: ThinkingMarks) -> str:
+    return f"{prompt.rstrip()}\n{marks.closing}\n\n"
+
+
+def _may_begin(thought: Thought, conversation: Conversation) -> bool:
+    """Whether the model is one that thinks where its prompt hasn't begun to."""
+    return thought.marks.is_known and conversation.thinking is not False
+
+
+def _usable(engine: "Engine", calls: Calls, grammar_of: Callable[[Calls], Grammar]) -> tuple[Calls, Grammar]:
+    """Return the calls with schemas that the engine can hold arguments to, those it can't loosened, and their grammar.
+
+    Raises RequestError for one that asks to be held to strictly.
+    """
+    try:
+        grammar = grammar_of(calls)
+        engine.prepare(grammar)
+    except RequestError:
+        calls = replace(calls, tools=tuple(_usable_tool(engine, tool) for tool in calls.tools))
+        grammar = grammar_of(calls)
+        engine.prepare(grammar)
+    return calls, grammar
+
+
+def _usable_tool(engine: "Engine", tool: Tool) -> Tool:
+    try:
+        engine.prepare(Grammar(GrammarKind.LARK, f"start: %json {arguments_schema(tool)}"))
+        return tool
+    except RequestError as refusal:
+        if tool.is_strict:
+            raise RequestError(f"the tool {tool.name!r} can't be called strictly: {refusal}", "tools") from refusal
+        return loosened(tool)
+
+
+def _control_token(engine: "Engine", mark: str) -> int | None:
+    tokens = engine.tokenize(mark, add_special=False, parse_special=True)
+    return tokens[0] if len(tokens) == 1 and not engine.piece(tokens[0]) else None
