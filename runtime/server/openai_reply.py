@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from runtime.engine.sequence import Finished, FinishReason, TextDelta, Timings
-from runtime.server.errors import describe
+from runtime.server.errors import openai_error
 from runtime.server.generation import Answer, Generation, whole_answers
 from runtime.server.openai_params import CommonParams
 from runtime.server.parameters import timings_json
@@ -89,7 +89,7 @@ class Reply:
         return self.envelope.finish(self._last_choice(finished), finished, self._num_choices)
 
     def fail(self, error: Exception) -> Iterable[bytes]:
-        yield frame({"error": describe(error)[1]})
+        yield frame(openai_error(error)[1])
 
     def whole_choice(self, answer: Answer) -> dict[str, Any]:
         raise NotImplementedError

@@ -1,9 +1,11 @@
 """What a response in OpenAI's newer API is asked with."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from runtime.chat.conversation import Tool, ToolChoice, ToolUse
+from runtime.chat.conversation import Conversation, Tool, ToolChoice, ToolUse
+from runtime.chat.messages import Message, Role
 from runtime.engine.grammar import Grammar
 from runtime.engine.sampling import SamplingParams
 from runtime.engine.sequence import GenerationRequest
@@ -60,6 +62,7 @@ class ResponseParams:
     lora: tuple[tuple[int, float], ...] | None
     format: Grammar | None
     tool_use: ToolUse
+    instructions: str
     effort: str | None
     is_streamed: bool
     is_stored: bool
@@ -110,8 +113,9 @@ class ResponseParams:
             stop=read_stop(body),
             n_keep=service.n_keep,
             lora=read_lora(body),
-            format=_read_format(body.nested(_TEXT.name)),
+            format=_read_format(body.nested(_TEXT.name)) or sampling.grammar,
             tool_use=tool_use,
+            instructions=INSTRUCTIONS.read(body, ""),
             effort=effort,
             is_streamed=is_streamed,
             is_stored=is_stored,
@@ -121,9 +125,19 @@ class ResponseParams:
             told_again=told_again,
         )
 
-    def request(self, prompt_tokens: tuple[int, ...]) -> GenerationRequest:
+    def conversation(self, messages: Sequence[Message]) -> Conversation:
+        told = [Message(Role.SYSTEM, self.instructions)] if self.instructions else []
+        return Conversation(
+            (*told, *messages),
+            tool_use=self.tool_use,
+            thinking=None if self.effort is None else self.effort != "none",
+            variables={} if self.effort is None else {"reasoning_effort": self.effort},
+        )
+
+    def request(self) -> GenerationRequest:
+        """Return the engine's request, without a prompt."""
         return GenerationRequest(
-            prompt_tokens=prompt_tokens,
+            prompt_tokens=(),
             sampling=self.sampling,
             max_tokens=self.max_tokens,
             stop=self.stop,
@@ -166,8 +180,8 @@ def _read_format(text: Body) -> Grammar | None:
 
 
 def _told_text(body: Body) -> dict[str, Any]:
-    text = body.raw(_TEXT.name) or {}
-    return {"format": {"type": "text"}, **{name: value for name, value in text.items() if value is not None}}
+    text = body.nested(_TEXT.name)
+    return {"format": {"type": "text"}, **{name: text.raw(name) for name in text if name in text}}
 
 
 # -- tools ------------------------------------------------------------------------------------------------------------

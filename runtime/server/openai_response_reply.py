@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from runtime.chat.answer import AnswerEvent, TextPart
+from runtime.chat.reader import AnswerReader
 from runtime.engine.sequence import Finished, FinishReason, Progress, TextDelta, TokenProbs
 from runtime.server.errors import describe
 from runtime.server.logprobs import tokens_json
@@ -21,7 +22,7 @@ _STATUSES = {"completed": "response.completed", "incomplete": "response.incomple
 class ResponseReply:
     """A framer of the stream, which leaves the whole response in `response`. `keep` is called with it at the end."""
 
-    def __init__(self, params: ResponseParams, reader: Any, keep: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, params: ResponseParams, reader: AnswerReader, keep: Callable[[dict[str, Any]], None]) -> None:
         self._params = params
         self._reader = reader
         self._keep = keep

@@ -1,21 +1,20 @@
 """OpenAI's newer API: responses, which may go on from one another."""
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runtime.chat.messages import Message, Role
+from runtime.chat.messages import Message
+from runtime.chat.turn import next_turn
 from runtime.errors import RequestError
 from runtime.server.body import Body, read_body
-from runtime.server.conversation import chat_tokens
 from runtime.server.errors import NotFound
 from runtime.server.fields import operation
 from runtime.server.generation import Generation, while_connected
 from runtime.server.openai_response_input import Item, messages_of, read_items
-from runtime.server.openai_response_params import FIELDS, INPUT, INSTRUCTIONS, PREVIOUS, ResponseParams
+from runtime.server.openai_response_params import FIELDS, INPUT, PREVIOUS, ResponseParams
 from runtime.server.openai_response_reply import ResponseReply
 from runtime.server.openai_response_store import ResponseStore, StoredResponse
 from runtime.server.responses import EventStream, JsonResponse
@@ -23,16 +22,6 @@ from runtime.server.service import Service
 from runtime.server.streaming import to_json
 
 _CUT_OFF_CALL = ("function_call", "incomplete")
-
-
-class PlainReader:
-    def feed(self, text):
-        from runtime.chat.answer import TextPart
-
-        return [TextPart(text)]
-
-    def finish(self):
-        return []
 
 
 class OpenAIResponses:
@@ -48,8 +37,8 @@ class OpenAIResponses:
         params = ResponseParams.of(body, self._service)
         items, messages, num_bytes = self._read_input(body)
         engine = await self._service.engine()
-        tokens = await asyncio.to_thread(chat_tokens, engine, _with_instructions(messages, body))
-        generation = await Generation.begin(engine, params.request(tokens))
+        turn = await asyncio.to_thread(next_turn, engine, params.conversation(messages), params.format)
+        generation = await Generation.begin(engine, turn.ask(params.request()))
 
         def keep(response: dict[str, Any]) -> None:
             if params.is_stored:
@@ -59,7 +48,7 @@ class OpenAIResponses:
                 size = num_bytes + len(to_json(output))
                 self._store.put(StoredResponse(response, tuple(items), whole, size))
 
-        reply = ResponseReply(params, PlainReader(), keep)
+        reply = ResponseReply(params, turn.reader(), keep)
         if params.is_streamed:
             return EventStream(generation, reply)
         with generation:
@@ -83,11 +72,11 @@ class OpenAIResponses:
     @operation("Count the tokens of an input", *FIELDS)
     async def count_tokens(self, request: Request) -> Response:
         body = await read_body(request)
-        ResponseParams.of(body, self._service)
+        params = ResponseParams.of(body, self._service)
         _items, messages, _num_bytes = self._read_input(body)
         engine = await self._service.engine()
-        tokens = await asyncio.to_thread(chat_tokens, engine, _with_instructions(messages, body))
-        return JsonResponse({"object": "response.input_tokens", "input_tokens": len(tokens)})
+        turn = await asyncio.to_thread(next_turn, engine, params.conversation(messages), params.format)
+        return JsonResponse({"object": "response.input_tokens", "input_tokens": len(turn.prompt_tokens)})
 
     @operation("A response that is kept")
     async def retrieve(self, request: Request) -> Response:
@@ -111,11 +100,6 @@ class OpenAIResponses:
         if stored is None:
             raise NotFound(f"there is no response '{response_id}' here; only the newest are kept", "response_id")
         return stored
-
-
-def _with_instructions(messages: Sequence[Message], body: Body) -> list[Message]:
-    instructions = INSTRUCTIONS.read(body, None)
-    return [*([Message(Role.SYSTEM, instructions)] if instructions else []), *messages]
 
 
 async def _follow(generation: Generation, reply: ResponseReply) -> None:

@@ -57,7 +57,7 @@ def test_models(client: openai.OpenAI) -> None:
 
 def test_a_refusal_names_the_parameter(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as refusal:
-        client.chat.completions.create(model="any", messages=HI, n=2)
+        client.chat.completions.create(model="any", messages=HI, n=0)
     assert refusal.value.param == "n"
 
 
