@@ -33,6 +33,11 @@ class AnswerReader:
         self._held = ""
         self._has_thought = False
 
+    @property
+    def is_holding(self) -> bool:
+        """Whether some of the text is kept back; otherwise all of it was told, or was a mark."""
+        return bool(self._held)
+
     def feed(self, text: str) -> list[AnswerEvent]:
         """Take more of the answer and return what it tells by now."""
         self._held += text

@@ -121,7 +121,7 @@ def next_turn(
     )
 
 
-def render(engine: "Engine", conversation: Conversation) -> str:
+def prompt_of(engine: "Engine", conversation: Conversation) -> str:
     """Return the prompt alone. Raises RequestError."""
     info = engine.info
     template = load_template(info.chat_template, info.bos_token, info.eos_token)

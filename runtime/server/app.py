@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from runtime.engine.sampling import SamplingParams
 from runtime.server.anthropic import Anthropic
+from runtime.server.conversation import ChatDefaults
 from runtime.server.errors import Endpoint, answering_errors, routing_error
 from runtime.server.lifecycle import Lifecycle
 from runtime.server.llamacpp import LlamaCpp
@@ -43,6 +44,7 @@ def create_app(
     access: Access | None = None,
     offer: Offer | None = None,
     model_file: ModelFile | None = None,
+    chat: ChatDefaults | None = None,
     webclient: Path | None = WEBCLIENT,
 ) -> Starlette:
     """Return the application. `default_max_tokens` None: an answer ends when the model ends it or the context is full.
@@ -60,10 +62,11 @@ def create_app(
         embd_normalize,
         offer or Offer(),
         model_file or ModelFile(),
+        chat or ChatDefaults(),
     )
     llamacpp = LlamaCpp(service)
     status, slots, metrics = Status(service), Slots(service), Metrics(service)
-    models, chat, completions = Models(service), OpenAIChat(service), OpenAICompletions(service)
+    models, openai_chat, completions = Models(service), OpenAIChat(service), OpenAICompletions(service)
     responses = OpenAIResponses(service)
     anthropic = Anthropic(service)
     ollama, ollama_models = Ollama(service), OllamaModels(service)
@@ -85,8 +88,10 @@ def create_app(
         ("GET", "/slots", slots.list),
         ("POST", "/slots/{id}", slots.act),
         ("GET", "/metrics", metrics.read),
-        ("POST", "/v1/chat/completions", chat.create),
-        ("POST", "/chat/completions", chat.create),
+        ("POST", "/v1/chat/completions", openai_chat.create),
+        ("POST", "/chat/completions", openai_chat.create),
+        ("POST", "/v1/chat/completions/input_tokens", openai_chat.count_tokens),
+        ("POST", "/chat/completions/input_tokens", openai_chat.count_tokens),
         ("POST", "/v1/completions", completions.create),
         ("POST", "/v1/responses", responses.create),
         ("POST", "/responses", responses.create),

@@ -28,6 +28,10 @@ class Body:
     def __init__(self, fields: Mapping[str, Any]) -> None:
         self._fields = fields
 
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        return self._fields
+
     def raw(self, name: str) -> Any:
         """Return the JSON value for a parser of its own; None when absent."""
         return self._fields.get(name)

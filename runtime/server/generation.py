@@ -32,6 +32,7 @@ class Answer:
     finished: Finished
     probs: tuple[TokenProbs, ...] = ()
     prompt_probs: tuple[TokenProbs, ...] = ()
+    deltas: tuple[TextDelta, ...] = ()
 
 
 class Generation:
@@ -106,13 +107,15 @@ async def _collect(generation: Generation) -> Answer:
     tokens: list[int] = []
     probs: list[TokenProbs] = []
     prompt_probs: list[TokenProbs] = []
+    deltas: list[TextDelta] = []
     held = HeldProbs()
     async for event in generation:
         if isinstance(event, Finished):
-            return Answer("".join(texts), tuple(tokens), event, tuple(probs), tuple(prompt_probs))
+            return Answer("".join(texts), tuple(tokens), event, tuple(probs), tuple(prompt_probs), deltas=tuple(deltas))
         if isinstance(event, Progress):
             prompt_probs += event.probs
             continue
+        deltas.append(event)
         texts.append(event.text)
         tokens += event.tokens
         probs += held.shown_with(event)

@@ -11,11 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from runtime.chat.infill import Snippet
-from runtime.chat.messages import parse_messages
-from runtime.chat.template import load_template
+from runtime.chat.turn import prompt_of
 from runtime.errors import RequestError
 from runtime.server.body import Body, read_body
 from runtime.server.completion import ANSWER_FIELDS, Asked, CompletionParams, CompletionReply
+from runtime.server.conversation import CONVERSATION_FIELDS, MESSAGES, read_conversation
 from runtime.server.fields import Flag, Special, Text, operation
 from runtime.server.generation import Generation, whole_answers
 from runtime.server.infill import fill_tokens
@@ -40,7 +40,6 @@ _ADD_SPECIAL = Flag("add_special", "Add the tokens that the model wants at the b
 _PARSE_SPECIAL = Flag("parse_special", "Read the names of special tokens as those tokens.")
 _WITH_PIECES = Flag("with_pieces", "Give each token's text, too.")
 _TOKENS = Special("tokens", "Token ids.", {"type": "array", "items": {"type": "integer"}})
-_MESSAGES = Special("messages", "The conversation.", {"type": "array", "items": {"type": "object"}})
 
 
 class LlamaCpp:
@@ -103,12 +102,15 @@ class LlamaCpp:
         ]
         return JsonResponse(wholes[0] if len(wholes) == 1 else wholes)
 
-    @operation("Messages to the prompt that the model's chat template makes of them", _MESSAGES, required=("messages",))
+    @operation(
+        "Messages to the prompt that the model's chat template makes of them",
+        *CONVERSATION_FIELDS,
+        required=(MESSAGES.name,),
+    )
     async def apply_template(self, request: Request) -> Response:
-        messages = parse_messages((await read_body(request)).raw(_MESSAGES.name))
-        info = (await self._service.engine()).info
-        template = load_template(info.chat_template, info.bos_token, info.eos_token)
-        return JsonResponse({"prompt": await asyncio.to_thread(template.render, messages)})
+        conversation = read_conversation(await read_body(request), self._service.chat)
+        engine = await self._service.engine()
+        return JsonResponse({"prompt": await asyncio.to_thread(prompt_of, engine, conversation)})
 
     @operation("A text to token ids", _CONTENT, _ADD_SPECIAL, _PARSE_SPECIAL, _WITH_PIECES)
     async def tokenize(self, request: Request) -> Response:

@@ -16,9 +16,9 @@ from runtime.server.fields import Flag, Integer, Special, Text, operation
 from runtime.server.generation import Answer, Generation, whole_answers
 from runtime.server.infill import fill_tokens
 from runtime.server.logprobs import HeldProbs, parallel_json
-from runtime.server.openai_params import CommonParams
+from runtime.server.openai_params import COMMON_FIELDS, CommonParams
 from runtime.server.openai_reply import Envelope, Reply, finish_reason, respond
-from runtime.server.parameters import MAX_PROMPTS, numbered_answer, prompts_in, read_num_logprobs, tokenize_prompt
+from runtime.server.parameters import MAX_PROBS, MAX_PROMPTS, numbered_answer, prompts_in, tokenize_prompt
 from runtime.server.responses import JsonResponse
 from runtime.server.service import Service
 from runtime.server.streaming import TextFrame, frame
@@ -35,6 +35,8 @@ _SUFFIX = Text("suffix", "What stands after the gap that the answer fills; for m
 _ECHO = Flag("echo", "Give the prompt, too, with its logprobs where there are any.")
 _BEST_OF = Integer("best_of", "Generate so many answers and give the `n` likeliest.", low=1, high=MAX_PROMPTS)
 
+_LOGPROBS = Integer("logprobs", "Tell so many of the likeliest tokens with each token.", low=0, high=MAX_PROBS)
+
 
 @dataclass(frozen=True, slots=True)
 class TextParams:
@@ -47,7 +49,7 @@ class TextParams:
 
     @classmethod
     def of(cls, body: Body, service: Service) -> "TextParams":
-        common = CommonParams.of(body, service, read_num_logprobs(body) if "logprobs" in body else None)
+        common = CommonParams.of(body, service, _LOGPROBS.read(body, None))
         params = cls(
             common,
             suffix=_SUFFIX.read(body, ""),
@@ -106,18 +108,19 @@ class TextReply(Reply):
 
     def progress(self, progress: Progress) -> Iterable[bytes]:
         self._prompt_probs += progress.probs
-        return ()
+        return super().progress(progress) if self.envelope.params.wants_progress else ()
 
     def delta(self, delta: TextDelta) -> Iterable[bytes]:
         if self._prompt.echo:
             yield self._echo()
-        if self.envelope.params.num_top_logprobs is None:
+        if self.envelope.params.num_top_logprobs is None and delta.timings is None:
             if delta.text:
                 yield self._delta_frame.with_text(delta.text)
             return
         probs = self._held_probs.shown_with(delta)
         if delta.text:
-            yield frame(self.envelope.chunk([{**self._choice(delta.text), "logprobs": self._logprobs(probs)}]))
+            choice = {**self._choice(delta.text), "logprobs": self._logprobs(probs)}
+            yield frame(self.envelope.chunk([choice], delta.timings))
 
     def finish(self, finished: Finished) -> Iterable[bytes]:
         if self._prompt.echo:
@@ -141,6 +144,9 @@ class TextReply(Reply):
     def _last_choice(self, finished: Finished) -> dict[str, Any]:
         return self._choice("", finish_reason(finished))
 
+    def _empty_choice(self) -> dict[str, Any]:
+        return self._choice("")
+
     def _choice(self, text: str, reason: str | None = None) -> dict[str, Any]:
         return {"index": self.index, "text": text, "logprobs": None, "finish_reason": reason}
 
@@ -159,7 +165,7 @@ class OpenAICompletions:
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    @operation("Go on with texts", _PROMPT, _SUFFIX, _ECHO, _BEST_OF, required=("prompt",))
+    @operation("Go on with texts", _PROMPT, _SUFFIX, _ECHO, _BEST_OF, _LOGPROBS, *COMMON_FIELDS, required=("prompt",))
     async def create(self, request: Request) -> Response:
         body = await read_body(request)
         params = TextParams.of(body, self._service)

@@ -5,17 +5,17 @@ Nullable keys of the schema are present, and llama-server's `timings` is an extr
 
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runtime.engine.sequence import Finished, FinishReason, TextDelta, Timings
+from runtime.engine.sequence import Finished, FinishReason, Progress, TextDelta, Timings
 from runtime.server.errors import openai_error
 from runtime.server.generation import Answer, Generation, whole_answers
 from runtime.server.openai_params import CommonParams
-from runtime.server.parameters import timings_json
+from runtime.server.parameters import progress_json, timings_json
 from runtime.server.responses import EventStream, JsonResponse
 from runtime.server.streaming import DONE, frame
 
@@ -32,9 +32,12 @@ class Envelope:
         whole_object: str,
         chunk_object: str,
         num_prompts: int = 1,
+        extras: Mapping[str, Any] | None = None,
     ) -> None:
+        """`extras` are more keys of the whole, and of a stream's last chunk for each choice."""
         self.params = params
         self._num_prompts = num_prompts
+        self._extras = extras or {}
         self._whole_object, self._chunk_object = whole_object, chunk_object
         self._head = {
             "id": f"{id_prefix}-{secrets.token_hex(12)}",
@@ -46,18 +49,20 @@ class Envelope:
         self._tail = {"usage": None} if params.includes_usage else {}
         self._finished: dict[int, Finished] = {}  # by the choice's index
 
-    def chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
-        return {**self._head, "object": self._chunk_object, "choices": choices, **self._tail}
+    def chunk(self, choices: list[dict[str, Any]], timings: Timings | None = None) -> dict[str, Any]:
+        chunk = {**self._head, "object": self._chunk_object, "choices": choices, **self._tail}
+        return chunk if timings is None else {**chunk, "timings": timings_json(timings)}
 
     def finish(self, choice: dict[str, Any], finished: Finished, num_choices: int) -> Iterable[bytes]:
         """Return a choice's last chunk, and what follows the last of `num_choices`."""
         self._finished[choice["index"]] = finished
-        yield frame({**self.chunk([choice]), "timings": timings_json(finished.timings)})
+        yield frame({**self.chunk([choice], finished.timings), **self._extras})
         if len(self._finished) < num_choices:
             return
         if self.params.includes_usage:
             in_order = [self._finished[index] for index in sorted(self._finished)]
-            yield frame({**self.chunk([]), "usage": usage_json(in_order, self._num_prompts)})
+            usage = usage_json(in_order, self._num_prompts)
+            yield frame({**self.chunk([], finished.timings), "usage": usage})
         if self.params.ends_with_done:
             yield DONE
 
@@ -68,6 +73,7 @@ class Envelope:
             "choices": choices,
             "usage": usage_json(finished, self._num_prompts),
             "timings": timings_json(finished[0].timings),
+            **self._extras,
         }
 
 
@@ -82,6 +88,10 @@ class Reply:
     def open(self) -> Iterable[bytes]:
         return ()
 
+    def progress(self, progress: Progress) -> Iterable[bytes]:
+        chunk = self.envelope.chunk([self._empty_choice()], progress.timings)
+        return (frame({**chunk, "prompt_progress": progress_json(progress)}),)
+
     def delta(self, delta: TextDelta) -> Iterable[bytes]:
         raise NotImplementedError
 
@@ -95,6 +105,10 @@ class Reply:
         raise NotImplementedError
 
     def _last_choice(self, finished: Finished) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _empty_choice(self) -> dict[str, Any]:
+        """Return a choice that says nothing, for a chunk that tells of something else."""
         raise NotImplementedError
 
 

@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from runtime.chat.conversation import Conversation, Tool, ToolChoice, ToolUse
+from runtime.chat.conversation import Conversation, Tool, ToolUse
 from runtime.chat.messages import Message, Role
+from runtime.chat.tools import checked_tools, parse_function
 from runtime.engine.grammar import Grammar
 from runtime.engine.sampling import SamplingParams
 from runtime.engine.sequence import GenerationRequest
 from runtime.errors import RequestError
 from runtime.server.body import Body
+from runtime.server.conversation import ChatDefaults, read_tool_choice
 from runtime.server.fields import Field, Flag, Integer, Special, Text
 from runtime.server.formats import json_schema_grammar
 from runtime.server.parameters import LORA, SAMPLING_FIELDS, STOP, read_lora, read_max_tokens, read_sampling, read_stop
@@ -64,6 +66,7 @@ class ResponseParams:
     tool_use: ToolUse
     instructions: str
     effort: str | None
+    defaults: ChatDefaults
     is_streamed: bool
     is_stored: bool
     wants_progress: bool
@@ -117,6 +120,7 @@ class ResponseParams:
             tool_use=tool_use,
             instructions=INSTRUCTIONS.read(body, ""),
             effort=effort,
+            defaults=service.chat,
             is_streamed=is_streamed,
             is_stored=is_stored,
             wants_progress=_PROGRESS.read(body, False) and is_streamed,
@@ -127,11 +131,13 @@ class ResponseParams:
 
     def conversation(self, messages: Sequence[Message]) -> Conversation:
         told = [Message(Role.SYSTEM, self.instructions)] if self.instructions else []
+        effort = {"reasoning_effort": self.effort} if self.effort not in (None, "none") else {}
         return Conversation(
             (*told, *messages),
             tool_use=self.tool_use,
-            thinking=None if self.effort is None else self.effort != "none",
-            variables={} if self.effort is None else {"reasoning_effort": self.effort},
+            thinking=False if self.effort == "none" else self.defaults.thinking,
+            splits_thinking=self.defaults.splits_thinking,
+            variables={**self.defaults.variables, **effort},
         )
 
     def request(self) -> GenerationRequest:
@@ -184,31 +190,21 @@ def _told_text(body: Body) -> dict[str, Any]:
     return {"format": {"type": "text"}, **{name: text.raw(name) for name in text if name in text}}
 
 
-# -- tools ------------------------------------------------------------------------------------------------------------
-
-
 def _read_tool_use(body: Body) -> ToolUse:
-    tools = body.raw(_TOOLS.name) or []
-    if not isinstance(tools, list):
+    given, choice = body.raw(_TOOLS.name) or [], body.raw(_TOOL_CHOICE.name)
+    if not isinstance(given, list):
         raise RequestError("'tools' must be a list of functions", _TOOLS.name)
-    read = tuple(_read_tool(each, f"tools[{index}]") for index, each in enumerate(tools))
-    choice, allowed = _read_tool_choice(body, {tool.name for tool in read})
-    return ToolUse(read, choice, allowed, is_parallel=_PARALLEL.read(body, True))
+    tools = tuple(_read_tool(each, f"{_TOOLS.name}[{index}]") for index, each in enumerate(given))
+    if isinstance(choice, dict) and choice.get("type") == "allowed_tools":  # one level less than elsewhere
+        choice = {"type": "allowed_tools", "allowed_tools": choice}
+    is_parallel = _PARALLEL.read(body, True)
+    return read_tool_choice(checked_tools(tools, _TOOLS.name), choice, _TOOL_CHOICE.name, is_parallel=is_parallel)
 
 
 def _read_tool(value: object, param: str) -> Tool:
-    if not isinstance(value, dict):
-        raise RequestError(f"'{param}' must be an object", param)
-    if value.get("type") != "function":
-        raise RequestError(f"'{param}.type' must be 'function': other tools are OpenAI's own", f"{param}.type")
-    tool = Body(value)
-    name = tool.text("name")
-    if not name:
-        raise RequestError(f"'{param}.name' must be a text", f"{param}.name")
-    parameters = value.get("parameters") or {}
-    if not isinstance(parameters, dict):
-        raise RequestError(f"'{param}.parameters' must be an object", f"{param}.parameters")
-    return Tool(name, tool.text("description") or "", parameters, is_strict=tool.flag("strict", False))
+    if isinstance(value, dict) and value.get("type") != "function":
+        raise RequestError(f"'{param}.type' must be 'function': this server has no tools of its own", f"{param}.type")
+    return parse_function(value, param)
 
 
 def _tool_json(tool: Tool) -> dict[str, Any]:
@@ -219,24 +215,3 @@ def _tool_json(tool: Tool) -> dict[str, Any]:
         "parameters": tool.parameters,
         "strict": tool.is_strict,
     }
-
-
-def _read_tool_choice(body: Body, known: set[str]) -> tuple[ToolChoice, frozenset[str] | None]:
-    wanted = body.raw(_TOOL_CHOICE.name)
-    match wanted:
-        case None:
-            return ToolChoice.AUTO, None
-        case "none" | "auto":
-            return ToolChoice(wanted), None
-        case "required" if known:
-            return ToolChoice.REQUIRED, None
-        case {"type": "function", "name": str(name)} if name in known:
-            return ToolChoice.REQUIRED, frozenset({name})
-        case {"type": "allowed_tools", "mode": "auto" | "required" as mode, "tools": [*tools]}:
-            names = [str(tool.get("name")) if isinstance(tool, dict) else "" for tool in tools]
-            if names and known.issuperset(names):
-                return ToolChoice(mode), frozenset(names)
-    raise RequestError(
-        "'tool_choice' must be 'none', 'auto', 'required' or a function, and 'tools' must have what it wants",
-        _TOOL_CHOICE.name,
-    )

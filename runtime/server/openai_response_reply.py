@@ -10,6 +10,7 @@ from runtime.chat.answer import AnswerEvent, TextPart
 from runtime.chat.reader import AnswerReader
 from runtime.engine.sequence import Finished, FinishReason, Progress, TextDelta, TokenProbs
 from runtime.server.errors import describe
+from runtime.server.generation import Answer
 from runtime.server.logprobs import tokens_json
 from runtime.server.openai_response_output import Event, Output
 from runtime.server.openai_response_params import ResponseParams
@@ -20,7 +21,7 @@ _STATUSES = {"completed": "response.completed", "incomplete": "response.incomple
 
 
 class ResponseReply:
-    """A framer of the stream, which leaves the whole response in `response`. `keep` is called with it at the end."""
+    """A framer of the stream, and the writer of the whole. `keep` is called with the response at the end."""
 
     def __init__(self, params: ResponseParams, reader: AnswerReader, keep: Callable[[dict[str, Any]], None]) -> None:
         self._params = params
@@ -30,7 +31,7 @@ class ResponseReply:
         self._num_events = 0
         self._num_thinking_tokens = 0
         self._unshown_probs: tuple[TokenProbs, ...] = ()
-        self.response: dict[str, Any] = {
+        self._response: dict[str, Any] = {
             "id": f"resp_{secrets.token_hex(24)}",
             "object": "response",
             "created_at": int(time.time()),
@@ -43,11 +44,11 @@ class ResponseReply:
         }
 
     def open(self) -> Iterable[bytes]:
-        yield self._frame({"type": "response.created", "response": self.response})
-        yield self._frame({"type": "response.in_progress", "response": self.response})
+        yield self._frame({"type": "response.created", "response": self._response})
+        yield self._frame({"type": "response.in_progress", "response": self._response})
 
     def progress(self, progress: Progress) -> Iterable[bytes]:
-        told = {"response": self.response, "prompt_progress": progress_json(progress)}
+        told = {"response": self._response, "prompt_progress": progress_json(progress)}
         return (self._frame({"type": "response.in_progress", **told}),)
 
     def delta(self, delta: TextDelta) -> Iterable[bytes]:
@@ -57,7 +58,7 @@ class ResponseReply:
 
     def finish(self, finished: Finished) -> Iterable[bytes]:
         yield from map(self._frame, self._end(finished))
-        last = {"type": _STATUSES[self.response["status"]], "response": self.response}
+        last = {"type": _STATUSES[self._response["status"]], "response": self._response}
         yield self._frame({**last, "timings": timings_json(finished.timings)})
 
     def fail(self, error: Exception) -> Iterable[bytes]:
@@ -65,15 +66,15 @@ class ResponseReply:
         told = {"code": described["type"], "message": described["message"]}
         yield self._frame({"type": "error", **told, "param": described["param"]})
         error_json = {"code": "server_error", "message": described["message"]}
-        self.response |= {"status": "failed", "error": error_json, "output": self._output.items}
-        yield self._frame({"type": "response.failed", "response": self.response})
+        self._response |= {"status": "failed", "error": error_json, "output": self._output.items}
+        yield self._frame({"type": "response.failed", "response": self._response})
 
-    def note(self, event: Progress | TextDelta | Finished) -> None:
-        """Take what a stream would tell, telling nobody; after the last of them `response` is whole."""
-        if isinstance(event, TextDelta):
-            deque(self._take(event), maxlen=0)
-        elif isinstance(event, Finished):
-            deque(self._end(event), maxlen=0)
+    def whole(self, answer: Answer) -> dict[str, Any]:
+        """Return the response after all that a stream would tell has been told to nobody."""
+        for delta in answer.deltas:
+            deque(self._take(delta), maxlen=0)
+        deque(self._end(answer.finished), maxlen=0)
+        return self._response
 
     def _frame(self, event: Event) -> bytes:
         self._num_events += 1
@@ -99,14 +100,14 @@ class ResponseReply:
             yield from self._output.take(event, self._logprobs_of(event))
         is_cut_off = finished.reason is FinishReason.LENGTH
         yield from self._output.end_all(is_cut_off=is_cut_off)
-        self.response |= {
+        self._response |= {
             "status": "incomplete" if is_cut_off else "completed",
             "incomplete_details": {"reason": "max_output_tokens"} if is_cut_off else None,
             "completed_at": None if is_cut_off else int(time.time()),
             "output": self._output.items,
             "usage": self._usage(finished),
         }
-        self._keep(self.response)
+        self._keep(self._response)
 
     def _usage(self, finished: Finished) -> dict[str, Any]:
         timings = finished.timings

@@ -12,7 +12,7 @@ from runtime.errors import RequestError
 from runtime.server.body import Body, read_body
 from runtime.server.errors import NotFound
 from runtime.server.fields import operation
-from runtime.server.generation import Generation, while_connected
+from runtime.server.generation import Generation, whole_answer
 from runtime.server.openai_response_input import Item, messages_of, read_items
 from runtime.server.openai_response_params import FIELDS, INPUT, PREVIOUS, ResponseParams
 from runtime.server.openai_response_reply import ResponseReply
@@ -51,9 +51,7 @@ class OpenAIResponses:
         reply = ResponseReply(params, turn.reader(), keep)
         if params.is_streamed:
             return EventStream(generation, reply)
-        with generation:
-            await while_connected(request.receive, _follow(generation, reply))
-        return JsonResponse(reply.response)
+        return JsonResponse(reply.whole(await whole_answer(request.receive, generation)))
 
     def _read_input(self, body: Body) -> tuple[list[Item], list[Message], int]:
         """Return the new items, the messages of the whole conversation, and about how many bytes it has."""
@@ -100,8 +98,3 @@ class OpenAIResponses:
         if stored is None:
             raise NotFound(f"there is no response '{response_id}' here; only the newest are kept", "response_id")
         return stored
-
-
-async def _follow(generation: Generation, reply: ResponseReply) -> None:
-    async for event in generation:
-        reply.note(event)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.engine.sampling import SamplingParams
+from runtime.server.conversation import ChatDefaults
 from runtime.server.lifecycle import Lifecycle
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Service:
     embd_normalize: int = 2
     offer: Offer = field(default_factory=Offer)
     model_file: ModelFile = field(default_factory=ModelFile)
+    chat: ChatDefaults = field(default_factory=ChatDefaults)
     created: int = field(default_factory=lambda: int(time.time()))
 
     async def engine(self) -> "Engine":

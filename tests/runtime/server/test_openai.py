@@ -44,7 +44,7 @@ def test_a_chat_stream() -> None:
     assert {chunk["object"] for chunk in chunks} == {"chat.completion.chunk"}
     deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
     assert deltas[0]["role"] == "assistant"
-    assert [delta.get("content", "") for delta in deltas] == ["", "Hello", " world", ""]
+    assert [delta.get("content", "") for delta in deltas] == [None, "Hello", " world", ""]
     assert [choice["finish_reason"] for c in chunks for choice in c["choices"]] == [None, None, None, "stop"]
     assert chunks[-1]["choices"] == []
     assert chunks[-1]["usage"]["completion_tokens"] == 2
@@ -116,7 +116,7 @@ def test_streamed_choices_end_together(path: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("tools", [{"type": "function"}]),
+        ("tools", "function"),
         ("tool_choice", "required"),
         ("n", 0),
         ("logit_bias", {"50": "much"}),

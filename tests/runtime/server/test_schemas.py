@@ -14,11 +14,17 @@ from tests.serving import ask, make_app, named_events_of
 from tests.vendor_specs import hold_to_schema
 
 HI = [{"role": "user", "content": "Hi"}]
+WEATHER = {"name": "weather", "description": "Tell it", "parameters": {"type": "object"}, "strict": False}
+CALL = ['<tool_call>\n{"name": "weather", "argu', 'ments": {"city": "Paris"}}\n</tool_call>']
+THOUGHT = ["<think>\nLet me", " see.\n</think>\n\n", "It is ", "fine."]
+ANSWERS = {"text": ["Hello", " world"], "call": CALL, "thought": THOUGHT, "nothing": []}
 CHATS: dict[str, dict[str, Any]] = {
     "plain": {},
     "several": {"n": 2},
     "logprobs": {"logprobs": True, "top_logprobs": 2},
     "cut off": {"max_tokens": 1},
+    "tools": {"tools": [{"type": "function", "function": WEATHER}]},
+    "functions": {"functions": [WEATHER]},
 }
 COMPLETIONS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -41,6 +47,7 @@ RESPONSES: dict[str, dict[str, Any]] = {
         "text": {"format": {"type": "json_schema", "name": "x", "schema": {"type": "object"}}},
         "reasoning": {"effort": "low"},
     },
+    "tools": {"tools": [{"type": "function", **WEATHER}], "tool_choice": {"type": "function", "name": "weather"}},
     "items": {
         "input": [
             {"role": "developer", "content": "Be brief."},
@@ -56,9 +63,9 @@ def hold(value: object, name: str) -> None:
     hold_to_schema(value, name, protocol="openai")
 
 
-def post(path: str, *bodies: dict[str, Any]) -> httpx.Response:
+def post(path: str, *bodies: dict[str, Any], answer: str = "text") -> httpx.Response:
     body = {name: value for each in bodies for name, value in each.items()}
-    response = ask(make_app(ScriptedEngine()), "POST", path, json=body)
+    response = ask(make_app(ScriptedEngine(ANSWERS[answer])), "POST", path, json=body)
     assert response.status_code == 200, response.text
     return response
 
@@ -67,16 +74,22 @@ def cases(table: dict[str, dict[str, Any]]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("fields", table.values(), ids=table)
 
 
-@cases(CHATS)
-def test_chat_completions(fields: dict[str, Any]) -> None:
-    hold(post("/v1/chat/completions", {"messages": HI}, fields).json(), "CreateChatCompletionResponse")
+answers = pytest.mark.parametrize("answer", ANSWERS)
 
 
 @cases(CHATS)
+@answers
+def test_chat_completions(fields: dict[str, Any], answer: str) -> None:
+    whole = post("/v1/chat/completions", {"messages": HI}, fields, answer=answer).json()
+    hold(whole, "CreateChatCompletionResponse")
+
+
+@cases(CHATS)
+@answers
 @pytest.mark.parametrize("includes_usage", [False, True])
-def test_streamed_chat_completions(fields: dict[str, Any], includes_usage: bool) -> None:
+def test_streamed_chat_completions(fields: dict[str, Any], answer: str, includes_usage: bool) -> None:
     options = {"stream": True, "stream_options": {"include_usage": includes_usage}}
-    events = named_events_of(post("/v1/chat/completions", {"messages": HI}, fields, options).text)
+    events = named_events_of(post("/v1/chat/completions", {"messages": HI}, fields, options, answer=answer).text)
     assert events[-1] == (None, "[DONE]")
     for _name, data in events[:-1]:
         hold(json.loads(data), "CreateChatCompletionStreamResponse")
@@ -134,13 +147,15 @@ def test_errors(method: str, path: str, body: dict[str, Any] | None) -> None:
 
 
 @cases(RESPONSES)
-def test_responses(fields: dict[str, Any]) -> None:
-    hold(post("/v1/responses", {"input": "Hi"}, fields).json(), "Response")
+@answers
+def test_responses(fields: dict[str, Any], answer: str) -> None:
+    hold(post("/v1/responses", {"input": "Hi"}, fields, answer=answer).json(), "Response")
 
 
 @cases(RESPONSES)
-def test_streamed_responses(fields: dict[str, Any]) -> None:
-    events = named_events_of(post("/v1/responses", {"input": "Hi", "stream": True}, fields).text)
+@answers
+def test_streamed_responses(fields: dict[str, Any], answer: str) -> None:
+    events = named_events_of(post("/v1/responses", {"input": "Hi", "stream": True}, fields, answer=answer).text)
     for number, (name, data) in enumerate(events):
         event = json.loads(data)
         assert (event["type"], event["sequence_number"]) == (name, number)
