@@ -50,7 +50,8 @@ class Output:
         """The same at the end of the answer, which has one item at least: clients look for a first one."""
         if not self.items:
             yield from self._begin(_Text(0, "message"))
-        yield from self.end(is_cut_off=is_cut_off)
+        # A call that is whole was closed by its own end, also where a stop string ends the answer.
+        yield from self.end(is_cut_off=is_cut_off or isinstance(self._open, _Call))
 
     def _grow_text(self, kind: str, text: str, logprobs: list[dict[str, Any]] | None) -> Iterator[Event]:
         if not isinstance(self._open, _Text) or self._open.kind != kind:

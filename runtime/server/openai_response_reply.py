@@ -21,9 +21,11 @@ _STATUSES = {"completed": "response.completed", "incomplete": "response.incomple
 
 
 class ResponseReply:
-    """A framer of the stream, and the writer of the whole. `keep` is called with the response at the end."""
+    """A framer of the stream, and the writer of the whole. `keep`, if any, is called with the response at the end."""
 
-    def __init__(self, params: ResponseParams, reader: AnswerReader, keep: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(
+        self, params: ResponseParams, reader: AnswerReader, keep: Callable[[dict[str, Any]], None] | None
+    ) -> None:
         self._params = params
         self._reader = reader
         self._keep = keep
@@ -84,6 +86,8 @@ class ResponseReply:
         self._unshown_probs += delta.probs
         for event in self._reader.feed(delta.text) if delta.text else ():
             yield from self._output.take(event, self._logprobs_of(event))
+        if not self._reader.is_holding:  # then what isn't shown was a mark
+            self._unshown_probs = ()
         if self._output.is_thinking:
             self._num_thinking_tokens += len(delta.tokens)
 
@@ -107,7 +111,8 @@ class ResponseReply:
             "output": self._output.items,
             "usage": self._usage(finished),
         }
-        self._keep(self._response)
+        if self._keep is not None:
+            self._keep(self._response)
 
     def _usage(self, finished: Finished) -> dict[str, Any]:
         timings = finished.timings

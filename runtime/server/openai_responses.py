@@ -1,6 +1,8 @@
 """OpenAI's newer API: responses, which may go on from one another."""
 
 import asyncio
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -24,6 +26,15 @@ from runtime.server.streaming import to_json
 _CUT_OFF_CALL = ("function_call", "incomplete")
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request's new items, the messages of the whole conversation, and about how large it was before."""
+
+    items: tuple[Item, ...]
+    messages: tuple[Message, ...]
+    num_bytes_before: int = 0
+
+
 class OpenAIResponses:
     """The endpoints."""
 
@@ -35,43 +46,40 @@ class OpenAIResponses:
     async def create(self, request: Request) -> Response:
         body = await read_body(request)
         params = ResponseParams.of(body, self._service)
-        items, messages, num_bytes = self._read_input(body)
+        asked = self._read_input(body)
         engine = await self._service.engine()
-        turn = await asyncio.to_thread(next_turn, engine, params.conversation(messages), params.format)
+        turn = await asyncio.to_thread(next_turn, engine, params.conversation(asked.messages), params.format)
         generation = await Generation.begin(engine, turn.ask(params.request()))
-
-        def keep(response: dict[str, Any]) -> None:
-            if params.is_stored:
-                # A call that was cut off can't be gone on from.
-                output = [item for item in response["output"] if (item["type"], item["status"]) != _CUT_OFF_CALL]
-                whole = (*messages, *messages_of(output, "output"))
-                size = num_bytes + len(to_json(output))
-                self._store.put(StoredResponse(response, tuple(items), whole, size))
-
-        reply = ResponseReply(params, turn.reader(), keep)
+        reply = ResponseReply(params, turn.reader(), partial(self._keep, asked) if params.is_stored else None)
         if params.is_streamed:
             return EventStream(generation, reply)
         return JsonResponse(reply.whole(await whole_answer(request.receive, generation)))
 
-    def _read_input(self, body: Body) -> tuple[list[Item], list[Message], int]:
-        """Return the new items, the messages of the whole conversation, and about how many bytes it has."""
-        items = read_items(body.raw(INPUT.name), self._store.find_item)
-        messages, num_bytes = messages_of(items), len(to_json(items))
+    def _read_input(self, body: Body) -> _Asked:
+        items = tuple(read_items(body.raw(INPUT.name), self._store.find_item))
+        messages = tuple(messages_of(items))
         previous_id = PREVIOUS.read(body, None)
         if previous_id is None:
-            return items, messages, num_bytes
+            return _Asked(items, messages)
         previous = self._store.get(previous_id)
         if previous is None:
             raise RequestError(
                 f"there is no response '{previous_id}' here; send the conversation in 'input' instead", PREVIOUS.name
             )
-        return items, [*previous.messages, *messages], previous.num_bytes + num_bytes
+        return _Asked(items, (*previous.messages, *messages), previous.num_bytes)
+
+    def _keep(self, asked: _Asked, response: dict[str, Any]) -> None:
+        # A call that was cut off can't be gone on from.
+        output = [item for item in response["output"] if (item["type"], item["status"]) != _CUT_OFF_CALL]
+        messages = (*asked.messages, *messages_of(output, "output"))
+        num_bytes = asked.num_bytes_before + len(to_json(asked.items)) + len(to_json(response))
+        self._store.put(StoredResponse(response, asked.items, messages, num_bytes))
 
     @operation("Count the tokens of an input", *FIELDS)
     async def count_tokens(self, request: Request) -> Response:
         body = await read_body(request)
         params = ResponseParams.of(body, self._service)
-        _items, messages, _num_bytes = self._read_input(body)
+        messages = self._read_input(body).messages
         engine = await self._service.engine()
         turn = await asyncio.to_thread(next_turn, engine, params.conversation(messages), params.format)
         return JsonResponse({"object": "response.input_tokens", "input_tokens": len(turn.prompt_tokens)})

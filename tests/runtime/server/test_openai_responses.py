@@ -139,6 +139,11 @@ def test_a_call_that_is_cut_off_is_incomplete_and_nothing_to_go_on_from() -> Non
     assert again.status_code == 200
 
 
+def test_a_call_that_a_stop_string_ended_is_incomplete_too() -> None:
+    (call,) = both_ways(CALL, tools=[WEATHER], stop="Par")["output"]
+    assert call["status"] == "incomplete"
+
+
 @pytest.mark.parametrize("num_top", [0, 2])
 def test_logprobs(num_top: int) -> None:
     response = both_ways(THOUGHT, include=["message.output_text.logprobs"], top_logprobs=num_top)
@@ -162,6 +167,11 @@ def test_a_failure_in_a_stream_is_told_and_ends_it() -> None:
     assert (error["type"], failed["type"]) == ("error", "response.failed")
     assert failed["response"]["error"]["code"] == "server_error"
     assert "/home" not in json.dumps(events)
+
+
+def test_logprobs_of_marks_are_nobodys() -> None:
+    response = both_ways(["<think>", "</think>", "Fine", "."], include=["message.output_text.logprobs"])
+    assert [each["token"] for each in response["output"][-1]["content"][0]["logprobs"]] == ["Fine", "."]
 
 
 # -- what the model is asked ------------------------------------------------------------------------------------------
