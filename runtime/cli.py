@@ -32,6 +32,7 @@ from runtime.errors import EngineError, HoldallError, ModelError, UsageError
 from runtime.options import Settings
 
 if TYPE_CHECKING:
+    from runtime.server.conversation import ChatDefaults
     from runtime.server.lifecycle import Lifecycle
     from runtime.server.listener import Listener
 
@@ -229,6 +230,7 @@ class Program:
                 modified=self._weights.path.stat().st_mtime,
                 sha256=self._container.sha256(self._weights) if self._container else "",
             ),
+            chat=_chat_defaults(chosen),
             webclient=WEBCLIENT if chosen.ui else None,
         )
         listener = Listener(app, verbose=chosen.verbose)
@@ -309,6 +311,18 @@ class Program:
 
 def _num_threads(wanted: int | None) -> int | None:
     return wanted if wanted is not None and wanted > 0 else None
+
+
+def _chat_defaults(chosen: Settings) -> "ChatDefaults":
+    from runtime.server.conversation import ChatDefaults
+
+    is_off = chosen.reasoning == "off" or chosen.reasoning_budget == "0"
+    return ChatDefaults(
+        thinking=False if is_off else (True if chosen.reasoning == "on" else None),
+        splits_thinking=chosen.reasoning_format != "none",
+        variables=chosen.chat_template_kwargs or {},
+        shows_prompts=chosen.verbose,
+    )
 
 
 def _sampling_defaults(chosen: Settings) -> SamplingParams:

@@ -3,6 +3,7 @@
 Flags and environment variables bear llama.cpp's and llamafile's names.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,7 +40,28 @@ class Words(click.ParamType[tuple[str, ...]]):
         return tuple(word.strip() for word in value.split(",") if word.strip())
 
 
-METAVARS: dict[Any, str] = {click.IntRange: "N", click.FloatRange: "X", _GpuLayers: "N", Words: "A,B"}
+class _JsonObject(click.ParamType[Mapping[str, Any]]):
+    """The text of a JSON object."""
+
+    name = "json"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Mapping[str, Any]:
+        try:
+            parsed = json.loads(value) if isinstance(value, str) else value
+        except (ValueError, RecursionError):
+            parsed = None
+        if not isinstance(parsed, Mapping):
+            self.fail(f"{value!r} is not a JSON object", param, ctx)
+        return parsed
+
+
+METAVARS: dict[Any, str] = {
+    click.IntRange: "N",
+    click.FloatRange: "X",
+    _GpuLayers: "N",
+    Words: "A,B",
+    _JsonObject: "JSON",
+}
 _FRACTION = click.FloatRange(0, 1)
 
 
@@ -302,6 +324,43 @@ class Settings:
             kind=click.Path(path_type=Path),
             env="LLAMA_ARG_CHAT_TEMPLATE_FILE",
             text="File with such a template.",
+        ),
+    )
+    chat_template_kwargs: Mapping[str, Any] | None = field(
+        default=None,
+        metadata=_option(
+            "--chat-template-kwargs",
+            kind=_JsonObject(),
+            env="LLAMA_ARG_CHAT_TEMPLATE_KWARGS",
+            text="More variables for the chat template, as a JSON object.",
+        ),
+    )
+    reasoning: str = field(
+        default="auto",
+        metadata=_option(
+            "-rea",
+            "--reasoning",
+            kind=click.Choice(["on", "off", "auto"]),
+            env="LLAMA_ARG_REASONING",
+            text="Whether a model that can is to think before it answers; auto leaves it to its template.",
+        ),
+    )
+    reasoning_format: str = field(
+        default="auto",
+        metadata=_option(
+            "--reasoning-format",
+            kind=click.Choice(["none", "auto", "deepseek"]),
+            env="LLAMA_ARG_THINK",
+            text="none: thinking is part of the answer; otherwise it is told apart.",
+        ),
+    )
+    reasoning_budget: str = field(
+        default="-1",
+        metadata=_option(
+            "--reasoning-budget",
+            kind=click.Choice(["-1", "0"]),
+            env="LLAMA_ARG_THINK_BUDGET",
+            text="0 turns thinking off, as --reasoning off does.",
         ),
     )
     api_keys: tuple[str, ...] = field(

@@ -17,13 +17,14 @@ from typing import Any
 from runtime.chat.call_form import CallForm, Hole, TaggedArguments, Text
 from runtime.chat.calls import HOLES, beginnings, text_arguments
 from runtime.chat.conversation import Tool
-from runtime.chat.reasoning import Thought
+from runtime.chat.reasoning import Stage, Thought
 from runtime.engine import schema
 from runtime.engine.grammar import Grammar, GrammarKind, Stretch
 
 # A mark to its id where it is a control token of the model's.
 FindControl = Callable[[str], "int | None"]
 _MARK = re.compile(r"(<[^<>\s]+>|\[/?[A-Z_]+\])")
+_BEFORE = {Stage.POSSIBLE: "thought? ", Stage.BEGUN: "thought ", Stage.ENDED: "SPACE "}
 # With one of these, arguments may have names that "properties" doesn't tell.
 _JOINING = {"$ref", "anyOf", "oneOf", "allOf", "patternProperties"}
 
@@ -58,7 +59,7 @@ class GrammarWriter:
         choices = " | ".join([*(["calls"] if calls else []), *(["answer"] if answer else [])])
         before = ""
         if thought is not None:
-            before = "thought " if thought.is_begun else "thought? "
+            before = _BEFORE[thought.stage]
             rules += self._thought(thought)
         return _lark(f"{before}({choices})", rules)
 
@@ -75,10 +76,12 @@ class GrammarWriter:
         )
 
     def _thought(self, thought: Thought) -> Iterator[str]:
+        yield r"SPACE: /[ \n]{0,4}/"
+        if thought.stage is Stage.ENDED:
+            return
         opening = "" if thought.is_begun else self._literal((thought.marks.opening,))
         yield f"thought: {opening} {self._up_to('thinking', thought.marks.closing)} SPACE"
         yield from self._up_to_rules("thinking", thought.marks.closing)
-        yield r"SPACE: /[ \n]{0,4}/"
 
     def _up_to(self, name: str, closing: str) -> str:
         """Return Lark for any text up to a mark and that, which `_up_to_rules` give the rules for."""
@@ -181,4 +184,4 @@ def _quoted(text: str) -> str:
 
 
 def _regex(text: str) -> str:
-    return re.escape(text).replace("/", r"\/")
+    return re.escape(text).replace("/", r"\/").replace("\\\n", r"\n")

@@ -8,7 +8,7 @@ from enum import Enum, auto
 
 from runtime.chat.answer import AnswerEvent, ReasoningPart, TextPart
 from runtime.chat.calls import CallReader
-from runtime.chat.reasoning import ThinkingMarks
+from runtime.chat.reasoning import Stage, Thought
 from runtime.engine.text import length_of_partial_end
 
 
@@ -20,16 +20,16 @@ class _State(Enum):
     CALLS = auto()
 
 
-class AnswerReader:
-    """Reads one answer. `marks` None: nothing in it is thinking. `calls` None: nothing in it is a call."""
+_BEGIN = {Stage.POSSIBLE: _State.BEGINNING, Stage.BEGUN: _State.THINKING, Stage.ENDED: _State.GAP}
 
-    def __init__(self, marks: ThinkingMarks | None, calls: CallReader | None, *, is_thinking: bool = False) -> None:
-        """`is_thinking`: the thinking was begun before the answer, by the prompt."""
-        self._marks = marks
+
+class AnswerReader:
+    """Reads one answer. `thought` None: nothing in it is thinking. `calls` None: nothing in it is a call."""
+
+    def __init__(self, thought: Thought | None, calls: CallReader | None) -> None:
+        self._marks = thought.marks if thought else None
         self._calls = calls
-        self._state = _State.BEGINNING if marks else _State.TEXT
-        if is_thinking:
-            self._state = _State.THINKING
+        self._state = _BEGIN[thought.stage] if thought else _State.TEXT
         self._held = ""
         self._has_thought = False
 

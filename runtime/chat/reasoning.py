@@ -7,6 +7,7 @@ for it at the beginning of an answer.
 
 import re
 from dataclasses import dataclass
+from enum import Enum
 
 from runtime.chat.messages import Message, Role, ToolCall
 from runtime.chat.template import ChatTemplate
@@ -26,12 +27,24 @@ class ThinkingMarks:
         return (self.opening,), (self.closing,)
 
 
+class Stage(Enum):
+    """How far an answer's thinking is, where the answer begins."""
+
+    POSSIBLE = "possible"  # the model may begin it
+    BEGUN = "begun"  # it must be ended
+    ENDED = "ended"  # nothing but white space is between it and the answer
+
+
 @dataclass(frozen=True, slots=True)
 class Thought:
-    """Thinking that may stand before an answer; `is_begun`: the prompt has begun it, so it must be ended."""
+    """Thinking, and how far the prompt has gone with it."""
 
     marks: ThinkingMarks
-    is_begun: bool = False
+    stage: Stage = Stage.POSSIBLE
+
+    @property
+    def is_begun(self) -> bool:
+        return self.stage is Stage.BEGUN
 
 
 _USER = Message(Role.USER, "zquser")
@@ -39,10 +52,12 @@ _CONTENT, _REASONING = "Ωzqcontent℧", "Ψzqreasoningψ"
 _CALL = ToolCall("zqid00001", "zqname", "{}")
 _PROBES = (
     Message(Role.ASSISTANT, _CONTENT, reasoning=_REASONING),
-    Message(Role.ASSISTANT, _CONTENT, reasoning=_REASONING, tool_calls=(_CALL,)),
+    Message(Role.ASSISTANT, reasoning=_REASONING, tool_calls=(_CALL,)),
 )
-_LAST_MARK = re.compile(r"(<[^<>]+>|\[[A-Z_]+\])\s*$")
-_FIRST_MARK = re.compile(r"\s*(<[^<>]+>|\[/?[A-Z_]+\])")
+# Other marks around thinking are those of any message.
+_WORD = "(?:think|thought|reason)"
+_LAST_MARK = re.compile(rf"(<[^<>]*{_WORD}[^<>]*>|\[{_WORD}[A-Z_]*\])\s*$", re.IGNORECASE)
+_FIRST_MARK = re.compile(rf"\s*(<[^<>]*{_WORD}[^<>]*>|\[/?{_WORD}[A-Z_]*\])", re.IGNORECASE)
 
 
 def learn_thinking_marks(template: ChatTemplate) -> ThinkingMarks:
@@ -54,7 +69,7 @@ def learn_thinking_marks(template: ChatTemplate) -> ThinkingMarks:
             continue
         before, _, after = written.partition(_REASONING)
         opening, closing = _LAST_MARK.search(before), _FIRST_MARK.match(after)
-        if opening and closing and _CONTENT in after:
+        if opening and closing:
             return ThinkingMarks(opening[1], closing[1], is_known=True)
     usual = ThinkingMarks()
     return ThinkingMarks(is_known=usual.closing in template.source)

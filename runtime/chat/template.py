@@ -72,9 +72,14 @@ class ChatTemplate:
         """
         from jinja2 import TemplateError
 
+        described = [_tool_json(tool) for tool in tools]
         values = {
+            # What templates use that were written before there were `tools` and `strftime_now`.
+            "functions": json.dumps(described, ensure_ascii=False, indent=4),
+            "datetime": _strftime_now("%b %d %Y %H:%M:%S"),
+            "date_string": _strftime_now("%d %b %Y"),
             **(variables or {}),
-            "tools": [_tool_json(tool) for tool in tools] or None,
+            "tools": described or None,
             "add_generation_prompt": adds_generation_prompt,
             "bos_token": self._bos_token,
             "eos_token": self._eos_token,
@@ -93,11 +98,21 @@ class ChatTemplate:
             raise RequestError(_sentence(fault), "messages") from fault
 
     def _render(self, messages: list[dict[str, Any]], values: Mapping[str, Any]) -> str:
+        values = {**values, "messages": messages}
+        try:
+            return self._generate(values)
+        except TypeError:
+            if values["tools"] is not None:
+                raise
+            # Some templates loop over the tools without a look whether there are any; others take [] for some.
+            return self._generate({**values, "tools": []})
+
+    def _generate(self, values: Mapping[str, Any]) -> str:
         from jinja2.exceptions import SecurityError
 
         pieces: list[str] = []
         num_chars = 0
-        for piece in self._template.generate({**values, "messages": messages}):
+        for piece in self._template.generate(values):
             num_chars += len(piece)
             if num_chars > _MAX_PROMPT_CHARS:
                 raise SecurityError(f"it writes more than {_MAX_PROMPT_CHARS} characters")

@@ -20,7 +20,7 @@ from runtime.chat.calls import CallReader
 from runtime.chat.conversation import Conversation, Tool, ToolChoice, ToolUse
 from runtime.chat.messages import Message
 from runtime.chat.reader import AnswerReader
-from runtime.chat.reasoning import ThinkingMarks, Thought, learn_thinking_marks
+from runtime.chat.reasoning import Stage, ThinkingMarks, Thought, learn_thinking_marks
 from runtime.chat.template import ChatTemplate, Spelling, load_template, without_bos
 from runtime.chat.tools import with_calls_written_out, with_tools_told
 from runtime.engine.grammar import Grammar, GrammarKind
@@ -56,8 +56,7 @@ class Turn:
     def reader(self) -> AnswerReader:
         """Return a reader for one answer."""
         calls = CallReader(self.calls.form, self.calls.tools) if self.calls else None
-        marks = self.thought.marks if self.thought else None
-        return AnswerReader(marks, calls, is_thinking=self.thought is not None and self.thought.is_begun)
+        return AnswerReader(self.thought, calls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,27 +89,30 @@ def next_turn(
     info = engine.info
     template = load_template(info.chat_template, info.bos_token, info.eos_token)
     manner = manner_of(template)
-    calls = _calls(conversation.tool_use, manner)
     prompt, thought = _prompt(template, manner, conversation)
-    if answer_form is not None and answer_form.kind is not GrammarKind.JSON_SCHEMA:
-        if calls is not None:
-            raise RequestError("a grammar can't be combined with tools; leave one of them out", "grammar")
-        if thought is not None and thought.is_begun:  # the caller's grammar is that of the whole answer
-            prompt, thought = _with_thinking_ended(prompt, thought.marks), None
+    is_own = answer_form is not None and answer_form.kind is not GrammarKind.JSON_SCHEMA
+    if is_own and thought is not None and thought.is_begun:  # the caller's grammar is that of the whole answer
+        prompt, thought = _with_thinking_ended(prompt, thought.marks), Thought(thought.marks, Stage.ENDED)
+    calls = _calls(conversation.tool_use, manner)
+    if is_own and calls is not None:
+        raise RequestError("a grammar can't be combined with tools; leave one of them out", "grammar")
     writer = GrammarWriter(lambda mark: _control_token(engine, mark), engine.end_tokens() if calls else ())
+    allowed_thought = thought if thought and _may_think(thought, conversation) else None
     grammar = answer_form
-    allowed_thought = thought if thought and (thought.is_begun or _may_begin(thought, conversation)) else None
-    if calls is not None and conversation.tool_use.choice is ToolChoice.AUTO and answer_form is None:
-        calls, grammar = _usable(engine, calls, lambda usable: writer.may(usable, thought))
-    elif calls is not None:
-        answer = answer_form if conversation.tool_use.choice is ToolChoice.AUTO else None
-        calls, grammar = _usable(
-            engine, calls, lambda usable: writer.must(calls=usable, answer=answer, thought=allowed_thought)
-        )
-    elif answer_form is not None and allowed_thought is not None:
+    if calls is not None:
+        choice = conversation.tool_use.choice
+
+        def grammar_of(usable: Calls) -> Grammar:
+            if choice is ToolChoice.AUTO and answer_form is None:
+                return writer.may(usable, thought)
+            answer = answer_form if choice is ToolChoice.AUTO else None
+            return writer.must(calls=usable, answer=answer, thought=allowed_thought)
+
+        calls, grammar = _usable(engine, calls, grammar_of)
+    elif answer_form is not None and allowed_thought is not None and not is_own:
         grammar = writer.must(calls=None, answer=answer_form, thought=allowed_thought)
-    text = without_bos(prompt, info.bos_token, adds_bos=info.add_bos or not is_first)
     shown = (*(thought.marks.texts if thought else ()), *(calls.form.texts if calls else ()))
+    text = without_bos(prompt, info.bos_token, adds_bos=info.add_bos or not is_first)
     return Turn(
         prompt=prompt,
         prompt_tokens=tuple(engine.tokenize(text, add_special=is_first, parse_special=True)),
@@ -138,22 +140,23 @@ def _prompt(template: ChatTemplate, manner: Manner, conversation: Conversation) 
     """Return the prompt, and what of the answer may be thinking."""
     messages, tools = _for_template(conversation, manner)
     last = messages.pop() if conversation.continues_last else None
-    variables = dict(conversation.variables)
+    # As llama-server does, let a model think that can, unless it is told not to.
+    variables = {"enable_thinking": manner.marks.is_known, **conversation.variables}
     if conversation.thinking is not None:
-        variables = {**dict.fromkeys(_THINKING_VARIABLES, conversation.thinking), **variables}
+        variables = {**variables, **dict.fromkeys(_THINKING_VARIABLES, conversation.thinking)}
     prompt = template.render(
         messages,
         tools=tools,
         variables=variables,
-        adds_generation_prompt=conversation.adds_generation_prompt,
+        adds_generation_prompt=conversation.adds_generation_prompt or last is not None,
         spelling=manner.spelling,
     )
     marks = manner.marks
-    thought = Thought(marks, is_begun=prompt.rstrip().endswith(marks.opening))
+    thought = Thought(marks, Stage.BEGUN if prompt.rstrip().endswith(marks.opening) else Stage.POSSIBLE)
     if last is not None:
         return _with_beginning(prompt, last, thought)
     if thought.is_begun and conversation.thinking is False:
-        return _with_thinking_ended(prompt, marks), Thought(marks)
+        return _with_thinking_ended(prompt, marks), Thought(marks, Stage.ENDED)
     return prompt, thought
 
 
@@ -174,21 +177,21 @@ def _with_beginning(prompt: str, begun: Message, thought: Thought) -> tuple[str,
     if begun.reasoning:
         opening = "" if thought.is_begun else f"{thought.marks.opening}\n"
         prompt = f"{prompt}{opening}{begun.reasoning}"
-        thought = Thought(thought.marks, is_begun=True)
+        thought = Thought(thought.marks, Stage.BEGUN)
     if not begun.text:
         return prompt, thought
     if thought.is_begun:
-        prompt = _with_thinking_ended(prompt, thought.marks)
+        prompt = f"{_with_thinking_ended(prompt, thought.marks)}\n\n"
     return prompt + begun.text, None
 
 
 def _with_thinking_ended(prompt: str, marks: ThinkingMarks) -> str:
-    return f"{prompt.rstrip()}\n{marks.closing}\n\n"
+    return f"{prompt.rstrip()}\n{marks.closing}"
 
 
-def _may_begin(thought: Thought, conversation: Conversation) -> bool:
-    """Whether the model is one that thinks where its prompt hasn't begun to."""
-    return thought.marks.is_known and conversation.thinking is not False
+def _may_think(thought: Thought, conversation: Conversation) -> bool:
+    """Whether a grammar is to allow for thinking: the prompt speaks of it, or the model is known to think."""
+    return thought.stage is not Stage.POSSIBLE or (thought.marks.is_known and conversation.thinking is not False)
 
 
 def _usable(engine: "Engine", calls: Calls, grammar_of: Callable[[Calls], Grammar]) -> tuple[Calls, Grammar]:

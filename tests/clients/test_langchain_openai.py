@@ -1,8 +1,11 @@
-"""langchain-openai's embeddings, which send OpenAI's token ids instead of texts by default."""
+"""langchain-openai: embeddings, which send OpenAI's token ids instead of texts by default, and chats with tools."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
+import pydantic
 import pytest
 
 from tests.fakes import ScriptedEngine
@@ -35,3 +38,50 @@ def test_a_query_and_documents(sends_tokens: bool) -> None:
     assert query == pytest.approx([0.010256, 0.999947] + [0.0] * 6, abs=1e-6)
     assert documents[0] == pytest.approx(query)
     assert documents[1] == pytest.approx([0.010101, 0.999949] + [0.0] * 6, abs=1e-6)
+
+
+class Weather(pydantic.BaseModel):
+    """The weather of a city."""
+
+    city: str
+    celsius: int
+
+
+CALL = ['<tool_call>\n{"name": "Weather", "arguments": {"city": "Oslo",', ' "celsius": 3}}\n</tool_call>']
+
+
+@contextmanager
+def chat(*pieces: str) -> Iterator[Any]:
+    from langchain_openai import ChatOpenAI
+
+    app = make_app(ScriptedEngine(pieces))
+    with serving_from_a_thread(app) as address, httpx.Client(timeout=10) as http_client:
+        options: dict[str, Any] = {"api_key": "none", "max_retries": 0, "http_client": http_client}
+        yield ChatOpenAI(base_url=f"{address}/v1", model="any", **options)
+
+
+def test_bound_tools_are_called_whole_and_streamed() -> None:
+    with chat(*CALL) as model:
+        caller = model.bind_tools([Weather], tool_choice="any")
+        whole = caller.invoke("How is Oslo?")
+        *parts, last = caller.stream("How is Oslo?")
+    streamed = sum(parts[1:], parts[0]) + last
+    for message in (whole, streamed):
+        (call,) = message.tool_calls
+        assert (call["name"], call["args"]) == ("Weather", {"city": "Oslo", "celsius": 3})
+
+
+@pytest.mark.parametrize(
+    ("method", "pieces"),
+    [
+        ("function_calling", CALL),
+        ("json_schema", ['{"city": "Oslo", "celsius": 3}']),
+        ("json_mode", ['{"city": "Oslo", "celsius": 3}']),
+    ],
+    ids=str,
+)
+def test_structured_output(method: str, pieces: list[str]) -> None:
+    with chat(*pieces) as model:
+        assert model.with_structured_output(Weather, method=method).invoke("Oslo, as JSON?") == Weather(
+            city="Oslo", celsius=3
+        )

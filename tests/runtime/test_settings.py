@@ -169,3 +169,15 @@ def test_a_flag_for_a_list_that_is_given_twice_adds_up() -> None:
         "lora": ("a.gguf", "b.gguf", "c.gguf"),
         "api_keys": ("k1", "k2"),
     }
+
+
+def test_llama_server_s_flags_for_thinking_are_understood() -> None:
+    line = ["--reasoning", "off", "--reasoning-format", "none", "--reasoning-budget", "0"]
+    assert words(*line, "--chat-template-kwargs", '{"enable_thinking": false}') == {
+        "reasoning": "off",
+        "reasoning_format": "none",
+        "reasoning_budget": "0",
+        "chat_template_kwargs": {"enable_thinking": False},
+    }
+    with pytest.raises(UsageError, match="is not a JSON object"):
+        words("--chat-template-kwargs", "[1]")

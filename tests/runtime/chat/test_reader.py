@@ -8,12 +8,14 @@ from runtime.chat.calls import CallReader
 from runtime.chat.conversation import Tool
 from runtime.chat.messages import Message
 from runtime.chat.reader import AnswerReader
-from runtime.chat.reasoning import ThinkingMarks
+from runtime.chat.reasoning import Stage, ThinkingMarks, Thought
 
 WEATHER = Tool("weather", parameters={"properties": {"city": {"type": "string"}, "days": {"type": "integer"}}})
 WEATHER_LATER = Tool("weather_later")
 TOOLS = (WEATHER, WEATHER_LATER)
-THINK = ThinkingMarks()
+THINK = Thought(ThinkingMarks())
+BEGUN = Thought(ThinkingMarks(), Stage.BEGUN)
+ENDED = Thought(ThinkingMarks(), Stage.ENDED)
 MISTRAL = CallForm(
     opening=('[CALLS][{"name": "',),
     middle=('", "arguments": ',),
@@ -33,8 +35,8 @@ TAGGED = CallForm(
 UNMARKED = CallForm(opening=('{"name": "',), middle=('", "parameters": ',), between=None, closing=("}",))
 
 
-def read(pieces: list[str], marks: ThinkingMarks | None, form: CallForm | None, *, is_thinking: bool) -> Message:
-    reader = AnswerReader(marks, CallReader(form, TOOLS) if form else None, is_thinking=is_thinking)
+def read(pieces: list[str], thought: Thought | None, form: CallForm | None) -> Message:
+    reader = AnswerReader(thought, CallReader(form, TOOLS) if form else None)
     events = [event for piece in pieces for event in reader.feed(piece)]
     return whole_message([*events, *reader.finish()])
 
@@ -43,31 +45,32 @@ def parts(message: Message) -> tuple[str, str, list[tuple[str, str]]]:
     return message.text, message.reasoning, [(call.name, call.arguments) for call in message.tool_calls]
 
 
-def in_every_way(text: str, marks: ThinkingMarks | None, form: CallForm | None, *, is_thinking: bool = False) -> tuple:
-    whole = parts(read([text], marks, form, is_thinking=is_thinking))
-    assert parts(read(list(text), marks, form, is_thinking=is_thinking)) == whole
+def in_every_way(text: str, thought: Thought | None, form: CallForm | None) -> tuple:
+    whole = parts(read([text], thought, form))
+    assert parts(read(list(text), thought, form)) == whole
     for cut in range(len(text) + 1):
-        assert parts(read([text[:cut], text[cut:]], marks, form, is_thinking=is_thinking)) == whole
+        assert parts(read([text[:cut], text[cut:]], thought, form)) == whole
     return whole
 
 
 @pytest.mark.parametrize(
-    ("text", "is_thinking", "expected"),
+    ("text", "thought", "expected"),
     [
-        ("Hello", False, ("Hello", "")),
-        (" Hello \n", False, (" Hello \n", "")),
-        ("<think>\nHm.\n</think>\n\nHello \n", False, ("Hello \n", "Hm.")),
-        ("\n<think>Hm, <b> it is.", False, ("", "Hm, <b> it is.")),
-        ("Hm.\n</think>\nHello", True, ("Hello", "Hm.")),
-        ("</think>Hello <think>", True, ("Hello <think>", "")),
-        ("Hm. </thin", True, ("", "Hm. </thin")),
-        ("<thinking about it", False, ("<thinking about it", "")),
-        ("<thi", False, ("<thi", "")),
-        (" ", False, (" ", "")),
+        ("Hello", THINK, ("Hello", "")),
+        (" Hello \n", THINK, (" Hello \n", "")),
+        ("<think>\nHm.\n</think>\n\nHello \n", THINK, ("Hello \n", "Hm.")),
+        ("\n<think>Hm, <b> it is.", THINK, ("", "Hm, <b> it is.")),
+        ("Hm.\n</think>\nHello", BEGUN, ("Hello", "Hm.")),
+        ("</think>Hello <think>", BEGUN, ("Hello <think>", "")),
+        ("Hm. </thin", BEGUN, ("", "Hm. </thin")),
+        ("<thinking about it", THINK, ("<thinking about it", "")),
+        ("<thi", THINK, ("<thi", "")),
+        (" ", THINK, (" ", "")),
+        ("\n\nHello ", ENDED, ("Hello ", "")),
     ],
 )
-def test_thinking_is_told_from_the_answer(text: str, is_thinking: bool, expected: tuple[str, str]) -> None:
-    assert in_every_way(text, THINK, None, is_thinking=is_thinking) == (*expected, [])
+def test_thinking_is_told_from_the_answer(text: str, thought: Thought, expected: tuple[str, str]) -> None:
+    assert in_every_way(text, thought, None) == (*expected, [])
 
 
 def test_without_marks_everything_is_the_answer() -> None:

@@ -79,3 +79,18 @@ def test_a_broken_or_hostile_template_is_refused(source: str) -> None:
 )
 def test_bos_is_left_to_a_tokenizer_that_adds_it(prompt: str, adds_bos: bool, left: str) -> None:
     assert without_bos(prompt, "<s>", adds_bos=adds_bos) == left
+
+
+def test_a_template_that_loops_over_the_tools_without_a_look_gets_none() -> None:
+    source = (
+        "{% for tool in tools %}{{ tool }}{% endfor %}{% if tools is none %}none{% endif %}{{ messages[0].content }}"
+    )
+    assert render(source, (Message(Role.USER, "Hi"),)) == "Hi"
+    assert render("{{ tools is none }}", (Message(Role.USER, "Hi"),)) == "True"
+
+
+def test_older_templates_get_the_date_and_the_functions_by_their_own_names() -> None:
+    source = "{{ functions }} {{ date_string }} {{ datetime }}"
+    rendered = render(source, (Message(Role.USER, "Hi"),))
+    assert rendered.startswith("[] ")
+    assert re.search(r" \d\d \w{3} \d{4} ", rendered)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.engine.grammar import TriggerSearch
+from runtime.engine.grammar import Stretch, TriggerSearch
 
 
 def fed(search: TriggerSearch, pieces: list[bytes]) -> bytes | None:
@@ -48,3 +48,27 @@ def test_looking_changes_nothing() -> None:
     assert search.found_with(b"b") == b"ab"
     assert search.found_with(b"x") is None
     assert search.found_with(b"b") == b"ab"
+
+
+THOUGHT, BEGUN = Stretch("<think>", "</think>"), Stretch("<think>", "</think>", is_begun=True)
+
+
+@pytest.mark.parametrize(
+    ("skipped", "text", "found"),
+    [
+        (THOUGHT, b"<think>a <call></think>b<call>c", b"<call>c"),
+        (THOUGHT, b"\n<think>a <call>", None),
+        (THOUGHT, b"<thin<call>", b"<call>"),
+        (THOUGHT, b"a <think> <call>", b"<call>"),
+        (BEGUN, b"a <call> <think></think><call>", b"<call>"),
+        (BEGUN, b"a <call>", None),
+    ],
+)
+def test_no_trigger_counts_in_what_is_skipped(skipped: Stretch, text: bytes, found: bytes | None) -> None:
+    def search() -> TriggerSearch:
+        return TriggerSearch(("<call>",), skipped)
+
+    assert fed(search(), [text]) == found
+    assert fed(search(), [text[place : place + 1] for place in range(len(text))]) == found
+    for cut in range(len(text) + 1):
+        assert fed(search(), [text[:cut], text[cut:]]) == found

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.engine.schema import checked
+from runtime.engine.schema import checked, relaxed
 from runtime.errors import RequestError
 from tests.schemas import random_schema
 
@@ -96,3 +96,17 @@ def test_any_json_passes_or_is_refused(schema: object) -> None:
         json.loads(checked(json.dumps(schema)))
     except RequestError as error:
         assert error.param == "json_schema"
+
+
+def test_a_relaxed_schema_leaves_out_what_cannot_be_held_to() -> None:
+    inner = {"type": "string", "format": "colour", "not": {"const": "a"}, "minLength": 2}
+    schema = {"properties": {"a": inner, "b": True}, "anyOf": [inner, 3], "allOf": 3, "$ref": "http://x"}
+    kept = {"type": "string", "minLength": 2}
+    relaxed_schema = json.loads(relaxed(schema))
+    del relaxed_schema["x-guidance"]
+    assert relaxed_schema == {"properties": {"a": kept, "b": True}, "anyOf": [kept, {}]}
+
+
+@given(st.dictionaries(st.sampled_from(["items", "anyOf", "properties", "type", "$ref"]), _JSON, max_size=3))
+def test_any_object_can_be_relaxed(schema: dict[str, object]) -> None:
+    json.loads(relaxed(schema))
