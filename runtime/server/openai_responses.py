@@ -86,7 +86,10 @@ class OpenAIResponses:
 
     @operation("A response that is kept")
     async def retrieve(self, request: Request) -> Response:
-        return JsonResponse(self._found(request).response)
+        stored = self._found(request)
+        if request.query_params.get("stream") == "true":
+            raise RequestError("a response that is kept can't be streamed again; leave out 'stream'", "stream")
+        return JsonResponse(stored.response)
 
     @operation("Forget a response")
     async def delete(self, request: Request) -> Response:
@@ -97,6 +100,8 @@ class OpenAIResponses:
     @operation("The items of a kept response's request")
     async def input_items(self, request: Request) -> Response:
         items = self._found(request).input_items
+        if request.query_params.get("order") != "asc":  # OpenAI's are newest first, unless they are asked for otherwise
+            items = items[::-1]
         ends = {"first_id": items[0]["id"], "last_id": items[-1]["id"]}
         return JsonResponse({"object": "list", "data": items, "has_more": False, **ends})
 

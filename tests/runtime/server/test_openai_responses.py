@@ -308,6 +308,23 @@ def test_a_response_is_kept_unless_it_is_not_to_be_and_until_it_is_deleted() -> 
         assert ask(app, method, f"{PATH}/{kept}{path}").status_code == 404
 
 
+def test_items_come_newest_first_unless_asked_for_otherwise() -> None:
+    app = make_app(ScriptedEngine())
+    items = [{"role": "user", "content": "a", "id": "item_a"}, {"role": "user", "content": "b", "id": "item_b"}]
+    kept = ask(app, "POST", PATH, json={"input": items}).json()["id"]
+    for query, expected in (("", ["item_b", "item_a"]), ("?order=asc", ["item_a", "item_b"])):
+        listed = ask(app, "GET", f"{PATH}/{kept}/input_items{query}").json()
+        assert [item["id"] for item in listed["data"]] == expected
+        assert (listed["first_id"], listed["last_id"]) == (expected[0], expected[-1])
+
+
+def test_a_kept_response_is_not_streamed_again() -> None:
+    app = make_app(ScriptedEngine())
+    kept = ask(app, "POST", PATH, json={"input": "Hi"}).json()["id"]
+    refused = ask(app, "GET", f"{PATH}/{kept}?stream=true")
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "stream")
+
+
 def stored(name: str, num_bytes: int) -> StoredResponse:
     return StoredResponse({"id": name, "output": [{"id": f"item of {name}"}]}, (), (), num_bytes)
 
