@@ -34,7 +34,6 @@ _PROMPT = Special(
 _SUFFIX = Text("suffix", "What stands after the gap that the answer fills; for models that were trained to.")
 _ECHO = Flag("echo", "Give the prompt, too, with its logprobs where there are any.")
 _BEST_OF = Integer("best_of", "Generate so many answers and give the `n` likeliest.", low=1, high=MAX_PROMPTS)
-
 _LOGPROBS = Integer("logprobs", "Tell so many of the likeliest tokens with each token.", low=0, high=MAX_PROBS)
 
 
