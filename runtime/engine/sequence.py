@@ -32,6 +32,9 @@ class GenerationRequest:
     half of them). slot None is any. Once max_seconds of generating are over, the next line end is the end. lora are
     adapters by their numbers, each with its scale; None takes the engine's own. shown_tokens are control tokens whose
     names are part of the text, which otherwise doesn't show them.
+
+    The probabilities of the prompt's own tokens come with Progress events, beside each as many of the likeliest as
+    `sampling.n_probs` says. They have to be computed, so nothing of the prompt is taken from the cache.
     """
 
     prompt_tokens: tuple[int, ...]
@@ -46,8 +49,13 @@ class GenerationRequest:
     slot: int | None = None
     max_seconds: float | None = None
     wants_progress: bool = False  # a Progress event for each step of the prompt
+    wants_prompt_probs: bool = False  # with the probabilities of its tokens
     wants_timings: bool = False  # timings with every delta
     shown_tokens: frozenset[int] = frozenset()
+
+    @property
+    def uses_cache(self) -> bool:
+        return self.cache_prompt and not self.wants_prompt_probs
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +100,15 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How much of the prompt is computed; only for requests that want it. The first one comes with the slot."""
+    """How much of the prompt is computed; only for requests that want it. The first one comes with the slot.
+
+    `probs` are those of the prompt's next tokens, where the request asks for them: all but its first token have one.
+    """
 
     num_prompt_tokens: int
     timings: Timings
     slot: int
+    probs: tuple[TokenProbs, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +154,7 @@ class Sequence:
     num_computed: int = 0
     num_cached: int = 0
     num_generated: int = 0
+    num_scored: int = 1  # of the prompt's tokens, those whose probabilities are told; nothing foretells the first
     draft: tuple[int, ...] = ()
     num_drafted: int = 0
     num_accepted: int = 0
@@ -160,6 +173,17 @@ class Sequence:
     @property
     def num_pending(self) -> int:
         return len(self.tokens) - self.num_computed
+
+    @property
+    def wants_progress(self) -> bool:
+        """Whether its client is to hear of the next step."""
+        request = self.request
+        return self.num_generated == 0 and (request.wants_progress or request.wants_prompt_probs)
+
+    @property
+    def num_unscored(self) -> int:
+        """How many of the prompt's tokens still are to have their probabilities told."""
+        return len(self.request.prompt_tokens) - self.num_scored if self.request.wants_prompt_probs else 0
 
     def timings(self, now: float) -> Timings:
         """Return how far the sequence is; of its prompt, what is computed by now."""
