@@ -197,10 +197,12 @@ class ScriptedEngine:
     def _script(self, request: GenerationRequest) -> list[Event]:
         slot = request.slot or 0
         events: list[Event] = []
-        if request.wants_progress:
+        if request.wants_progress or request.wants_prompt_probs:
             num_prompt_tokens = len(request.prompt_tokens)
+            told = request.prompt_tokens[1:] if request.wants_prompt_probs else ()
+            probs = tuple(_probs(token, self.piece(token), request.sampling.n_probs) for token in told)
             events = [
-                Progress(num_prompt_tokens, Timings(count, 0, 0, count / 100, 0.0), slot)
+                Progress(num_prompt_tokens, Timings(count, 0, 0, count / 100, 0.0), slot, probs if count else ())
                 for count in (0, num_prompt_tokens)
             ]
         stream, num_generated, reason = TextStream(request.stop), 0, FinishReason.END_OF_TEXT

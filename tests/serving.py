@@ -88,6 +88,16 @@ def _server(app: ASGIApp, http: Any = "h11") -> uvicorn.Server:
     return _Server(uvicorn.Config(app, http=http, ws="none", lifespan="off", log_config=None, timeout_keep_alive=3600))
 
 
+def named_events_of(stream: str) -> list[tuple[str | None, str]]:
+    """Return the name, where it has one, and the data of each event."""
+    assert stream.endswith("\n\n"), stream[-50:]
+    events: list[tuple[str | None, str]] = []
+    for frame in stream.removesuffix("\n\n").split("\n\n"):
+        *name, data = frame.split("\n")
+        events.append((name[0].removeprefix("event: ") if name else None, data.removeprefix("data: ")))
+    return events
+
+
 def events_of(stream: str) -> list[str]:
     """Return the data of each event, after checking that there is nothing else in the stream."""
     assert stream.endswith("\n\n"), stream[-50:]

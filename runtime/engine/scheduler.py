@@ -12,15 +12,16 @@ Policy only: no threads, no clocks, no llama.cpp. Times come in as seconds of an
 """
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from runtime.engine.batch import Batch, BatchEntry, Copy, Cut, Edit, MediaPart, Park, Restore, Sampled, Shift
 from runtime.engine.parking import ParkingLot
-from runtime.engine.sequence import Event, Finished, FinishReason, Progress, Sequence, TextDelta
+from runtime.engine.sequence import Event, Finished, FinishReason, Progress, Sequence, TextDelta, TokenProbs
 from runtime.engine.slots import Place, Slot, Slots, common_prefix_length
 
 Outcome = tuple[Sequence, Event]
+PromptProbs = tuple[TokenProbs, ...]
 
 # A prompt waits for another that is computing at least so many tokens of their common beginning.
 _WORTH_WAITING = 64
@@ -35,6 +36,7 @@ class SchedulerParams:
     """Sizes in tokens. `num_cells` is the pool, of which a sequence uses up to `n_ctx`.
 
     `n_batch` bounds a step; `num_prefill_beside_decode` its prompts' part while others generate.
+    `num_outputs` bounds how many of a step's tokens have logits: at least one for each slot.
     `is_cuttable` tells whether the model's memory can drop the end of a sequence, `can_shift` whether its middle.
     `context_shift` is whether a full context shall. `num_always_kept` tokens stay in any case: BOS, where there is one.
     """
@@ -44,6 +46,7 @@ class SchedulerParams:
     n_ctx: int
     n_batch: int
     num_prefill_beside_decode: int
+    num_outputs: int
     is_cuttable: bool = True
     can_shift: bool = True
     context_shift: bool = False
@@ -165,14 +168,14 @@ class Scheduler:
             if sequence.started_at is None:
                 sequence.started_at = now
                 sequence.num_cached = place.keep
-            if sequence.request.wants_progress and sequence.num_generated == 0:
+            if sequence.wants_progress:
                 self._news.append((sequence, _progress(sequence, now)))
             self._running.append(sequence)
         return self.take_edits()
 
     def _place_for(self, sequence: Sequence) -> Place | None:
         place = self._slots.best_for(sequence.tokens, wanted=sequence.request.slot, lora=sequence.lora)
-        if place is None or not sequence.request.cache_prompt:
+        if place is None or not sequence.request.uses_cache:
             return place and Place(place.slot, 0)
         found = self._lot.best_for(sequence.tokens, sequence.lora)
         if found and found[1] >= place.keep + _WORTH_PARKING:
@@ -212,7 +215,7 @@ class Scheduler:
 
     def _is_worth_waiting(self, sequence: Sequence, place: Place) -> bool:
         """Whether a prompt that is being computed will soon have much more of this one's beginning to share."""
-        if not (self._params.is_cuttable and sequence.request.cache_prompt):
+        if not (self._params.is_cuttable and sequence.request.uses_cache):
             return False
         return any(
             common_prefix_length(other.tokens, sequence.tokens) - max(place.keep, other.num_computed) >= _WORTH_WAITING
@@ -235,9 +238,13 @@ class Scheduler:
                 sequence.draft = sequence.draft[: self._num_to_draft(sequence, len(batch.entries), len(generating))]
                 self._append(batch, sequence, 1)
         budget = min(self._num_to_prefill, self._params.n_batch - len(batch.entries))
-        for sequence in [s for s in self._prefilling(batch.lora) if s.next_media is None]:
+        prefilling = [sequence for sequence in self._prefilling(batch.lora) if sequence.next_media is None]
+        for num_planned, sequence in enumerate(prefilling, 1):
             if budget > 0 and sequence.slot is not None and self._make_room(sequence, batch):
                 count = min(sequence.num_pending_alike, budget, self._slots.num_free_cells)
+                if sequence.num_unscored:  # those after it keep an output each, for their prompts' ends
+                    num_kept = len(prefilling) - num_planned
+                    count = min(count, self._params.num_outputs - batch.num_outputs - num_kept)
                 self._append(batch, sequence, count)
                 budget -= count
         batch.edits = self.take_edits()
@@ -365,19 +372,28 @@ class Scheduler:
         start, end = sequence.num_computed, sequence.num_computed + count
         is_last = end == len(sequence.tokens)
         tokens = [*sequence.tokens[start:end], *sequence.draft]
+        scored_from = end
+        if sequence.num_unscored:  # each token's logits tell of the one after it
+            scored_from = sequence.num_scored - 1
+            scored = sequence.tokens[scored_from + 1 : min(end + 1, len(sequence.request.prompt_tokens))]
+            batch.scores.append((sequence, len(batch.entries) + scored_from - start, scored))
         if is_last:
             batch.outputs.append((sequence, len(batch.entries) + count - 1))
         position = sequence.position(start)
-        for index, token in enumerate(tokens):
-            wants_logits = is_last and index >= count - 1
-            batch.entries.append(BatchEntry(token, position + index, sequence.slot, wants_logits))
+        for index, token in enumerate(tokens, start):
+            wants_logits = (is_last and index >= end - 1) or scored_from <= index < end
+            batch.entries.append(BatchEntry(token, position + index - start, sequence.slot, wants_logits))
         self._slots[sequence.slot].tokens += tokens
         batch.parts.append((sequence, count))
 
     # -- outcome ----------------------------------------------------------------------------------------------------
 
-    def commit(self, batch: Batch, sampled: Iterable[Sampled], now: float) -> list[Outcome]:
+    def commit(
+        self, batch: Batch, sampled: Iterable[Sampled], now: float, scored: Mapping[int, PromptProbs] | None = None
+    ) -> list[Outcome]:
         """Take a step that was computed and the tokens sampled from it; return the events for the clients.
+
+        `scored` has the probabilities of the batch's `scores`, by the sequences' ids.
 
         Of a sequence with a draft several tokens may come, in their order: all but the last as they were guessed.
         A sequence's `Finished` is its last event, and the scheduler has forgotten it then.
@@ -390,8 +406,10 @@ class Scheduler:
                 self._settle_draft(sequence, max(num_sampled[sequence.id] - 1, 0))
         outcomes, self._news = self._news, []
         for sequence, _count in batch.parts:
-            if sequence.request.wants_progress and sequence.num_generated == 0:
-                outcomes.append((sequence, _progress(sequence, now)))
+            if sequence.wants_progress:
+                probs = (scored or {}).get(sequence.id, ())
+                sequence.num_scored += len(probs)
+                outcomes.append((sequence, _progress(sequence, now, probs)))
         for choice in sampled:
             if choice.sequence in self._running:  # it may have ended with an earlier one
                 self._take(choice, now, outcomes)
@@ -464,5 +482,5 @@ def _slot(sequence: Sequence) -> int:
     return -1 if sequence.slot is None else sequence.slot
 
 
-def _progress(sequence: Sequence, now: float) -> Progress:
-    return Progress(len(sequence.request.prompt_tokens), sequence.timings(now), _slot(sequence))
+def _progress(sequence: Sequence, now: float, probs: PromptProbs = ()) -> Progress:
+    return Progress(len(sequence.request.prompt_tokens), sequence.timings(now), _slot(sequence), probs)

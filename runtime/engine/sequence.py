@@ -36,6 +36,9 @@ class GenerationRequest:
     adapters by their numbers, each with its scale; None takes the engine's own. shown_tokens are control tokens whose
     names are part of the text, which otherwise doesn't show them. Where the prompt's tokens stand for pictures or
     sounds, `media` has them in their order.
+
+    The probabilities of the prompt's own tokens come with Progress events, beside each as many of the likeliest as
+    `sampling.n_probs` says. They have to be computed, so nothing of the prompt is taken from the cache.
     """
 
     prompt_tokens: tuple[int, ...]
@@ -51,8 +54,13 @@ class GenerationRequest:
     slot: int | None = None
     max_seconds: float | None = None
     wants_progress: bool = False  # a Progress event for each step of the prompt
+    wants_prompt_probs: bool = False  # with the probabilities of its tokens
     wants_timings: bool = False  # timings with every delta
     shown_tokens: frozenset[int] = frozenset()
+
+    @property
+    def uses_cache(self) -> bool:
+        return self.cache_prompt and not self.wants_prompt_probs
 
     def check(self, info: "ModelInfo", *, max_whole_media: int) -> None:
         """Raise RequestError or PromptTooLong for what can't be computed.
@@ -125,11 +133,15 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How much of the prompt is computed; only for requests that want it. The first one comes with the slot."""
+    """How much of the prompt is computed; only for requests that want it. The first one comes with the slot.
+
+    `probs` are those of the prompt's next tokens, where the request asks for them: all but its first token have one.
+    """
 
     num_prompt_tokens: int
     timings: Timings
     slot: int
+    probs: tuple[TokenProbs, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +187,7 @@ class Sequence:
     num_computed: int = 0
     num_cached: int = 0
     num_generated: int = 0
+    num_scored: int = 1  # of the prompt's tokens, those whose probabilities are told; nothing foretells the first
     media_seconds: float = 0.0  # that went into the prompt's pictures before the sequence was given its place
     draft: tuple[int, ...] = ()
     num_drafted: int = 0
@@ -213,6 +226,17 @@ class Sequence:
     def position(self, index: int) -> int:
         """Return the model's position of a token, which follows its index but where pictures are before it."""
         return position(self.media, index)
+
+    @property
+    def wants_progress(self) -> bool:
+        """Whether its client is to hear of the next step."""
+        request = self.request
+        return self.num_generated == 0 and (request.wants_progress or request.wants_prompt_probs)
+
+    @property
+    def num_unscored(self) -> int:
+        """How many of the prompt's tokens still are to have their probabilities told."""
+        return len(self.request.prompt_tokens) - self.num_scored if self.request.wants_prompt_probs else 0
 
     def timings(self, now: float) -> Timings:
         """Return how far the sequence is; of its prompt, what is computed by now."""

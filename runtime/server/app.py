@@ -22,6 +22,7 @@ from runtime.server.ollama import Ollama
 from runtime.server.ollama_models import OllamaModels
 from runtime.server.openai_chat import OpenAIChat
 from runtime.server.openai_completions import OpenAICompletions
+from runtime.server.openai_responses import OpenAIResponses
 from runtime.server.openapi import openapi_endpoint
 from runtime.server.pages import WEBCLIENT, page_endpoints
 from runtime.server.security import Access, Door
@@ -68,6 +69,7 @@ def create_app(
     llamacpp = LlamaCpp(service)
     status, slots, metrics = Status(service), Slots(service), Metrics(service)
     models, openai_chat, completions = Models(service), OpenAIChat(service), OpenAICompletions(service)
+    responses = OpenAIResponses(service)
     anthropic = Anthropic(service)
     ollama, ollama_models = Ollama(service), OllamaModels(service)
     lora = Lora(service)
@@ -93,6 +95,12 @@ def create_app(
         ("POST", "/v1/chat/completions/input_tokens", openai_chat.count_tokens),
         ("POST", "/chat/completions/input_tokens", openai_chat.count_tokens),
         ("POST", "/v1/completions", completions.create),
+        ("POST", "/v1/responses", responses.create),
+        ("POST", "/responses", responses.create),
+        ("POST", "/v1/responses/input_tokens", responses.count_tokens),
+        ("GET", "/v1/responses/{id}", responses.retrieve),
+        ("DELETE", "/v1/responses/{id}", responses.delete),
+        ("GET", "/v1/responses/{id}/input_items", responses.input_items),
         ("GET", "/v1/models", models.list),
         ("GET", "/models", models.list),
         ("GET", "/v1/models/{id:path}", models.one),

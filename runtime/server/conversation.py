@@ -113,8 +113,8 @@ def has_functions(body: Body) -> bool:
 def _tool_use(body: Body) -> ToolUse:
     if has_functions(body):
         tools, choice = _functions(body.raw(_FUNCTIONS.name)), body.raw(_FUNCTION_CALL.name)
-        return _tool_choice(tools, choice, _FUNCTION_CALL.name, is_parallel=False)
-    return _tool_choice(
+        return read_tool_choice(tools, choice, _FUNCTION_CALL.name, is_parallel=False)
+    return read_tool_choice(
         parse_tools(body.raw(_TOOLS.name), _TOOLS.name),
         body.raw(_TOOL_CHOICE.name),
         _TOOL_CHOICE.name,
@@ -129,7 +129,7 @@ def _functions(value: object) -> tuple[Tool, ...]:
     return checked_tools(tuple(parse_function(each, f"{name}[{index}]") for index, each in enumerate(value)), name)
 
 
-def _tool_choice(tools: tuple[Tool, ...], value: object, param: str, *, is_parallel: bool) -> ToolUse:
+def read_tool_choice(tools: tuple[Tool, ...], value: object, param: str, *, is_parallel: bool) -> ToolUse:
     """Return the tools with what may be done with them: a word, a tool that is named, or OpenAI's `allowed_tools`."""
     match value:
         case None | "auto":

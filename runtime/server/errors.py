@@ -78,8 +78,16 @@ _STATUSES: dict[type[Exception], int] = {
 }
 
 
+# What OpenAI's clients look for; its other codes tell no more than the status.
+_OPENAI_CODES: dict[type[Exception], str] = {
+    PromptTooLong: "context_length_exceeded",
+    Unauthorized: "invalid_api_key",
+    QueueFull: "rate_limit_exceeded",
+}
+
+
 def describe(error: Exception) -> tuple[int, dict[str, Any]]:
-    """Return the status and the error object that llama.cpp's dialect and OpenAI's share."""
+    """Return the status and the error object as llama.cpp's dialect has it."""
     if isinstance(error, PromptTooLong):
         facts = {"n_prompt_tokens": error.num_prompt_tokens, "n_ctx": error.n_ctx}
         return 400, {**_error(400, str(error), error.param), "type": "exceed_context_size_error", **facts}
@@ -99,10 +107,17 @@ def _error(status: int, message: str, param: str | None = None) -> dict[str, Any
     return {"message": message, "type": kind, "code": status, "param": param}
 
 
-def openai_error(error: Exception) -> tuple[int, dict[str, Any]]:
-    """Return the status and the body of an error, in the shape of OpenAI's dialect and of llama.cpp's."""
+def llamacpp_error(error: Exception) -> tuple[int, dict[str, Any]]:
+    """Return the status and the body of an error, in the shape of llama.cpp's dialect."""
     status, described = describe(error)
     return status, {"error": described}
+
+
+def openai_error(error: Exception) -> tuple[int, dict[str, Any]]:
+    """Return the status and the body of an error, in the shape of OpenAI's dialect, whose codes are words."""
+    status, described = describe(error)
+    code = next((code for kind, code in _OPENAI_CODES.items() if isinstance(error, kind)), None)
+    return status, {"error": {**described, "code": code}}
 
 
 def ollama_error(error: Exception) -> tuple[int, dict[str, Any]]:
@@ -125,13 +140,13 @@ def anthropic_error(error: Exception) -> tuple[int, dict[str, Any]]:
     return status, {"type": "error", "error": told, "request_id": None}
 
 
-_SHAPES = (("/api", ollama_error), ("/v1/messages", anthropic_error))
+_SHAPES = (("/api", ollama_error), ("/v1/messages", anthropic_error), ("/v1", openai_error))
 
 
 def error_response(error: Exception, path: str) -> Response:
     """Return the answer that tells of an error, in the shape of the dialect that `path` belongs to."""
     below = (shape for prefix, shape in _SHAPES if path == prefix or path.startswith(f"{prefix}/"))
-    status, body = next(below, openai_error)(error)
+    status, body = next(below, llamacpp_error)(error)
     if status >= 500 and not isinstance(error, (QueueFull, NotOffered)):
         log_fault(error)
     return JsonResponse(body, status_code=status, headers=_headers(error))

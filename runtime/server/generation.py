@@ -31,6 +31,7 @@ class Answer:
     tokens: tuple[int, ...]
     finished: Finished
     probs: tuple[TokenProbs, ...] = ()
+    prompt_probs: tuple[TokenProbs, ...] = ()
     deltas: tuple[TextDelta, ...] = ()
 
 
@@ -105,12 +106,14 @@ async def _collect(generation: Generation) -> Answer:
     texts: list[str] = []
     tokens: list[int] = []
     probs: list[TokenProbs] = []
+    prompt_probs: list[TokenProbs] = []
     deltas: list[TextDelta] = []
     held = HeldProbs()
     async for event in generation:
         if isinstance(event, Finished):
-            return Answer("".join(texts), tuple(tokens), event, tuple(probs), tuple(deltas))
+            return Answer("".join(texts), tuple(tokens), event, tuple(probs), tuple(prompt_probs), deltas=tuple(deltas))
         if isinstance(event, Progress):
+            prompt_probs += event.probs
             continue
         deltas.append(event)
         texts.append(event.text)

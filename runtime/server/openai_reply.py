@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from runtime.engine.sequence import Finished, FinishReason, Progress, TextDelta, Timings
-from runtime.server.errors import describe
+from runtime.server.errors import openai_error
 from runtime.server.generation import Answer, Generation, whole_answers
 from runtime.server.openai_params import CommonParams
 from runtime.server.parameters import progress_json, timings_json
@@ -31,10 +31,12 @@ class Envelope:
         id_prefix: str,
         whole_object: str,
         chunk_object: str,
+        num_prompts: int = 1,
         extras: Mapping[str, Any] | None = None,
     ) -> None:
         """`extras` are more keys of the whole, and of a stream's last chunk for each choice."""
         self.params = params
+        self._num_prompts = num_prompts
         self._extras = extras or {}
         self._whole_object, self._chunk_object = whole_object, chunk_object
         self._head = {
@@ -45,7 +47,7 @@ class Envelope:
         }
         # With include_usage, every chunk but the last says that its usage is null.
         self._tail = {"usage": None} if params.includes_usage else {}
-        self._finished: list[Finished] = []
+        self._finished: dict[int, Finished] = {}  # by the choice's index
 
     def chunk(self, choices: list[dict[str, Any]], timings: Timings | None = None) -> dict[str, Any]:
         chunk = {**self._head, "object": self._chunk_object, "choices": choices, **self._tail}
@@ -53,12 +55,14 @@ class Envelope:
 
     def finish(self, choice: dict[str, Any], finished: Finished, num_choices: int) -> Iterable[bytes]:
         """Return a choice's last chunk, and what follows the last of `num_choices`."""
-        self._finished.append(finished)
+        self._finished[choice["index"]] = finished
         yield frame({**self.chunk([choice], finished.timings), **self._extras})
         if len(self._finished) < num_choices:
             return
         if self.params.includes_usage:
-            yield frame({**self.chunk([], finished.timings), "usage": usage_json(self._finished)})
+            in_order = [self._finished[index] for index in sorted(self._finished)]
+            usage = usage_json(in_order, self._num_prompts)
+            yield frame({**self.chunk([], finished.timings), "usage": usage})
         if self.params.ends_with_done:
             yield DONE
 
@@ -67,7 +71,7 @@ class Envelope:
             **self._head,
             "object": self._whole_object,
             "choices": choices,
-            "usage": usage_json(finished),
+            "usage": usage_json(finished, self._num_prompts),
             "timings": timings_json(finished[0].timings),
             **self._extras,
         }
@@ -95,7 +99,7 @@ class Reply:
         return self.envelope.finish(self._last_choice(finished), finished, self._num_choices)
 
     def fail(self, error: Exception) -> Iterable[bytes]:
-        yield frame({"error": describe(error)[1]})
+        yield frame(openai_error(error)[1])
 
     def whole_choice(self, answer: Answer) -> dict[str, Any]:
         raise NotImplementedError
@@ -123,15 +127,16 @@ def finish_reason(finished: Finished) -> str:
     return "length" if finished.reason is FinishReason.LENGTH else "stop"
 
 
-def usage_json(finished: Sequence[Finished]) -> dict[str, Any]:
-    """Return what a prompt's choices took together; the prompt, which they share, counts once."""
-    num_prompt_tokens = _num_prompt_tokens(finished[0].timings)
+def usage_json(finished: Sequence[Finished], num_prompts: int = 1) -> dict[str, Any]:
+    """Return what the answers to each of these prompts took together; a prompt counts once, however many it has."""
+    first_ones = [each.timings for each in finished[:: len(finished) // num_prompts]]
+    num_prompt_tokens = sum(map(_num_prompt_tokens, first_ones))
     num_generated_tokens = sum(each.timings.num_generated_tokens for each in finished)
     return {
         "prompt_tokens": num_prompt_tokens,
         "completion_tokens": num_generated_tokens,
         "total_tokens": num_prompt_tokens + num_generated_tokens,
-        "prompt_tokens_details": {"cached_tokens": finished[0].timings.num_cached_tokens},
+        "prompt_tokens_details": {"cached_tokens": sum(timings.num_cached_tokens for timings in first_ones)},
     }
 
 

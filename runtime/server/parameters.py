@@ -22,7 +22,7 @@ _UINT32_MAX = 2**32 - 1
 _FLOAT32_MAX = 3.4e38
 # The penalties' window is allocated at once; beyond any context a longer one means the same.
 _MAX_LAST_N = 2**20
-_MAX_PROBS = 1000  # of each token; each is about a hundred bytes of an answer
+MAX_PROBS = 1000  # of each token; each is about a hundred bytes of an answer
 
 MAX_PROMPTS = 256  # and answers in all; as many as may wait by default
 
@@ -60,7 +60,7 @@ _PLAIN: tuple[Integer | Number, ...] = (
     Number("mirostat_eta", "How fast it does."),
     Number("adaptive_target", "The probability that adaptive_p aims at; negative is off.", high=1),
     Number("adaptive_decay", "How long it remembers.", low=0, high=0.99),
-    Integer("n_probs", "Tell so many of the likeliest tokens with each token.", low=0, high=_MAX_PROBS),
+    Integer("n_probs", "Tell so many of the likeliest tokens with each token.", low=0, high=MAX_PROBS),
     Integer("min_keep", "Samplers that leave tokens out leave at least so many.", low=0, high=_INT32_MAX),
 )
 _BREAKERS = Texts("dry_sequence_breakers", "Texts at which a phrase ends.")
@@ -188,7 +188,7 @@ def read_max_tokens(body: Body, *names: str, default: int | None) -> int | None:
 
 def read_num_logprobs(body: Body) -> int:
     """Return how many of the likeliest tokens the field `logprobs` asks for, where it is a number."""
-    return body.integer("logprobs", 0, low=0, high=_MAX_PROBS)
+    return body.integer("logprobs", 0, low=0, high=MAX_PROBS)
 
 
 def read_lora(body: Body) -> tuple[tuple[int, float], ...] | None:
@@ -252,15 +252,21 @@ async def tokenize_prompt(engine: "Engine", value: object, param: str = "prompt"
 async def tokenize_prompts(
     engine: "Engine", value: object, param: str = "prompt", *, at_most: int = MAX_PROMPTS
 ) -> list[tuple[int, ...]]:
-    """Return the tokens of each prompt: `value` is one prompt in any of the ways that `tokenize_prompt` takes, or a
-    list of those. A prompt may also be llama.cpp's object with `prompt_string`. Raises RequestError.
+    """Return the tokens of each of the `prompts_in` a field. Raises RequestError."""
+    return [await tokenize_prompt(engine, prompt, param) for prompt in prompts_in(value, param, at_most=at_most)]
+
+
+def prompts_in(value: object, param: str = "prompt", *, at_most: int = MAX_PROMPTS) -> list[object]:
+    """Return the prompts that a field holds: one in any of the ways that `tokenize_prompt` takes, or a list of those.
+
+    A prompt may also be llama.cpp's object with `prompt_string`. Raises RequestError.
     """
     prompts = value if isinstance(value, list) and not any(map(is_token, value)) else [value]
     if len(prompts) > at_most:
         raise RequestError(f"'{param}' holds {len(prompts)} prompts; at most {at_most} go into a request", param)
     if not prompts:
         raise RequestError(f"'{param}' must be a text or a list of token ids", param)
-    return [await tokenize_prompt(engine, _prompt_text(prompt, param), param) for prompt in prompts]
+    return [_prompt_text(prompt, param) for prompt in prompts]
 
 
 def _prompt_text(prompt: object, param: str) -> object:

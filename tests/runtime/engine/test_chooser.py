@@ -16,7 +16,16 @@ from runtime.engine.grammar import Grammar, GrammarKind
 from runtime.engine.native import Library, Model
 from runtime.engine.sampling import SamplingParams
 from runtime.engine.scheduler import Scheduler
-from runtime.engine.sequence import Event, Failed, Finished, FinishReason, GenerationRequest, TextDelta, TokenProbs
+from runtime.engine.sequence import (
+    Event,
+    Failed,
+    Finished,
+    FinishReason,
+    GenerationRequest,
+    Progress,
+    TextDelta,
+    TokenProbs,
+)
 from runtime.errors import RequestError
 from tests.runtime.engine.test_guidance import JSON
 from tests.schemas import random_schema
@@ -285,6 +294,26 @@ def test_a_grammar_leaves_the_models_own_probabilities_as_they_are(engine: Engin
     (first, *_rest) = generate(engine, "Once upon a time", sampling).probs
     assert first.piece.startswith(b"x")
     assert first.logprob < first.top[1][2]
+
+
+def test_a_prompts_probabilities_are_those_it_had_when_it_was_an_answer(engine: Engine) -> None:
+    told = generate(engine, "Once upon a time", SamplingParams(seed=3, n_probs=3), max_tokens=20)
+    beginning = engine.tokenize("Once upon a time", add_special=True, parse_special=True)
+    events: queue.Queue[Event] = queue.Queue()
+    whole = GenerationRequest((*beginning, *told.tokens), SamplingParams(n_probs=3), 0, wants_prompt_probs=True)
+    busy = [submit(engine, "There was", GREEDY, max_tokens=30) for _ in range(3)]
+    engine.submit(whole, events.put)
+    heard: list[TokenProbs] = []
+    while isinstance(event := events.get(timeout=30), Progress):
+        heard += event.probs
+    assert isinstance(event, Finished)
+    assert event.timings.num_cached_tokens == 0
+    assert [each.token for each in heard] == [*beginning, *told.tokens][1:]
+    for again, before in zip(heard[len(beginning) - 1 :], told.probs, strict=True):
+        assert again.logprob == pytest.approx(before.logprob, abs=1e-2)
+        assert [token for token, *_ in again.top] == [token for token, *_ in before.top]
+    for each in busy:
+        listen(each)
 
 
 def test_nothing_is_told_that_was_not_asked_for(engine: Engine) -> None:

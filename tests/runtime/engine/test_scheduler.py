@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from runtime.engine.batch import Batch, Copy, Cut, Edit, Park, Restore, Sampled, Shift
 from runtime.engine.scheduler import Scheduler, SchedulerParams
-from runtime.engine.sequence import Finished, FinishReason, GenerationRequest, Progress, Sequence, TextDelta
+from runtime.engine.sequence import Finished, FinishReason, GenerationRequest, Progress, Sequence, TextDelta, TokenProbs
 
 END = 0
+_MAX_GUESSED = 5
 
 
 def next_token(tokens: list[int]) -> int:
@@ -50,6 +51,11 @@ class Machine:
     texts: dict[int, str] = field(default_factory=dict)
     ends: dict[int, Finished] = field(default_factory=dict)
     edits: list[Edit] = field(default_factory=list)
+    scored: dict[int, list[int]] = field(default_factory=dict)
+
+    @property
+    def num_outputs(self) -> int:
+        return self.num_slots * (1 if self.chance is None else 1 + _MAX_GUESSED)
 
     def __post_init__(self) -> None:
         self.num_cells = self.num_cells or self.n_ctx
@@ -60,6 +66,7 @@ class Machine:
                 n_ctx=self.n_ctx,
                 n_batch=self.n_batch,
                 num_prefill_beside_decode=4,
+                num_outputs=self.num_outputs,
                 is_cuttable=self.is_cuttable,
                 can_shift=self.can_shift,
                 context_shift=self.context_shift,
@@ -123,26 +130,37 @@ class Machine:
             held.append(entry.token)
         self.check_cells()
         assert len(batch.entries) <= self.n_batch
+        assert batch.num_outputs <= self.num_outputs
         slots = [sequence.slot for sequence, _count in batch.parts]
         assert len(slots) == len(set(slots)), "a slot was shared"
         sampled = []
         for sequence, index in batch.outputs:
             assert self.cells[batch.entries[index].slot] == [*sequence.tokens, *sequence.draft], "another text is held"
             sampled += self.sample(batch, sequence, index)
-        for sequence, event in self.scheduler.commit(batch, sampled, now=0.0):
+        scored = {sequence.id: self.score(batch, index, tokens) for sequence, index, tokens in batch.scores}
+        for sequence, event in self.scheduler.commit(batch, sampled, 0.0, scored):
             assert sequence.id not in self.ends, "an event came after the last one"
+            if isinstance(event, Progress):
+                self.scored.setdefault(sequence.id, []).extend(each.token for each in event.probs)
             if isinstance(event, TextDelta):
                 self.texts[sequence.id] = self.texts.get(sequence.id, "") + event.text
             elif isinstance(event, Finished):
                 self.ends[sequence.id] = event
         return batch
 
+    def score(self, batch: Batch, index: int, tokens: list[int]) -> tuple[TokenProbs, ...]:
+        for before, token in zip(batch.entries[index : index + len(tokens)], tokens, strict=True):
+            assert before.wants_logits
+            following = self.cells[before.slot][before.position + 1 :]
+            assert following[:1] in ([], [token]), "a token was scored by another's logits"
+        return tuple(TokenProbs(token, bytes([token]), 0.0, ()) for token in tokens)
+
     def guess(self, tokens: list[int]) -> tuple[int, ...]:
         """Some tokens ahead, right for a while."""
         if self.chance is None:
             return ()
         ahead = list(tokens)
-        for _ in range(self.chance.randrange(6)):
+        for _ in range(self.chance.randrange(1 + _MAX_GUESSED)):
             ahead.append(next_token(ahead) if self.chance.random() < 0.8 else 99)
         return tuple(ahead[len(tokens) :])
 
@@ -171,6 +189,27 @@ PROMPTS = st.builds(
     st.integers(0, 30),
     st.lists(st.integers(1, 3), min_size=1, max_size=9),
 )
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    prompts=st.lists(st.tuples(PROMPTS, st.booleans()), min_size=1, max_size=7),
+    num_slots=st.integers(1, 4),
+    n_ctx=st.integers(42, 100),
+    seed=st.one_of(st.none(), st.integers(0, 1000)),
+)
+def test_who_wants_its_prompt_scored_hears_of_each_token_once(
+    prompts: list[tuple[list[int], bool]], num_slots: int, n_ctx: int, seed: int | None
+) -> None:
+    chance = None if seed is None else random.Random(seed)
+    machine = Machine(n_ctx=n_ctx, num_slots=num_slots, chance=chance)
+    for number, (prompt, wants_scores) in enumerate(prompts):
+        machine.add(number, prompt, 20, wants_prompt_probs=wants_scores)
+        machine.step()
+    machine.run()
+    for number, (prompt, wants_scores) in enumerate(prompts):
+        assert machine.scored.get(number, []) == (prompt[1:] if wants_scores else [])
+        assert (machine.texts.get(number, ""), machine.ends[number].reason) == expected(prompt, 20, n_ctx)
 
 
 @settings(max_examples=200, deadline=None)

@@ -5,20 +5,35 @@ Never a 500, never a hang, always the dialect's error shape, and a good request 
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fuzzing import ANYTHING, SCALARS, Target, a_target, requests
-
-FEW = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
-MANY = settings(max_examples=5000, deadline=None, suppress_health_check=list(HealthCheck))
-Request = tuple[str, str, bytes]
+from tests.fuzzing import (
+    ANYTHING,
+    FEW,
+    FLAGS,
+    MANY,
+    NAMES,
+    SAMPLING,
+    SCALARS,
+    SCHEMAS,
+    TEXTS,
+    TOOLS,
+    Request,
+    Target,
+    a_few,
+    a_target,
+    hold,
+    joined,
+    requests,
+    some,
+)
 
 
 @pytest.fixture(scope="module")
@@ -27,36 +42,6 @@ def target(stories260k: Path) -> Iterator[Target]:
         yield target
 
 
-def some(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    return st.fixed_dictionaries({}, optional=fields)
-
-
-def a_few(fields: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict[str, Any]]:
-    """Up to three of these fields: with more of them, one is nearly always refused."""
-    return st.lists(st.sampled_from(sorted(fields)), max_size=3, unique=True).flatmap(
-        lambda names: st.fixed_dictionaries({name: fields[name] for name in names})
-    )
-
-
-def joined(*parts: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
-    return st.tuples(*parts).map(lambda found: {name: value for part in found for name, value in part.items()})
-
-
-TEXTS = st.text(max_size=20)
-NAMES = TEXTS | st.sampled_from(["scripted", "scripted:latest", "other"]) | ANYTHING
-FLAGS = st.booleans() | SCALARS
-SCHEMAS = st.sampled_from(
-    [{}, {"type": "integer"}, {"type": "object", "properties": {"a": {"enum": ["x"]}}}, {"type": "no"}, {"$ref": "#/x"}]
-)
-SAMPLING = {
-    "temperature": st.floats(0, 2) | SCALARS,
-    "top_k": st.integers(0, 50) | SCALARS,
-    "top_p": st.floats(0, 1) | SCALARS,
-    "seed": SCALARS,
-}
-TOOLS = (
-    st.lists(some(type=TEXTS, name=TEXTS, function=ANYTHING, input_schema=SCHEMAS | ANYTHING), max_size=2) | ANYTHING
-)
 TOOL_NAMES = st.sampled_from(["a", "get_b", "ü"])
 OLLAMA_TOOLS = st.lists(
     st.builds(lambda name, schema: {"function": {"name": name, "parameters": schema}}, TOOL_NAMES, SCHEMAS), max_size=2
@@ -216,28 +201,6 @@ def ask_anthropic_well(client: httpx.Client) -> None:
 
 
 # -- both -------------------------------------------------------------------------------------------------------------
-
-
-def hold(
-    target: Target,
-    request: Request,
-    check_error: Callable[[Any], None],
-    check_stream: Callable[[str], None],
-    ask_well: Callable[[httpx.Client], None],
-) -> None:
-    """Send a request and check the answer's shape; now and then a good one after it."""
-    method, path, body = request
-    response = target.client.request(method, path, content=body)
-    assert response.status_code in (200, 400, 404, 405, 413, 501), (response.status_code, response.text)
-    if method != "HEAD":
-        if response.status_code != 200:
-            check_error(response.json())
-        elif response.headers["content-type"].startswith("application/json"):
-            response.json()
-        else:
-            check_stream(response.text)
-    if target.is_batch_over():
-        ask_well(target.client)
 
 
 def hold_ollama(target: Target, request: Request) -> None:

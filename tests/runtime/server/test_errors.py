@@ -23,7 +23,8 @@ def test_a_body_that_is_no_object_is_a_400(path: str, content: bytes) -> None:
     response = ask(make_app(ScriptedEngine()), "POST", path, content=content)
     assert response.status_code == 400
     error = response.json()["error"]
-    assert (error["type"], error["code"]) == ("invalid_request_error", 400)
+    assert error["type"] == "invalid_request_error"
+    assert error["code"] == (None if path.startswith("/v1/") else 400)  # OpenAI's codes are words
     assert error["message"]
 
 

@@ -1,0 +1,113 @@
+"""OpenAI's newer API: responses, which may go on from one another."""
+
+import asyncio
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runtime.chat.messages import Message
+from runtime.chat.turn import next_turn
+from runtime.errors import RequestError
+from runtime.server.body import Body, read_body
+from runtime.server.errors import NotFound
+from runtime.server.fields import operation
+from runtime.server.generation import Generation, whole_answer
+from runtime.server.openai_response_input import Item, messages_of, read_items
+from runtime.server.openai_response_params import FIELDS, INPUT, PREVIOUS, ResponseParams
+from runtime.server.openai_response_reply import ResponseReply
+from runtime.server.openai_response_store import ResponseStore, StoredResponse
+from runtime.server.responses import EventStream, JsonResponse
+from runtime.server.service import Service
+from runtime.server.streaming import to_json
+
+_CUT_OFF_CALL = ("function_call", "incomplete")
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request's new items, the messages of the whole conversation, and about how large it was before."""
+
+    items: tuple[Item, ...]
+    messages: tuple[Message, ...]
+    num_bytes_before: int = 0
+
+
+class OpenAIResponses:
+    """The endpoints."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._store = ResponseStore()
+
+    @operation("Answer with items", *FIELDS, required=(INPUT.name,))
+    async def create(self, request: Request) -> Response:
+        body = await read_body(request)
+        params = ResponseParams.of(body, self._service)
+        asked = self._read_input(body)
+        engine = await self._service.engine()
+        turn = await asyncio.to_thread(next_turn, engine, params.conversation(asked.messages), params.format)
+        generation = await Generation.begin(engine, turn.ask(params.request()))
+        reply = ResponseReply(params, turn.reader(), partial(self._keep, asked) if params.is_stored else None)
+        if params.is_streamed:
+            return EventStream(generation, reply)
+        return JsonResponse(reply.whole(await whole_answer(request.receive, generation)))
+
+    def _read_input(self, body: Body) -> _Asked:
+        items = tuple(read_items(body.raw(INPUT.name), self._store.find_item))
+        messages = tuple(messages_of(items))
+        previous_id = PREVIOUS.read(body, None)
+        if previous_id is None:
+            return _Asked(items, messages)
+        previous = self._store.get(previous_id)
+        if previous is None:
+            raise RequestError(
+                f"there is no response '{previous_id}' here; send the conversation in 'input' instead", PREVIOUS.name
+            )
+        return _Asked(items, (*previous.messages, *messages), previous.num_bytes)
+
+    def _keep(self, asked: _Asked, response: dict[str, Any]) -> None:
+        # A call that was cut off can't be gone on from.
+        output = [item for item in response["output"] if (item["type"], item["status"]) != _CUT_OFF_CALL]
+        messages = (*asked.messages, *messages_of(output, "output"))
+        num_bytes = asked.num_bytes_before + len(to_json(asked.items)) + len(to_json(response))
+        self._store.put(StoredResponse(response, asked.items, messages, num_bytes))
+
+    @operation("Count the tokens of an input", *FIELDS)
+    async def count_tokens(self, request: Request) -> Response:
+        body = await read_body(request)
+        params = ResponseParams.of(body, self._service)
+        messages = self._read_input(body).messages
+        engine = await self._service.engine()
+        turn = await asyncio.to_thread(next_turn, engine, params.conversation(messages), params.format)
+        return JsonResponse({"object": "response.input_tokens", "input_tokens": len(turn.prompt_tokens)})
+
+    @operation("A response that is kept")
+    async def retrieve(self, request: Request) -> Response:
+        stored = self._found(request)
+        if request.query_params.get("stream") == "true":
+            raise RequestError("a response that is kept can't be streamed again; leave out 'stream'", "stream")
+        return JsonResponse(stored.response)
+
+    @operation("Forget a response")
+    async def delete(self, request: Request) -> Response:
+        stored = self._found(request)
+        self._store.remove(stored.id)
+        return JsonResponse({"id": stored.id, "object": "response", "deleted": True})
+
+    @operation("The items of a kept response's request")
+    async def input_items(self, request: Request) -> Response:
+        items = self._found(request).input_items
+        if request.query_params.get("order") != "asc":  # OpenAI's are newest first, unless they are asked for otherwise
+            items = items[::-1]
+        ends = {"first_id": items[0]["id"], "last_id": items[-1]["id"]}
+        return JsonResponse({"object": "list", "data": items, "has_more": False, **ends})
+
+    def _found(self, request: Request) -> StoredResponse:
+        response_id = request.path_params["id"]
+        stored = self._store.get(response_id)
+        if stored is None:
+            raise NotFound(f"there is no response '{response_id}' here; only the newest are kept", "response_id")
+        return stored
