@@ -26,6 +26,7 @@ class Recipe:
     args: tuple[str, ...] = ()
     draft: str | None = None  # a source, as `model` is
     loras: tuple[str, ...] = ()  # sources, too
+    projector: str | None = None  # a source
     defaults: Mapping[str, JSON] = field(default_factory=dict)
 
     def named_after(self, file_name: str) -> str:
@@ -46,6 +47,7 @@ def from_options(
     args: Sequence[str],
     draft: str | None = None,
     loras: Sequence[str] = (),
+    projector: str | None = None,
 ) -> Recipe:
     """Return the recipe that command-line options ask for; RecipeError when they make no sense."""
     if name is not None and (not name.strip(". ") or _UNUSABLE.search(name)):
@@ -55,7 +57,7 @@ def from_options(
             raise RecipeError(
                 f"--arg {arg!r} can't be kept in .args: one argument a line, none blank or beginning with #"
             )
-    return Recipe(model or DEFAULT_MODEL, out, name, pack, tuple(args), draft, tuple(loras))
+    return Recipe(model or DEFAULT_MODEL, out, name, pack, tuple(args), draft, tuple(loras), projector)
 
 
 def bundle_name(file_name: str) -> str:

@@ -176,6 +176,19 @@ class Settings:
             text="Guess tokens ahead from the text itself: faster where answers repeat or quote, the text is the same.",
         ),
     )
+    projector: Path | None = field(
+        default=None,
+        metadata=_option(
+            *("-mm", "--mmproj"),
+            kind=click.Path(path_type=Path),
+            env="LLAMA_ARG_MMPROJ",
+            text="GGUF file of the projector with which the model reads pictures or sounds.",
+        ),
+    )
+    no_projector: bool = field(
+        default=False,
+        metadata=_option("--no-mmproj", kind=click.BOOL, text="Leave out the projector inside this file."),
+    )
     draft_model: Path | None = field(
         default=None,
         metadata=_option(

@@ -63,6 +63,10 @@ class Prompt:
     tokens: tuple[int, ...]
     media: tuple[Media, ...] = ()
 
+    @property
+    def text_tokens(self) -> tuple[int, ...]:
+        return tuple(token for token in self.tokens if not is_stand_in(token)) if self.media else self.tokens
+
 
 @dataclass(slots=True)
 class Placing:

@@ -253,7 +253,8 @@ class Scheduler:
     @property
     def _num_to_prefill(self) -> int:
         # Also beside those who generate with other adapters: their turn comes after this step.
-        return self._params.num_prefill_beside_decode if self.generating else self._params.n_batch
+        n_batch = self._params.n_batch
+        return min(self._params.num_prefill_beside_decode, n_batch) if self.generating else n_batch
 
     def _prefilling(self, lora: tuple[float, ...]) -> list[Sequence]:
         return [sequence for sequence in self._running if sequence.num_pending > 1 and sequence.lora == lora]
