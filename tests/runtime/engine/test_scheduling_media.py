@@ -195,6 +195,16 @@ def test_others_get_a_token_after_each_step_of_a_picture() -> None:
     assert talker.num_generated == before + text
 
 
+@pytest.mark.parametrize("length", range(10, 22))
+def test_a_picture_that_must_be_whole_waits_until_there_is_room(length: int) -> None:
+    machine = PictureMachine(n_ctx=40, num_slots=2)
+    machine.ask(1, [5] * length, 15, ignore_eos=True)
+    machine.step()
+    machine.ask(2, [*[1] * 9, WHOLE, 2], 1, ignore_eos=True)
+    machine.run()
+    assert [machine.ends[number].timings.num_generated_tokens for number in (1, 2)] == [15, 1]
+
+
 def test_with_pictures_a_full_context_ends_the_answer_though_it_could_shift() -> None:
     machine = PictureMachine(n_ctx=40, context_shift=True)
     machine.ask(1, [1, LONG, 2], 60, ignore_eos=True)
