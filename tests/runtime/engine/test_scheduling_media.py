@@ -195,12 +195,12 @@ def test_others_get_a_token_after_each_step_of_a_picture() -> None:
     assert talker.num_generated == before + text
 
 
-@pytest.mark.parametrize("length", range(10, 22))
+@pytest.mark.parametrize("length", range(15, 27))
 def test_a_picture_that_must_be_whole_waits_until_there_is_room(length: int) -> None:
-    machine = PictureMachine(n_ctx=40, num_slots=2)
+    machine = PictureMachine(n_ctx=60, num_slots=2)
     machine.ask(1, [5] * length, 15, ignore_eos=True)
     machine.step()
-    machine.ask(2, [*[1] * 9, WHOLE, 2], 1, ignore_eos=True)
+    machine.ask(2, [*[1] * 24, WHOLE, 2], 1, ignore_eos=True)
     machine.run()
     assert [machine.ends[number].timings.num_generated_tokens for number in (1, 2)] == [15, 1]
 
