@@ -74,13 +74,11 @@ class Projector:
         Raises RequestError for a file that is no picture or sound, or not one that this model reads; `param` is the
         field that they came in.
         """
-        if text.count(MARK) != len(files):
+        num_places = text.count(MARK)
+        if num_places != len(files):
             raise RequestError(
-                f"the prompt has {text.count(MARK)} places for pictures and sounds, but {len(files)} came with it",
-                param,
+                f"the prompt has {num_places} places for pictures and sounds, but {len(files)} came with it", param
             )
-        if text.endswith(MARK):
-            raise RequestError("a prompt can't end with a picture or a sound; write something behind it", param)
         mtmd = self._mtmd
         with self._reading, ExitStack() as owned:
             bitmaps = []
@@ -89,8 +87,8 @@ class Projector:
                 owned.callback(mtmd.mtmd_bitmap_free, bitmaps[-1])
             chunks = mtmd.mtmd_input_chunks_init()
             owned.callback(mtmd.mtmd_input_chunks_free, chunks)
-            data = text.encode("utf-8", "surrogatepass")
-            written = mtmd.mtmd_input_text(data, len(data), True, True)
+            words = text.encode("utf-8", "surrogatepass")
+            written = mtmd.mtmd_input_text(words, len(words), True, True)
             self._model.library.forget_errors()
             pointers = (mtmd.mtmd_bitmap_p_ctypes * len(bitmaps))(*bitmaps)
             if mtmd.mtmd_tokenize(self._handle, chunks, ctypes.byref(written), pointers, len(bitmaps)) != 0:
