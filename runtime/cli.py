@@ -79,10 +79,10 @@ def _run(words: list[str], environment: Mapping[str, str]) -> int:
     name, weights = find_model(chosen, container, Path(sys.executable))
     chosen = with_files_read(chosen)
     bound = launch.bind(chosen.host, chosen.port)
-    url = launch.address_of(bound)
-    taken = chosen.port is None and bound.getsockname()[1] != launch.DEFAULT_PORT
+    url = launch.address_of(bound[0])
+    taken = chosen.port is None and bound[0].getsockname()[1] != launch.DEFAULT_PORT
     _say(f"{name} is at {url}" + (f" (port {launch.DEFAULT_PORT} was taken)" if taken else "") + "; Ctrl-C ends it")
-    if not chosen.api_keys and not launch.is_local(bound):
+    if not chosen.api_keys and not all(map(launch.is_local, bound)):
         _say("warning: other computers can use it without a key; --api-key KEY asks for one")
     if chosen.ui and not (chosen.server or chosen.nobrowser):
         launch.open_page(url, environment)
@@ -190,7 +190,7 @@ class Program:
         self._weights = weights
         self._container = container
 
-    async def serve(self, bound: socket.socket) -> int:
+    async def serve(self, bound: list[socket.socket]) -> int:
         """Serve until a signal comes or the model can't be loaded; return the exit status.
 
         Raises what the load raised.
@@ -211,13 +211,14 @@ class Program:
         app = create_app(
             lifecycle,
             _sampling_defaults(chosen),
-            model_alias=chosen.alias or self._name,
+            names=tuple(sorted(set(chosen.alias))) or (self._name,),
+            tags=chosen.tags,
             default_max_tokens=chosen.n_predict if chosen.n_predict >= 0 else None,
             n_keep=chosen.n_keep,
             embd_normalize=chosen.embd_normalize,
             props={"build_info": _BUILD_INFO, "model_path": f"{self._name}.gguf"},
             access=Access(
-                keys=chosen.api_keys, hosts=(chosen.host, *chosen.allowed_hosts), origins=chosen.cors_origins
+                keys=chosen.api_keys, hosts=(*chosen.host, *chosen.allowed_hosts), origins=chosen.cors_origins
             ),
             offer=Offer(
                 has_slots=chosen.slots,
@@ -280,6 +281,7 @@ class Program:
                 n_ctx=n_ctx,
                 n_batch=n_batch,
                 num_slots=chosen.n_parallel,
+                is_shared=chosen.kv_unified,
                 max_waiting=chosen.max_queue,
                 num_threads=_num_threads(chosen.n_threads),
                 context_shift=chosen.context_shift,

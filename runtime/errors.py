@@ -66,8 +66,8 @@ class PromptTooLong(RequestError):
     """The prompt leaves no room for a single new token."""
 
     def __init__(self, num_prompt_tokens: int, n_ctx: int) -> None:
-        super().__init__(
-            f"the prompt has {num_prompt_tokens} tokens but the context holds {n_ctx}, "
+        super().__init__(  # with the words "exceeds the available context size", which clients of llama-server look for
+            f"the prompt of {num_prompt_tokens} tokens exceeds the available context size of {n_ctx}, "
             "one of which is kept for the answer; shorten it or start with a larger -c"
         )
         self.num_prompt_tokens = num_prompt_tokens

@@ -1,12 +1,13 @@
 """A launch as a person meets it: a port that is free, an address to read, a page that opens."""
 
+import contextlib
 import errno
 import ipaddress
 import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 
 from runtime.errors import PortInUse, UsageError
 
@@ -15,19 +16,28 @@ _NUM_PORTS_TRIED = 100
 _SIGNS_OF_A_SCREEN = ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY")
 
 
-def bind(host: str, port: int | None) -> socket.socket:
-    """Return a bound socket; with no `port` the first free one from 8080 on.
+def bind(hosts: Sequence[str], port: int | None) -> list[socket.socket]:
+    """Return a bound socket for each host, all on one port; with no `port` the first from 8080 on that is free.
 
-    Raises PortInUse when the named port, or every tried one, is taken, and UsageError when the address isn't ours.
+    Raises PortInUse when the named port, or every tried one, is taken, and UsageError when an address isn't ours.
     """
     if port is not None:
-        return _bind(host, port)
+        return _bind_all(hosts, port)
     for candidate in range(DEFAULT_PORT, DEFAULT_PORT + _NUM_PORTS_TRIED):
         try:
-            return _bind(host, candidate)
+            return _bind_all(hosts, candidate)
         except PortInUse:
             continue
-    raise PortInUse(host, DEFAULT_PORT)
+    raise PortInUse(hosts[0], DEFAULT_PORT)
+
+
+def _bind_all(hosts: Sequence[str], port: int) -> list[socket.socket]:
+    with contextlib.ExitStack() as unless_all_are:
+        bound = [unless_all_are.enter_context(_bind(hosts[0], port))]
+        shared_port = bound[0].getsockname()[1]  # port 0 has become a number
+        bound += [unless_all_are.enter_context(_bind(host, shared_port)) for host in hosts[1:]]
+        unless_all_are.pop_all()
+    return bound
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -39,6 +49,8 @@ def _bind(host: str, port: int) -> socket.socket:
     try:
         # A port that was in use until a moment ago is free; Linux still refuses one that somebody listens on.
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:  # not IPv4's addresses as well: they may be asked for beside it
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         bound.bind(address)
         bound.listen(socket.SOMAXCONN)  # here, not later: two programs may bind the same port, only one may listen
     except OSError as error:

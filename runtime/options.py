@@ -120,6 +120,17 @@ class Settings:
             text="Requests computed at once; they share the context.",
         ),
     )
+    kv_unified: bool = field(
+        default=True,
+        metadata=_option(
+            "-kvu/-no-kvu",
+            "--kv-unified/--no-kv-unified",
+            kind=click.BOOL,
+            env="LLAMA_ARG_KV_UNIFIED",
+            text="Let a request use all of the context, at the cost of others; else each has an equal part. "
+            "[default: on]",
+        ),
+    )
     max_queue: int = field(
         default=256,
         metadata=_option(
@@ -280,13 +291,13 @@ class Settings:
             text="Seed of the random choices; -1 draws a new one for each request.",
         ),
     )
-    host: str = field(
-        default="127.0.0.1",
+    host: tuple[str, ...] = field(
+        default=("127.0.0.1",),
         metadata=_option(
             "--host",
-            kind=click.STRING,
+            kind=Words(),
             env="LLAMA_ARG_HOST",
-            text="Address to listen on; 0.0.0.0 lets other computers in.",
+            text="Addresses to listen on, with commas between; 0.0.0.0 lets other computers in.",
         ),
     )
     port: int | None = field(
@@ -298,14 +309,21 @@ class Settings:
             text="Port to listen on; 0 takes any free one. [default: 8080, or the next free one]",
         ),
     )
-    alias: str | None = field(
-        default=None,
+    alias: tuple[str, ...] = field(
+        default=(),
         metadata=_option(
             "-a",
             "--alias",
-            kind=click.STRING,
+            kind=Words(),
             env="LLAMA_ARG_ALIAS",
-            text="The model's name towards clients. [default: the file's]",
+            text="The model's name towards clients; of several it is shown by the first in the alphabet. "
+            "[default: the file's]",
+        ),
+    )
+    tags: tuple[str, ...] = field(
+        default=(),
+        metadata=_option(
+            "--tags", kind=Words(), env="LLAMA_ARG_TAGS", text="Words about the model that /v1/models tells."
         ),
     )
     chat_template: str | None = field(

@@ -23,10 +23,10 @@ _ALREADY_SO = {
     "--offline": "nothing is ever downloaded",
     "--cont-batching": "requests are always batched as they come",
     "-cb": "the same",
-    "--kv-unified": "all slots always share one cache",
-    "-kvu": "the same",
     "--embedding": "vectors are always served",
     "--embeddings": "the same",
+    "--backend-sampling": "scores never leave the memory they are computed in",
+    "-bs": "the same",
     "--rerank": "a model that can rank does",
     "--reranking": "the same",
     "--jinja": "templates are always rendered by Jinja",
@@ -63,7 +63,8 @@ def _command(program: str) -> click.Command:
     )
     options.append(click.Option(["show_help", "-h", "--help"], is_flag=True, help="Show this text, and end."))
     text = "Serve a chat page and an HTTP API for the model inside this file."
-    return click.Command(program, params=list(options), add_help_option=False, help=text)
+    spelled = {"token_normalize_func": lambda flag: flag.replace("_", "-")}  # as in llama.cpp
+    return click.Command(program, context_settings=spelled, params=list(options), add_help_option=False, help=text)
 
 
 def help_text(program: str) -> str:

@@ -26,7 +26,9 @@ def make_app(engine: ScriptedEngine | None, *, lifecycle: Lifecycle | None = Non
     lifecycle = lifecycle or Lifecycle()
     if engine is not None:
         lifecycle.set_ready(engine)  # type: ignore[arg-type]
-    options: dict[str, Any] = {"model_alias": "scripted", "default_max_tokens": None, "props": {"build_info": "test"}}
+    if "model_alias" in changes:
+        changes["names"] = (changes.pop("model_alias"),)
+    options: dict[str, Any] = {"names": ("scripted",), "default_max_tokens": None, "props": {"build_info": "test"}}
     if "webclient" not in changes:
         changes["webclient"] = Path("there-is-no-page")
     return create_app(lifecycle, SamplingParams(), **{**options, **changes})

@@ -73,7 +73,7 @@ def _parse_message(value: object, param: str) -> Message:
     role = _ROLES.get(name) if isinstance(name, str) else None
     if role is None:
         raise RequestError(f"'{param}.role' must be one of {', '.join(_ROLES)}", f"{param}.role")
-    calls = _parse_calls(value, param) if role is Role.ASSISTANT else ()
+    calls = parse_calls(value.get("tool_calls"), f"{param}.tool_calls") if role is Role.ASSISTANT else ()
     content = value.get("content")
     if content is None and role is Role.ASSISTANT:
         content = value.get("refusal") or ("" if calls or "content" in value else None)
@@ -87,13 +87,13 @@ def _parse_message(value: object, param: str) -> Message:
     )
 
 
-def _parse_calls(value: Mapping[str, Any], param: str) -> tuple[ToolCall, ...]:
-    given, param = value.get("tool_calls"), f"{param}.tool_calls"
-    if given is None:
+def parse_calls(value: object, param: str) -> tuple[ToolCall, ...]:
+    """Return the calls of a message, none for null. Raises RequestError that names the very field which is wrong."""
+    if value is None:
         return ()
-    if not isinstance(given, list):
+    if not isinstance(value, list):
         raise RequestError(f"'{param}' must be a list of tool calls", param)
-    return tuple(_parse_call(each, f"{param}[{index}]") for index, each in enumerate(given))
+    return tuple(_parse_call(each, f"{param}[{index}]") for index, each in enumerate(value))
 
 
 def _parse_call(value: object, param: str) -> ToolCall:

@@ -79,6 +79,12 @@ def manner_of(template: ChatTemplate) -> Manner:
     return Manner(learn_thinking_marks(template), learnt, learnt.spelling if learnt else Spelling())
 
 
+def manner_in(engine: "Engine") -> Manner:
+    """Return how an engine's model writes. Takes long the first time."""
+    info = engine.info
+    return manner_of(load_template(info.chat_template, info.bos_token, info.eos_token))
+
+
 def next_turn(
     engine: "Engine", conversation: Conversation, answer_form: Grammar | None = None, *, is_first: bool = True
 ) -> Turn:

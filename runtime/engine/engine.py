@@ -81,14 +81,15 @@ class Engine:
         self._tasks = TaskCounter()
         self.info = ModelInfo(
             **asdict(model.facts),
-            n_ctx=self._context.n_ctx,
+            n_ctx=self._context.n_ctx if params.is_shared else self._context.n_ctx // params.num_slots,
             num_slots=params.num_slots,
             is_causal=self._context.is_causal,
         )
         self._scheduler = Scheduler(
             SchedulerParams(
                 num_slots=params.num_slots,
-                n_ctx=self._context.n_ctx,
+                num_cells=self._context.n_ctx,
+                n_ctx=self.info.n_ctx,
                 n_batch=params.n_batch,
                 num_prefill_beside_decode=_NUM_PREFILL_BESIDE_DECODE,
                 num_outputs=num_outputs,

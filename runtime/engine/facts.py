@@ -50,7 +50,7 @@ class FillTokens:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo(ModelFacts):
-    """The model as an engine serves it: `n_ctx` tokens of context, shared by `num_slots` sequences."""
+    """The model as an engine serves it: `num_slots` sequences at once, none longer than `n_ctx` tokens."""
 
     n_ctx: int
     num_slots: int

@@ -7,8 +7,9 @@ from runtime.engine.facts import Pooling
 
 @dataclass(frozen=True, slots=True)
 class EngineParams:
-    """Sizes of an engine: n_ctx and n_batch in tokens, n_ctx shared by all slots; max_waiting in requests.
+    """Sizes of an engine: n_ctx and n_batch in tokens, n_ctx for all slots together; max_waiting in requests.
 
+    is_shared lets one request use all of the context while others wait; else each slot has an equal part for its own.
     num_threads None follows what the machine can give, step by step. context_shift lets a full context go on without
     a part of its tokens. Caches that must leave the context are parked in up to parking_bytes. With draft_max, up to so
     many tokens are guessed ahead: by a draft model where there is one, else from the text if has_lookup. pooling None
@@ -18,6 +19,7 @@ class EngineParams:
     n_ctx: int
     n_batch: int = 512
     num_slots: int = 8
+    is_shared: bool = True
     max_waiting: int = 256
     num_threads: int | None = 1
     context_shift: bool = False

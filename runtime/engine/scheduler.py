@@ -33,14 +33,16 @@ _NUM_NEVER_KEPT = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerParams:
-    """Sizes in tokens. `n_batch` bounds a step; `num_prefill_beside_decode` its prompts' part while others generate.
+    """Sizes in tokens. `num_cells` is the pool, of which a sequence uses up to `n_ctx`.
 
-    `num_outputs` bounds how many of a step's tokens have logits: at least one for each slot.
+    `n_batch` bounds a step; `num_prefill_beside_decode` its prompts' part while others generate. `num_outputs` bounds
+    how many of a step's tokens have logits: at least one for each slot.
     `is_cuttable` tells whether the model's memory can drop the end of a sequence, `can_shift` whether its middle.
     `context_shift` is whether a full context shall. `num_always_kept` tokens stay in any case: BOS, where there is one.
     """
 
     num_slots: int
+    num_cells: int
     n_ctx: int
     n_batch: int
     num_prefill_beside_decode: int
@@ -57,7 +59,7 @@ class Scheduler:
 
     def __init__(self, params: SchedulerParams) -> None:
         self._params = params
-        self._slots = Slots(params.num_slots, params.n_ctx, is_cuttable=params.is_cuttable)
+        self._slots = Slots(params.num_slots, params.num_cells, is_cuttable=params.is_cuttable)
         self._lot = ParkingLot(params.parking_bytes, is_cuttable=params.is_cuttable)
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []  # oldest first

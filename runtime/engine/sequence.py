@@ -189,8 +189,11 @@ class Sequence:
         """Return how far the sequence is; of its prompt, what is computed by now."""
         started = self.started_at if self.started_at is not None else now
         first = self.first_token_at if self.first_token_at is not None else now
+        num_prompt_tokens = len(self.request.prompt_tokens)
+        if self.first_token_at is None:  # later a shift may have dropped some that were computed
+            num_prompt_tokens = min(self.num_computed, num_prompt_tokens)
         return Timings(
-            num_prompt_tokens=max(min(self.num_computed, len(self.request.prompt_tokens)) - self.num_cached, 0),
+            num_prompt_tokens=max(num_prompt_tokens - self.num_cached, 0),
             num_cached_tokens=self.num_cached,
             num_generated_tokens=self.num_generated,
             prompt_seconds=first - started,

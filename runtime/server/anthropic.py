@@ -9,16 +9,20 @@ import asyncio
 from starlette.requests import Request
 from starlette.responses import Response
 
+from runtime.chat.conversation import Conversation
+from runtime.chat.messages import Role
+from runtime.chat.turn import next_turn
 from runtime.server.anthropic_answer import MessageReply
-from runtime.server.anthropic_messages import MESSAGES, SYSTEM, read_conversation
-from runtime.server.anthropic_params import ANSWER_FIELDS, AnthropicParams
+from runtime.server.anthropic_messages import MESSAGES, SYSTEM, read_messages
+from runtime.server.anthropic_params import ANSWER_FIELDS, AnthropicParams, read_effort
+from runtime.server.anthropic_tools import TOOL_FIELDS, Thinking, read_thinking, read_tool_use
 from runtime.server.body import Body, read_body
-from runtime.server.conversation import chat_tokens
 from runtime.server.fields import operation
 from runtime.server.generation import Generation, whole_answer
 from runtime.server.responses import EventStream, JsonResponse
 from runtime.server.service import Service
 
+_ASKED = (SYSTEM, MESSAGES, *TOOL_FIELDS)
 _REQUIRED = (MESSAGES.name,)
 
 
@@ -28,24 +32,36 @@ class Anthropic:
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    @operation("The next message of a conversation, as Anthropic", SYSTEM, MESSAGES, *ANSWER_FIELDS, required=_REQUIRED)
+    @operation("The next message of a conversation, as Anthropic", *_ASKED, *ANSWER_FIELDS, required=_REQUIRED)
     async def messages(self, request: Request) -> Response:
         body = await read_body(request)
         params = AnthropicParams.of(body, self._service)
-        tokens = await self._tokens(body)
+        thinking = read_thinking(body)
+        conversation = self._conversation(body, thinking)
         engine = await self._service.engine()
-        generation = await Generation.begin(engine, params.request(tokens))
-        reply = MessageReply(params, len(tokens))
+        turn = await asyncio.to_thread(next_turn, engine, conversation, params.sampling.grammar)
+        generation = await Generation.begin(engine, turn.ask(params.request()))
+        reply = MessageReply(params.model, turn, thinking)
         if params.is_streamed:
             return EventStream(generation, reply)
         return JsonResponse(reply.whole(await whole_answer(request.receive, generation)))
 
-    @operation("How many tokens a conversation has", SYSTEM, MESSAGES, required=_REQUIRED)
+    @operation("How many tokens a conversation has", *_ASKED, required=_REQUIRED)
     async def count_tokens(self, request: Request) -> Response:
-        return JsonResponse({"input_tokens": len(await self._tokens(await read_body(request)))})
-
-    async def _tokens(self, body: Body) -> tuple[int, ...]:
-        body.refuse("tools", but=([],))
-        messages = read_conversation(body)
+        body = await read_body(request)
+        conversation = self._conversation(body, read_thinking(body))
         engine = await self._service.engine()
-        return await asyncio.to_thread(chat_tokens, engine, messages)
+        turn = await asyncio.to_thread(next_turn, engine, conversation)
+        return JsonResponse({"input_tokens": len(turn.prompt_tokens)})
+
+    def _conversation(self, body: Body, thinking: Thinking) -> Conversation:
+        """Return what is asked; a last message of the assistant's is one that is begun."""
+        messages = read_messages(body)
+        last = messages[-1]
+        return Conversation(
+            messages,
+            read_tool_use(body),
+            thinking=thinking is not Thinking.HIDDEN,
+            variables={**self._service.chat.variables, **read_effort(body)},
+            continues_last=len(messages) > 1 and last.role is Role.ASSISTANT and not last.tool_calls,
+        )

@@ -1,9 +1,14 @@
-"""A conversation in Anthropic's blocks to the messages that the chat template sees."""
+"""A conversation in Anthropic's blocks to the messages that the chat template sees.
 
+What tools gave comes in blocks of the user's; here it is messages of the tools' own.
+"""
+
+import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
-from runtime.chat.messages import Message, Role
+from runtime.chat.messages import Message, Role, ToolCall
 from runtime.errors import RequestError
 from runtime.server.body import Body
 from runtime.server.fields import Special
@@ -15,15 +20,17 @@ _ROLES = {role.value: role for role in (Role.USER, Role.ASSISTANT, Role.SYSTEM)}
 _BETWEEN_BLOCKS = "\n\n"
 
 
-def read_conversation(body: Body) -> tuple[Message, ...]:
-    """Return the system's words, if any, and the messages; those of one role that follow each other are one.
+def read_messages(body: Body) -> tuple[Message, ...]:
+    """Return the system's words, if any, and the messages; those of one speaker that follow each other are one.
 
     Raises RequestError that names the very field which is wrong.
     """
     system, messages = body.raw(SYSTEM.name), body.raw(MESSAGES.name)
     if not isinstance(messages, list) or not messages:
         raise RequestError("'messages' must be a list of at least one message", MESSAGES.name)
-    read = [_read_message(each, f"{MESSAGES.name}[{index}]") for index, each in enumerate(messages)]
+    read = [
+        message for index, each in enumerate(messages) for message in _read_message(each, f"{MESSAGES.name}[{index}]")
+    ]
     if system:
         read.insert(0, Message(Role.SYSTEM, _read_content(system, SYSTEM.name)))
     return tuple(_joined(read))
@@ -33,22 +40,82 @@ def _joined(messages: list[Message]) -> Iterator[Message]:
     """Yield the messages as turns, which is what most chat templates insist on."""
     waiting = messages[0]
     for message in messages[1:]:
-        if message.role is waiting.role:
-            waiting = Message(waiting.role, waiting.text + _BETWEEN_BLOCKS + message.text)
+        if message.role is waiting.role is not Role.TOOL:
+            waiting = replace(
+                waiting,
+                text=_text_of([waiting.text, message.text]),
+                reasoning=_text_of([waiting.reasoning, message.reasoning]),
+                tool_calls=waiting.tool_calls + message.tool_calls,
+            )
         else:
             yield waiting
             waiting = message
     yield waiting
 
 
-def _read_message(value: object, param: str) -> Message:
+def _read_message(value: object, param: str) -> Iterator[Message]:
     if not isinstance(value, Mapping):
         raise RequestError(f"'{param}' must be an object with 'role' and 'content'", param)
     name = value.get("role")
     role = _ROLES.get(name) if isinstance(name, str) else None
     if role is None:
         raise RequestError(f"'{param}.role' must be one of {', '.join(_ROLES)}", f"{param}.role")
-    return Message(role, _read_content(value.get("content"), f"{param}.content"))
+    content, param = value.get("content"), f"{param}.content"
+    if role is Role.ASSISTANT and isinstance(content, list):
+        yield _read_answer(content, param)
+    elif role is Role.USER and isinstance(content, list):
+        yield from _read_question(content, param)
+    else:
+        yield Message(role, _read_content(content, param))
+
+
+def _read_answer(blocks: list[object], param: str) -> Message:
+    """Return a message of the assistant's: what it thought, said and called."""
+    texts, thoughts, calls = [], [], []
+    for index, block in enumerate(blocks):
+        where, read = f"{param}[{index}]", _object(block, f"{param}[{index}]")
+        match read.get("type"):
+            case "thinking":
+                thoughts.append(_text(read, "thinking", where))
+            case "redacted_thinking":
+                pass  # nobody but its maker can read it
+            case "tool_use":
+                calls.append(_read_call(read, where))
+            case _:
+                texts.append(_read_block(read, where))
+    return Message(Role.ASSISTANT, _text_of(texts), _text_of(thoughts), tuple(calls))
+
+
+def _read_call(block: Mapping[str, Any], param: str) -> ToolCall:
+    arguments = block.get("input")
+    if not isinstance(arguments, dict):
+        raise RequestError(f"'{param}.input' must be an object", f"{param}.input")
+    written = json.dumps(arguments, ensure_ascii=False)
+    return ToolCall(_text(block, "id", param), _text(block, "name", param), written)
+
+
+def _read_question(blocks: list[object], param: str) -> Iterator[Message]:
+    """Yield a message of the user's as those of the tools whose results are in it, and what the user says besides."""
+    texts: list[str] = []
+    for index, block in enumerate(blocks):
+        where, read = f"{param}[{index}]", _object(block, f"{param}[{index}]")
+        if read.get("type") == "tool_result":
+            if texts:
+                yield Message(Role.USER, _text_of(texts))
+                texts = []
+            yield _read_result(read, where)
+        else:
+            texts.append(_read_block(read, where))
+    if texts or not blocks:
+        yield Message(Role.USER, _text_of(texts))
+
+
+def _read_result(block: Mapping[str, Any], param: str) -> Message:
+    content = block.get("content")
+    text = "" if content is None else _read_content(content, f"{param}.content")
+    if block.get("is_error") is True:
+        text = f"Error: {text}"
+    return Message(Role.TOOL, text, tool_call_id=_text(block, "tool_use_id", param))
 
 
 def _read_content(value: object, param: str) -> str:
@@ -56,13 +123,15 @@ def _read_content(value: object, param: str) -> str:
         return value
     if not isinstance(value, list):
         raise RequestError(f"'{param}' must be a text or a list of blocks", param)
-    texts = [_read_block(each, f"{param}[{index}]") for index, each in enumerate(value)]
+    places = (f"{param}[{index}]" for index in range(len(value)))
+    return _text_of([_read_block(_object(each, where), where) for each, where in zip(value, places, strict=True)])
+
+
+def _text_of(texts: list[str]) -> str:
     return _BETWEEN_BLOCKS.join(text for text in texts if text)
 
 
-def _read_block(value: object, param: str) -> str:
-    if not isinstance(value, Mapping):
-        raise RequestError(f"'{param}' must be an object with 'type'", param)
+def _read_block(value: Mapping[str, Any], param: str) -> str:
     match value.get("type"):
         case "text":
             return _text(value, "text", param)
@@ -78,6 +147,12 @@ def _read_block(value: object, param: str) -> str:
         case kind:
             name = kind if isinstance(kind, str) else "untyped"
             raise RequestError(f"'{param}' is a block of type {name}, which can't be used here", f"{param}.type")
+
+
+def _object(value: object, param: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise RequestError(f"'{param}' must be an object with 'type'", param)
+    return value
 
 
 def _read_document(value: Mapping[str, Any], param: str) -> str:

@@ -7,6 +7,7 @@ from runtime.engine.sampling import SamplingParams
 from runtime.engine.sequence import GenerationRequest
 from runtime.errors import RequestError
 from runtime.server.body import Body
+from runtime.server.errors import NoThreads
 from runtime.server.fields import Field, Flag, Integer, Special, Text, Texts
 from runtime.server.formats import json_schema_grammar
 from runtime.server.parameters import LORA, SAMPLING_FIELDS, read_lora, read_max_tokens, read_sampling
@@ -16,7 +17,13 @@ _MODEL = Text("model", "Any name: there is one model.")
 _MAX_TOKENS = Integer("max_tokens", "Longest answer in tokens.")
 _STOP_SEQUENCES = Texts("stop_sequences", "Texts at which the answer ends; they are not part of it.")
 _STREAM = Flag("stream", "Send the answer as it comes.")
-_OUTPUT_CONFIG = Special("output_config", "With a JSON schema in format.schema, which holds.", {"type": "object"})
+_OUTPUT_CONFIG = Special(
+    "output_config",
+    "With a JSON schema in format.schema, which holds, and in effort how much to think.",
+    {"type": "object"},
+)
+# Models know three levels, whatever the words.
+_EFFORTS = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
 _OUTPUT_FORMAT = Special("output_format", "An older name for output_config's format.", {"type": "object"})
 ANSWER_FIELDS: tuple[Field, ...] = (
     *(_MODEL, _MAX_TOKENS, _STOP_SEQUENCES, _STREAM, _OUTPUT_CONFIG, _OUTPUT_FORMAT, LORA),
@@ -40,6 +47,8 @@ class AnthropicParams:
     def of(cls, body: Body, service: Service) -> "AnthropicParams":
         body.refuse("container")
         body.refuse("mcp_servers", but=([],))
+        if "thread" in body:
+            raise NoThreads
         sampling = read_sampling(body, service.defaults)
         return cls(
             model=_MODEL.read(body, "") or service.model_alias,
@@ -53,15 +62,26 @@ class AnthropicParams:
             is_streamed=_STREAM.read(body, False),
         )
 
-    def request(self, prompt_tokens: tuple[int, ...]) -> GenerationRequest:
+    def request(self) -> GenerationRequest:
+        """Return the request, with a prompt that is still to come."""
         return GenerationRequest(
-            prompt_tokens=prompt_tokens,
+            prompt_tokens=(),
             sampling=self.sampling,
             max_tokens=self.max_tokens,
             stop=self.stop,
             n_keep=self.n_keep,
             lora=self.lora,
         )
+
+
+def read_effort(body: Body) -> dict[str, str]:
+    """Return the variable that tells the template how much to think, if the request says it. Raises RequestError."""
+    effort = body.nested(_OUTPUT_CONFIG.name).text("effort")
+    if effort is None:
+        return {}
+    if effort not in _EFFORTS:
+        raise RequestError(f"'output_config.effort' must be one of {', '.join(_EFFORTS)}", "output_config.effort")
+    return {"reasoning_effort": _EFFORTS[effort]}
 
 
 def _read_output_format(body: Body) -> Grammar | None:

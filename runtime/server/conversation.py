@@ -7,18 +7,14 @@ add_generation_prompt, continue_final_message
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from runtime.chat.conversation import Conversation, Tool, ToolChoice, ToolUse
 from runtime.chat.messages import Message, Role, parse_messages
 from runtime.chat.tools import checked_tools, parse_function, parse_tools
-from runtime.chat.turn import next_turn
 from runtime.errors import RequestError
 from runtime.server.body import Body
 from runtime.server.fields import Flag, Special, Text
-
-if TYPE_CHECKING:
-    from runtime.engine.engine import Engine
 
 _OBJECTS = {"type": "array", "items": {"type": "object"}}
 _CHOICE = {"oneOf": [{"type": "string", "enum": ["none", "auto", "required"]}, {"type": "object"}]}
@@ -166,14 +162,3 @@ def _named(value: object, param: str) -> str:
         case {"function": {"name": str() as name}} | {"name": str() as name}:
             return name
     raise RequestError(f"each of the allowed tools in '{param}' must name one", param)
-
-
-def chat_tokens(engine: "Engine", messages: Sequence[Message], *, is_first: bool = True) -> tuple[int, ...]:
-    """Return the prompt that asks for the assistant's next message, or for the rest of a last one that is begun.
-
-    For dialects that read nothing but text out of answers. Not `is_first`: it follows other tokens. Raises
-    RequestError. Takes long.
-    """
-    is_begun = len(messages) > 1 and messages[-1].role is Role.ASSISTANT
-    conversation = Conversation(tuple(messages), continues_last=is_begun)
-    return next_turn(engine, conversation, is_first=is_first).prompt_tokens

@@ -58,6 +58,16 @@ class NotOffered(RequestError):
     """The endpoint exists, but this server wasn't started with it or its model can't do it."""
 
 
+class NoThreads(RequestError):
+    """The request wants its conversation kept on the server.
+
+    Anthropic's clients do in their loops over tools, and send the whole conversation again when they are told so.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("'thread' is not supported by this server; send the whole conversation without it", "thread")
+
+
 # What isn't here is a plain 400.
 _STATUSES: dict[type[Exception], int] = {
     BodyTooLarge: 413,
@@ -121,12 +131,13 @@ def anthropic_error(error: Exception) -> tuple[int, dict[str, Any]]:
     status, described = describe(error)
     if isinstance(error, QueueFull):
         status = _OVERLOADED
-    kind = _ANTHROPIC_TYPES.get(status, "invalid_request_error")
-    return status, {
-        "type": "error",
-        "error": {"type": kind, "message": described["message"]},
-        "request_id": None,
+    told: dict[str, Any] = {
+        "type": _ANTHROPIC_TYPES.get(status, "invalid_request_error"),
+        "message": described["message"],
     }
+    if isinstance(error, NoThreads):
+        told["details"] = {"error_code": "thread_unsupported_request"}
+    return status, {"type": "error", "error": told, "request_id": None}
 
 
 _SHAPES = (("/api", ollama_error), ("/v1/messages", anthropic_error), ("/v1", openai_error))

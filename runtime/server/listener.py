@@ -39,5 +39,5 @@ class Listener(uvicorn.Server):
         self.should_exit = True
         self.force_exit = True
 
-    async def run_on(self, bound: socket.socket) -> None:
-        await self.serve(sockets=[bound])
+    async def run_on(self, bound: list[socket.socket]) -> None:
+        await self.serve(sockets=bound)

@@ -27,7 +27,7 @@ class Models:
 
     async def one(self, request: Request) -> Response:
         wanted = request.path_params["id"]
-        if wanted != self._service.model_alias:
+        if wanted not in self._service.names:
             raise NotFound(f"there is no model '{wanted}' here; the only one is '{self._service.model_alias}'", "model")
         return JsonResponse(await self._model())
 
@@ -37,6 +37,8 @@ class Models:
         return {
             "id": self._service.model_alias,
             "object": "model",
+            "aliases": list(self._service.names),
+            "tags": list(self._service.tags),
             "created": created,
             "owned_by": "holdall",
             "type": "model",

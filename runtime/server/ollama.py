@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.responses import Response
 
+from runtime.chat.tools import parse_tools
 from runtime.engine.embedding import normalized
 from runtime.errors import RequestError
 from runtime.server.body import read_body
-from runtime.server.conversation import chat_tokens
-from runtime.server.fields import Flag, Integer, Text, Texts, operation
+from runtime.server.fields import Flag, Integer, Special, Text, Texts, operation
 from runtime.server.generation import Generation, whole_answer
 from runtime.server.ollama_answer import ChatReply, Clock, GenerateReply, OllamaReply
+from runtime.server.ollama_messages import MESSAGES, read_messages
 from runtime.server.ollama_params import ANSWER_FIELDS, KEEP_ALIVE, MODEL, OPTIONS, OllamaParams
-from runtime.server.ollama_prompts import MESSAGES, PROMPT_FIELDS, Prompt, read_messages
+from runtime.server.ollama_prompts import PROMPT_FIELDS, Prepared, Prompt, prepare_chat
 from runtime.server.responses import JsonResponse, LineStream
 from runtime.server.service import Service
 from runtime.server.vectors import EUCLIDEAN, MAX_TEXTS, one_vector_each
@@ -26,6 +27,7 @@ from runtime.server.vectors import EUCLIDEAN, MAX_TEXTS, one_vector_each
 if TYPE_CHECKING:
     from runtime.engine.engine import Engine
 
+_TOOLS = Special("tools", "Functions that the model may call.", {"type": "array", "items": {"type": "object"}})
 _INPUT = Texts("input", "A text or a list of texts.")
 _TRUNCATE = Flag("truncate", "Cut a text that is too long, which is the default; otherwise it is refused.")
 _DIMENSIONS = Integer("dimensions", "Give only so many of a vector's numbers, at length 1 again.", low=1)
@@ -46,24 +48,23 @@ class Ollama:
         prompt = Prompt.of(body)
         engine = await self._engine(clock)
         if prompt.is_empty:
-            return JsonResponse(GenerateReply(params, clock, None).loaded())
-        tokens = await asyncio.to_thread(prompt.tokens, engine, params.max_tokens)
-        reply = GenerateReply(params, clock, None if prompt.is_raw else tokens)
-        return await _answer(request, engine, params, tokens, reply)
+            return JsonResponse(GenerateReply(params, clock).loaded())
+        prepared = await asyncio.to_thread(prompt.prepare, engine, params)
+        tokens = None if prompt.is_raw else prepared.request.prompt_tokens
+        return await _answer(request, engine, prepared, GenerateReply(params, clock, prepared.reader, tokens))
 
-    @operation("The next message of a conversation, as Ollama", *ANSWER_FIELDS, MESSAGES)
+    @operation("The next message of a conversation, as Ollama", *ANSWER_FIELDS, MESSAGES, _TOOLS)
     async def chat(self, request: Request) -> Response:
         clock = Clock()
         body = await read_body(request)
         params = OllamaParams.of(body, self._service)
-        body.refuse("tools", but=([],))
         messages = read_messages(body.raw(MESSAGES.name))
+        tools = parse_tools(body.raw(_TOOLS.name), _TOOLS.name)
         engine = await self._engine(clock)
-        reply = ChatReply(params, clock)
         if not messages:
-            return JsonResponse(reply.loaded())
-        tokens = await asyncio.to_thread(chat_tokens, engine, messages)
-        return await _answer(request, engine, params, tokens, reply)
+            return JsonResponse(ChatReply(params, clock).loaded())
+        prepared = await asyncio.to_thread(prepare_chat, engine, params, messages, tools)
+        return await _answer(request, engine, prepared, ChatReply(params, clock, prepared.reader))
 
     @operation("Texts to vectors, as Ollama", MODEL, _INPUT, _TRUNCATE, _DIMENSIONS, OPTIONS, KEEP_ALIVE)
     async def embed(self, request: Request) -> Response:
@@ -111,10 +112,8 @@ class Ollama:
         return tokens, await one_vector_each(request, engine, tokens, "input")
 
 
-async def _answer(
-    request: Request, engine: "Engine", params: OllamaParams, tokens: tuple[int, ...], reply: OllamaReply
-) -> Response:
-    generation = await Generation.begin(engine, params.request(tokens))
-    if params.is_streamed:
+async def _answer(request: Request, engine: "Engine", prepared: Prepared, reply: OllamaReply) -> Response:
+    generation = await Generation.begin(engine, prepared.request)
+    if reply.is_streamed:
         return LineStream(generation, reply)
     return JsonResponse(reply.whole(await whole_answer(request.receive, generation)))

@@ -3,10 +3,14 @@
 Durations are nanoseconds. Clients divide counts by them, so they are never zero.
 """
 
+import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from runtime.chat.answer import AnswerEvent, ArgumentsPart, CallBegun, CallEnded, ReasoningPart, TextPart
+from runtime.chat.messages import Message, Role, ToolCall
+from runtime.chat.reader import AnswerReader
 from runtime.engine.sequence import Finished, FinishReason, TextDelta, TokenProbs
 from runtime.server.errors import ollama_error
 from runtime.server.generation import Answer
@@ -19,18 +23,26 @@ from runtime.server.streaming import line
 class OllamaReply:
     """One answer. What differs between `/api/generate` and `/api/chat` is left to the subclasses."""
 
-    def __init__(self, params: OllamaParams, clock: "Clock") -> None:
+    def __init__(self, params: OllamaParams, clock: "Clock", reader: AnswerReader | None = None) -> None:
         self._params = params
         self._clock = clock
+        self._reader = reader or AnswerReader(None, None)
         self._held_probs = HeldProbs()
+        self._untold_probs: tuple[TokenProbs, ...] = ()  # of text that the reader keeps back
+        self._call: CallBegun | None = None  # that is being written
+        self._arguments = ""
 
-    def _said(self, text: str) -> dict[str, Any]:
+    @property
+    def is_streamed(self) -> bool:
+        return self._params.is_streamed
+
+    def _said(self, message: Message) -> dict[str, Any]:
         """Return the fields that hold a piece of the answer, or all of it."""
         raise NotImplementedError
 
-    def _object(self, text: str, **fields: Any) -> dict[str, Any]:
+    def _object(self, message: Message, **fields: Any) -> dict[str, Any]:
         head = {"model": self._params.model, "created_at": timestamp(time.time())}
-        return {**head, **self._said(text), "done": False, **fields}
+        return {**head, **self._said(message), "done": False, **fields}
 
     def _logprobs(self, probs: tuple[TokenProbs, ...]) -> dict[str, Any]:
         num_top = self._params.num_top_logprobs
@@ -40,21 +52,51 @@ class OllamaReply:
         return ()
 
     def delta(self, delta: TextDelta) -> Iterable[bytes]:
-        probs = self._held_probs.shown_with(delta)
-        return (line(self._object(delta.text, **self._logprobs(probs))),) if delta.text else ()
+        self._untold_probs += self._held_probs.shown_with(delta)
+        return self._show(self._reader.feed(delta.text))
+
+    def _show(self, events: Iterable[AnswerEvent]) -> Iterator[bytes]:
+        for event in events:
+            piece = self._piece(event)
+            if piece is not None:
+                probs, self._untold_probs = self._untold_probs, ()
+                yield line(self._object(piece, **self._logprobs(probs)))
+
+    def _piece(self, event: AnswerEvent) -> Message | None:
+        """Return what an event adds to the message. A call is told when it is complete."""
+        match event:
+            case TextPart(text):
+                return _answer(text)
+            case ReasoningPart(text) if self._params.thinking is not False:
+                return _answer(reasoning=text)
+            case CallBegun():
+                self._call, self._arguments = event, ""
+            case ArgumentsPart(_index, text):
+                self._arguments += text
+            case CallEnded() if self._call is not None:
+                return _answer(tool_calls=(ToolCall(self._call.id, self._call.name, self._arguments),))
+        return None
 
     def finish(self, finished: Finished) -> Iterable[bytes]:
-        return (line(self._object("", **self._end(finished))),)
+        yield from self._show(self._reader.finish())
+        yield line(self._object(_answer(), **self._logprobs(self._untold_probs), **self._end(finished)))
 
     def fail(self, error: Exception) -> Iterable[bytes]:
         return (line(ollama_error(error)[1]),)
 
     def whole(self, answer: Answer) -> dict[str, Any]:
-        return self._object(answer.text, **self._logprobs(answer.probs), **self._end(answer.finished))
+        pieces = [self._piece(event) for event in (*self._reader.feed(answer.text), *self._reader.finish())]
+        told = [piece for piece in pieces if piece is not None]
+        message = _answer(
+            "".join(piece.text for piece in told),
+            "".join(piece.reasoning for piece in told),
+            tuple(call for piece in told for call in piece.tool_calls),
+        )
+        return self._object(message, **self._logprobs(answer.probs), **self._end(answer.finished))
 
     def loaded(self) -> dict[str, Any]:
         """Return the answer to a request for nothing, which clients send to have the model loaded or unloaded."""
-        return self._object("", done=True, done_reason="unload" if self._params.is_unloading else "load")
+        return self._object(_answer(), done=True, done_reason="unload" if self._params.is_unloading else "load")
 
     def _end(self, finished: Finished) -> dict[str, Any]:
         timings = finished.timings
@@ -69,16 +111,26 @@ class OllamaReply:
         }
 
 
+def _answer(text: str = "", reasoning: str = "", tool_calls: tuple[ToolCall, ...] = ()) -> Message:
+    return Message(Role.ASSISTANT, text, reasoning, tool_calls)
+
+
 class GenerateReply(OllamaReply):
     """Its last object holds the whole text as tokens, for a later prompt to go on from."""
 
-    def __init__(self, params: OllamaParams, clock: "Clock", prompt_tokens: tuple[int, ...] | None) -> None:
+    def __init__(
+        self,
+        params: OllamaParams,
+        clock: "Clock",
+        reader: AnswerReader | None = None,
+        prompt_tokens: tuple[int, ...] | None = None,
+    ) -> None:
         """`prompt_tokens` None tells no tokens."""
-        super().__init__(params, clock)
+        super().__init__(params, clock, reader)
         self._tokens = None if prompt_tokens is None else list(prompt_tokens)
 
-    def _said(self, text: str) -> dict[str, Any]:
-        return {"response": text}
+    def _said(self, message: Message) -> dict[str, Any]:
+        return {"response": message.text, **_thinking(message)}
 
     def delta(self, delta: TextDelta) -> Iterable[bytes]:
         if self._tokens is not None:
@@ -96,8 +148,27 @@ class GenerateReply(OllamaReply):
 
 
 class ChatReply(OllamaReply):
-    def _said(self, text: str) -> dict[str, Any]:
-        return {"message": {"role": "assistant", "content": text}}
+    """Its calls are numbered over the whole answer."""
+
+    _num_calls = 0
+
+    def _said(self, message: Message) -> dict[str, Any]:
+        said = {"role": "assistant", "content": message.text, **_thinking(message)}
+        if message.tool_calls:
+            said["tool_calls"] = [
+                _call_json(self._num_calls + index, call) for index, call in enumerate(message.tool_calls)
+            ]
+            self._num_calls += len(message.tool_calls)
+        return {"message": said}
+
+
+def _thinking(message: Message) -> dict[str, Any]:
+    return {"thinking": message.reasoning} if message.reasoning else {}
+
+
+def _call_json(index: int, call: ToolCall) -> dict[str, Any]:
+    function = {"index": index, "name": call.name, "arguments": json.loads(call.arguments)}
+    return {"id": call.id, "function": function}
 
 
 class Clock:

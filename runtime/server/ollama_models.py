@@ -4,6 +4,7 @@ Ollama's names end in a tag, `:latest` where none is given. The one name here is
 clients look for `name` or for what begins with `name:`, and is understood with and without.
 """
 
+import asyncio
 import hashlib
 import re
 from datetime import datetime, timezone
@@ -12,6 +13,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from runtime.chat.turn import manner_in
 from runtime.engine.facts import ModelInfo
 from runtime.errors import RequestError
 from runtime.server.body import Body, read_body
@@ -64,10 +66,13 @@ class OllamaModels:
         self._check_name(await read_body(request))
         engine = await self._service.engine()
         info, metadata = engine.info, engine.metadata()
+        manner = await asyncio.to_thread(manner_in, engine)
         abilities = {
             "completion": info.is_causal,
             "insert": info.is_causal and engine.fill_tokens is not None,
             "embedding": info.pooling is not None,
+            "tools": info.is_causal and manner.can_call,
+            "thinking": info.is_causal and manner.marks.is_known,
         }
         return JsonResponse(
             {
@@ -113,7 +118,7 @@ class OllamaModels:
         wanted = _MODEL.read(body, "") or _NAME.read(body, "")
         if not wanted:
             raise RequestError("model is required", "model")
-        if wanted.removesuffix(_TAG).lower() != self._name.removesuffix(_TAG).lower():
+        if wanted.removesuffix(_TAG).lower() not in {name.removesuffix(_TAG).lower() for name in self._service.names}:
             raise NotFound(f"model '{wanted}' not found; the only one here is '{self._name}'", "model")
 
     def _described(self, info: ModelInfo) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """How an answer in Ollama's dialect is to be generated: the fields that `/api/generate` and `/api/chat` share."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from runtime.engine.grammar import Grammar
 from runtime.engine.sampling import SamplingParams
@@ -37,10 +39,16 @@ OPTIONS = Special(
     "Settings of the answer. Those that are about loading a model (num_ctx, num_gpu, …) change nothing: it is loaded.",
     {"type": "object", "properties": {each.name: each.schema() for each in _OPTION_FIELDS}},
 )
+_THINK = Special(
+    "think",
+    "Whether a model that can think does, or how much: low, medium or high. Unless told, it does as it was made to.",
+    {"type": ["boolean", "string"]},
+)
+_LEVELS = ("low", "medium", "high")
 _FORMAT = Special("format", "json, or a JSON schema that the answer holds to.", {"type": ["string", "object"]})
 _LOGPROBS = Flag("logprobs", "Tell how likely each token was.")
 _TOP_LOGPROBS = Integer("top_logprobs", "Tell so many of the likeliest tokens with each token.", low=0, high=20)
-ANSWER_FIELDS: tuple[Field, ...] = (MODEL, STREAM, OPTIONS, _FORMAT, KEEP_ALIVE, _LOGPROBS, _TOP_LOGPROBS)
+ANSWER_FIELDS: tuple[Field, ...] = (*(MODEL, STREAM, OPTIONS, _THINK, _FORMAT, KEEP_ALIVE, _LOGPROBS, _TOP_LOGPROBS),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +64,13 @@ class OllamaParams:
     is_streamed: bool
     is_unloading: bool
     num_top_logprobs: int | None
+    asks_to_think: bool
+    thinking: bool | None
+    variables: Mapping[str, Any]
 
     @classmethod
     def of(cls, body: Body, service: Service) -> "OllamaParams":
-        body.refuse("think", but=(False,))
+        thinking, effort = _read_think(body.raw(_THINK.name))
         options = body.nested(OPTIONS.name)
         num_top = _TOP_LOGPROBS.read(body, 0)
         num_top_logprobs = num_top if _LOGPROBS.read(body, False) else None
@@ -79,6 +90,9 @@ class OllamaParams:
             is_streamed=STREAM.read(body, True),
             is_unloading=_read_is_unloading(body.raw(KEEP_ALIVE.name)),
             num_top_logprobs=num_top_logprobs,
+            asks_to_think=thinking is True,
+            thinking=service.chat.thinking if thinking is None else thinking,
+            variables={**service.chat.variables, **({"reasoning_effort": effort} if effort else {})},
         )
 
     def request(self, prompt_tokens: tuple[int, ...]) -> GenerationRequest:
@@ -90,6 +104,15 @@ class OllamaParams:
             n_keep=self.n_keep,
             lora=self.lora,
         )
+
+
+def _read_think(value: object) -> tuple[bool | None, str]:
+    """Return whether the model shall think, and how much, empty where that isn't said."""
+    if value is None or isinstance(value, bool):
+        return value, ""
+    if isinstance(value, str) and value in _LEVELS:
+        return True, value
+    raise RequestError(f"'think' must be true, false or one of {', '.join(_LEVELS)}", _THINK.name)
 
 
 def _read_format(value: object) -> Grammar | None:

@@ -1,15 +1,19 @@
 """What an answer in Ollama's dialect goes on from: a prompt in one of its kinds, or a conversation."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from runtime.chat.conversation import Conversation, Tool, ToolUse
 from runtime.chat.messages import Message, Role
+from runtime.chat.reader import AnswerReader
+from runtime.chat.turn import manner_in, next_turn
+from runtime.engine.sequence import GenerationRequest
 from runtime.errors import RequestError
 from runtime.server.body import Body
-from runtime.server.conversation import chat_tokens
 from runtime.server.fields import Flag, Special, Text
 from runtime.server.infill import fill_tokens
+from runtime.server.ollama_messages import refuse_images
+from runtime.server.ollama_params import OllamaParams
 from runtime.server.parameters import is_token
 
 if TYPE_CHECKING:
@@ -23,9 +27,6 @@ _CONTEXT = Special(
     "context", "What an earlier answer gave, to go on from.", {"type": "array", "items": {"type": "integer"}}
 )
 PROMPT_FIELDS = (_PROMPT, _SUFFIX, _SYSTEM, _RAW, _CONTEXT)
-MESSAGES = Special("messages", "The conversation.", {"type": "array", "items": {"type": "object"}})
-
-_ROLES = {role.value: role for role in Role}
 _NOT_WHEN_RAW = (_SYSTEM, _CONTEXT)
 
 
@@ -47,7 +48,7 @@ class Prompt:
         for each in _NOT_WHEN_RAW:
             if is_raw and body.raw(each.name):
                 raise RequestError(f"raw mode does not support '{each.name}'; write it into the prompt", each.name)
-        _refuse_images(body.raw("images"), "images")
+        refuse_images(body.raw("images"), "images")
         return cls(
             text=_PROMPT.read(body, ""),
             suffix=_SUFFIX.read(body, ""),
@@ -60,44 +61,48 @@ class Prompt:
     def is_empty(self) -> bool:
         return not (self.text or self.suffix)
 
-    def tokens(self, engine: "Engine", max_tokens: int | None) -> tuple[int, ...]:
-        """Return the prompt as token ids; `max_tokens` is how long the answer may get. Takes long."""
+    def prepare(self, engine: "Engine", params: OllamaParams) -> "Prepared":
+        """Return what is asked of the engine. Raises RequestError. Takes long."""
         if self.suffix:
-            return fill_tokens(engine, self.text, self.suffix, max_tokens=max_tokens)
+            tokens = fill_tokens(engine, self.text, self.suffix, max_tokens=params.max_tokens)
+            return Prepared(params.request(tokens), AnswerReader(None, None))
         if self.is_raw:
-            return tuple(engine.tokenize(self.text, add_special=True, parse_special=True))
+            tokens = tuple(engine.tokenize(self.text, add_special=True, parse_special=True))
+            return Prepared(params.request(tokens), AnswerReader(None, None))
         system = (Message(Role.SYSTEM, self.system),) if self.system else ()
-        messages = (*system, Message(Role.USER, self.text))
-        return self.context + chat_tokens(engine, messages, is_first=not self.context)
+        return prepare_chat(engine, params, (*system, Message(Role.USER, self.text)), (), before=self.context)
 
 
-def read_messages(value: object) -> tuple[Message, ...]:
-    """Return the messages of `/api/chat`, none where there are none. Raises RequestError that names the field."""
-    if value is None:
-        return ()
-    if not isinstance(value, list):
-        raise RequestError("'messages' must be a list of messages", MESSAGES.name)
-    return tuple(_read_message(item, f"{MESSAGES.name}[{index}]") for index, item in enumerate(value))
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is asked of the engine, and how its answer is read."""
+
+    request: GenerationRequest
+    reader: AnswerReader
 
 
-def _read_message(value: object, param: str) -> Message:
-    if not isinstance(value, Mapping):
-        raise RequestError(f"'{param}' must be an object with 'role' and 'content'", param)
-    name, content = value.get("role"), value.get("content")
-    role = _ROLES.get(name) if isinstance(name, str) else None
-    if role is None:
-        raise RequestError(f"'{param}.role' must be one of {', '.join(_ROLES)}", f"{param}.role")
-    if content is not None and not isinstance(content, str):
-        raise RequestError(f"'{param}.content' must be a text", f"{param}.content")
-    if value.get("tool_calls"):
-        raise RequestError(f"'{param}.tool_calls' can't be used: this server has no tools", f"{param}.tool_calls")
-    _refuse_images(value.get("images"), f"{param}.images")
-    return Message(role, content or "")
-
-
-def _refuse_images(value: object, param: str) -> None:
-    if value:
-        raise RequestError(f"'{param}' can't be used: this model reads text only", param)
+def prepare_chat(
+    engine: "Engine",
+    params: OllamaParams,
+    messages: tuple[Message, ...],
+    tools: tuple[Tool, ...],
+    *,
+    before: tuple[int, ...] = (),
+) -> Prepared:
+    """Return the same for a conversation; `before` are tokens that it follows. Raises RequestError. Takes long."""
+    if params.asks_to_think and not manner_in(engine).marks.is_known:
+        raise RequestError(f"{params.model!r} does not support thinking", "think")
+    last = messages[-1]
+    conversation = Conversation(
+        messages,
+        ToolUse(tools),
+        thinking=params.thinking,
+        variables=params.variables,
+        continues_last=len(messages) > 1 and last.role is Role.ASSISTANT and not last.tool_calls,
+    )
+    turn = next_turn(engine, conversation, params.sampling.grammar, is_first=not before)
+    asked = turn.ask(params.request(()))
+    return Prepared(replace(asked, prompt_tokens=before + asked.prompt_tokens), turn.reader())
 
 
 def _read_context(value: object) -> tuple[int, ...]:

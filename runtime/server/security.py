@@ -29,7 +29,7 @@ LOCAL_ORIGINS = "localhost"  # llama-server's word for every origin on this mach
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 # Names as llama-server writes them: its clients look them up with their capitals.
 _PREFLIGHT_HEADERS = [
-    (b"Access-Control-Allow-Methods", b"GET, POST, PUT, PATCH, DELETE, OPTIONS"),
+    (b"Access-Control-Allow-Methods", b"GET, POST, DELETE, OPTIONS"),
     (b"Access-Control-Allow-Headers", b"*, Authorization"),  # the star alone leaves Authorization out (Fetch standard)
     (b"Access-Control-Allow-Private-Network", b"true"),
     (b"Access-Control-Max-Age", b"600"),
@@ -62,9 +62,9 @@ class Door:
             return
         headers = dict(scope["headers"])
         origin = _foreign_origin(headers)
-        is_guest = origin is not None and self._welcomes(origin)
+        is_guest = origin is not None and (ANY_ORIGIN in self._origins or self._is_named(origin))
         if origin is not None and is_guest:
-            send = _sharing_with(origin, send)
+            send = _sharing_with(origin, send, has_credentials=self._is_named(origin))
         try:
             self._check_host(headers)
             if origin is not None and scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
@@ -92,8 +92,8 @@ class Door:
                 f"this server doesn't answer to the name {name[:100]!r}; --allowed-hosts gives it more names"
             )
 
-    def _welcomes(self, origin: str) -> bool:
-        if ANY_ORIGIN in self._origins or origin.lower() in self._origins:
+    def _is_named(self, origin: str) -> bool:
+        if origin.lower() in self._origins:
             return True
         return LOCAL_ORIGINS in self._origins and _is_on_this_machine(origin)
 
@@ -125,9 +125,14 @@ def _check_stranger(origin: str, method: str) -> None:
         )
 
 
-def _sharing_with(origin: str, send: Send) -> Send:
-    """Return a `send` whose answer the page may read."""
+def _sharing_with(origin: str, send: Send, *, has_credentials: bool) -> Send:
+    """Return a `send` whose answer the page may read.
+
+    `has_credentials` lets it send cookies, which a proxy before this server may ask for; not every page in the world.
+    """
     shared = [(b"Access-Control-Allow-Origin", origin.encode("latin-1")), (b"Vary", b"Origin")]
+    if has_credentials:
+        shared.append((b"Access-Control-Allow-Credentials", b"true"))
 
     async def send_shared(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -35,16 +35,17 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """`model_alias` is the model's name towards clients; `props` are facts that `/props` adds to its own.
+    """`names` are the model's names towards clients, `tags` words about it; `props` are facts that `/props` adds.
 
     `default_max_tokens`, `n_keep` and `embd_normalize` hold where a request doesn't name its own.
     """
 
     lifecycle: Lifecycle
     defaults: SamplingParams
-    model_alias: str
+    names: tuple[str, ...]
     default_max_tokens: int | None
     props: Mapping[str, Any]
+    tags: tuple[str, ...] = ()
     n_keep: int = 0
     embd_normalize: int = 2
     offer: Offer = field(default_factory=Offer)
@@ -55,6 +56,11 @@ class Service:
     async def engine(self) -> "Engine":
         """Return the engine once the model is there. Raises Unavailable when it won't be."""
         return await self.lifecycle.engine()
+
+    @property
+    def model_alias(self) -> str:
+        """The name that answers bear."""
+        return self.names[0]
 
     @property
     def build_info(self) -> str:

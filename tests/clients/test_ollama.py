@@ -98,6 +98,86 @@ def test_a_failure_within_a_stream_is_raised() -> None:
         client._client.close()
 
 
+# -- tools and thinking -----------------------------------------------------------------------------------------------
+
+THOUGHT = "<think>\nWhere?\n</think>\n\n"
+CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Köln"}}\n</tool_call>'
+THINKER = "{% for message in messages %}{{ message.content.split('</think>')[-1] }}{% endfor %}"
+
+
+def weather(city: str) -> str:
+    """Tell the weather.
+
+    Args:
+        city: where
+    """
+    return f"Rain in {city}."
+
+
+@pytest.fixture(scope="module")
+def caller_address() -> Iterator[str]:
+    """A server whose model thinks, and then calls a tool."""
+    engine = ScriptedEngine(list(THOUGHT + CALL), chat_template=THINKER)
+    with serving_from_a_thread(make_app(engine)) as address:
+        yield address
+
+
+def test_a_call_whole_and_streamed_and_its_result(caller_address: str) -> None:
+    client = ollama.Client(host=caller_address, timeout=10)
+    whole = client.chat("any", HI, tools=[weather], think=True).message
+    streamed = [piece.message for piece in client.chat("any", HI, tools=[weather], think="low", stream=True)]
+    assert whole.thinking == "".join(piece.thinking or "" for piece in streamed) == "Where?"
+    for calls in (whole.tool_calls, [call for piece in streamed for call in piece.tool_calls or []]):
+        assert [(call.function.name, call.function.arguments) for call in calls or []] == [
+            ("weather", {"city": "Köln"})
+        ]
+    # The client's own objects go back as they came.
+    history = [*HI, whole, {"role": "tool", "tool_name": "weather", "content": weather("Köln")}]
+    assert client.chat("any", history, tools=[weather]).message.tool_calls
+    assert "thinking" in (client.show("scripted").capabilities or [])
+    client._client.close()
+
+
+def test_langchain_ollama_calls_tools(caller_address: str) -> None:
+    from langchain_core.messages import AIMessage, ToolMessage
+    from langchain_ollama import ChatOllama
+
+    llm = ChatOllama(model="scripted", base_url=caller_address, reasoning=True)
+    bound = llm.bind_tools([weather])
+    answer = bound.invoke("Hi")
+    assert isinstance(answer, AIMessage)
+    (call,) = answer.tool_calls
+    assert (call["name"], call["args"]) == ("weather", {"city": "Köln"})
+    assert answer.additional_kwargs["reasoning_content"] == "Where?"
+    result = ToolMessage("Rain.", tool_call_id=call["id"])
+    assert bound.invoke([("user", "Hi"), answer, result]).tool_calls
+    _close(llm)
+
+
+TOOLS_SCRIPT = """
+import { Ollama } from "ollama";
+const ollama = new Ollama({ host: process.env.ADDRESS });
+const parameters = { type: "object", properties: { city: { type: "string" } }, required: ["city"] };
+const tools = [{ type: "function", function: { name: "weather", description: "", parameters } }];
+const asked = { model: "any", messages: [{ role: "user", content: "Hi" }], tools, think: true };
+const whole = (await ollama.chat(asked)).message;
+let thinking = "", calls = [];
+for await (const piece of await ollama.chat({ ...asked, stream: true })) {
+  thinking += piece.message.thinking ?? "";
+  calls.push(...(piece.message.tool_calls ?? []));
+}
+const shown = (calls) => calls.map((call) => [call.function.name, call.function.arguments]);
+console.log(JSON.stringify({
+  whole: [whole.thinking, shown(whole.tool_calls)], streamed: [thinking, shown(calls)],
+}));
+"""
+
+
+def test_the_client_for_javascript_calls_tools(caller_address: str) -> None:
+    answer = ["Where?", [["weather", {"city": "Köln"}]]]
+    assert run_script(TOOLS_SCRIPT, JS, ADDRESS=caller_address) == {"whole": answer, "streamed": answer}
+
+
 # -- LangChain --------------------------------------------------------------------------------------------------------
 
 

@@ -5,15 +5,31 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
+import anthropic
 import httpx
+import jsonschema
+import ollama
 import openai
 import pydantic
 import pytest
 from langchain_community.llms import Llamafile
 
-from tests.e2e.bundle import Process
+from tests.clients import (
+    node,
+    pypi,
+    test_anthropic,
+    test_freeaiagent,
+    test_llama_benchy,
+    test_llm,
+    test_llmfastdev,
+    test_ollama,
+    test_openai_js,
+    test_theia,
+)
+from tests.e2e.bundle import Process, free_port, wait_until
 
 QUESTION = "What is the capital of France?"
 # `/completion` is given text to go on with, so a client of it writes the model's own turn marks.
@@ -113,3 +129,181 @@ def test_eight_streams_at_once_all_finish(bundle_server: Process) -> None:
 
     for last in asyncio.run(all_at_once()):
         assert (last["stop"], last["tokens_predicted"]) == (True, 48)
+
+
+SCRIPTS: dict[str, tuple[Callable[..., Any], str, tuple[str, ...], tuple[str, ...]]] = {
+    # runner, script, packages, and which of its answers are the model's words
+    "llm": (pypi.run_script, test_llm.SCRIPT, test_llm.PACKAGES, ("whole", "streamed")),
+    "llmfastdev": (
+        pypi.run_script,
+        test_llmfastdev.SCRIPT,
+        test_llmfastdev.PACKAGES,
+        ("completed", "streamed", "chatted"),
+    ),
+    "openai for JavaScript": (
+        node.run_script,
+        test_openai_js.OPENAI,
+        test_openai_js.OPENAI_PACKAGES,
+        ("whole", "streamed", "helped", "completed"),
+    ),
+    "Vercel's ai": (
+        node.run_script,
+        test_openai_js.VERCEL,
+        test_openai_js.VERCEL_PACKAGES,
+        ("whole", "streamed"),
+    ),
+    "anthropic for JavaScript": (node.run_script, test_anthropic.SCRIPT, test_anthropic.JS, ("whole", "streamed")),
+    "ollama for JavaScript": (
+        node.run_script,
+        test_ollama.SCRIPT,
+        test_ollama.JS,
+        ("whole", "streamed", "generated"),
+    ),
+}
+
+
+@pytest.mark.parametrize("client", SCRIPTS)
+def test_a_client_in_a_folder_of_its_own(client: str, bundle_server: Process, tmp_path: Path) -> None:
+    run, script, packages, words = SCRIPTS[client]
+    answers = run(script, packages, ADDRESS=bundle_server.url, LLM_USER_PATH=str(tmp_path), OPENAI_API_KEY="none")
+    assert [name for name in words if not answers[name].strip()] == []
+
+
+def test_llama_benchys_runs(bundle_server: Process) -> None:
+    measured = pypi.run_script(test_llama_benchy.SCRIPT, test_llama_benchy.PACKAGES, ADDRESS=bundle_server.url)
+    assert measured["runs"] == [[None, True, 3]] * 6
+
+
+def test_theia_starts_the_file_and_ends_it(bundle: Path) -> None:
+    """As its manager does: the file's own folder, these arguments in this order, and SIGTERM."""
+    port = free_port()
+    command = [f"./{bundle.name}", "--port", str(port), "--server", "--nobrowser"]
+    process = subprocess.Popen(command, cwd=bundle.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: is_healthy(port), 60, "becoming ready")
+        address = f"http://127.0.0.1:{port}"
+        answer = node.run_script(
+            test_theia.SCRIPT, (test_theia.PACKAGE,), neighbours=test_theia.NEIGHBOURS, ADDRESS=address
+        )
+        assert answer["text"].strip()
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def is_healthy(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/health", timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+STARTED_BY_FREEAIAGENT = """
+import asyncio, json, os
+from pathlib import Path
+from freeaiagent.backends import llamafile
+llamafile.LLAMAFILE_DIR = Path(os.environ["FILES"])
+llamafile.MODELS_DIR = Path(os.environ["FILES"])
+llamafile.ENGINE_DIR = Path(os.environ["FILES"])
+
+async def ask(url):
+    backend = llamafile.LlamafileBackend(port=int(os.environ["PORT"]), download_url=url)
+    is_available = await backend.is_available()
+    answer = await backend.chat([{"role": "user", "content": "Hi"}], "any")
+    llamafile._stop()
+    llamafile._proc.wait(30)
+    return [is_available, await backend.available_models() != [], bool(answer)]
+
+print(json.dumps([asyncio.run(ask("https://example.org/" + name)) for name in ("model.llamafile", "other.gguf")]))
+"""
+
+
+def test_freeaiagent_starts_the_file_and_starts_it_with_another_model(
+    bundle: Path, stories260k: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "model.llamafile").symlink_to(bundle)
+    (tmp_path / "llamafile-0.10.3").symlink_to(bundle)  # the bare engine that it would download
+    (tmp_path / "other.gguf").symlink_to(stories260k)
+    places = {"FILES": str(tmp_path), "PORT": str(free_port()), "LLAMA_ARG_N_PREDICT": "32"}
+    answers = pypi.run_script(STARTED_BY_FREEAIAGENT, test_freeaiagent.PACKAGES, **places)
+    assert answers == [[True, True, True]] * 2
+
+
+def test_anthropics_client(bundle_server: Process) -> None:
+    with anthropic.Anthropic(base_url=bundle_server.url, api_key="none", max_retries=0, timeout=60) as client:
+        question: list[anthropic.types.MessageParam] = [{"role": "user", "content": QUESTION}]
+        asked: dict[str, Any] = {"model": "any", "max_tokens": 50, "system": "Answer the question."}
+        greedy = {"temperature": 0}
+        message = client.messages.create(messages=question, extra_body=greedy, **asked)
+        with client.messages.stream(messages=question, extra_body=greedy, **asked) as stream:
+            streamed = "".join(stream.text_stream)
+    assert message.content[0].type == "text"
+    assert message.content[0].text == streamed == ANSWER
+
+
+def test_ollamas_client_and_langchains(bundle_server: Process) -> None:
+    from langchain_ollama import ChatOllama
+
+    client = ollama.Client(host=bundle_server.url, timeout=60)
+    (model,) = client.list().models
+    options = {"temperature": 0}
+    assert client.chat(str(model.model), MESSAGES, options=options).message.content == ANSWER
+    pieces = client.chat(str(model.model), MESSAGES, options=options, stream=True)
+    assert "".join(piece.message.content or "" for piece in pieces) == ANSWER
+    client._client.close()
+    llm = ChatOllama(model=str(model.model), base_url=bundle_server.url, temperature=0, validate_model_on_init=True)
+    assert llm.invoke([("system", MESSAGES[0]["content"]), ("user", QUESTION)]).content == ANSWER
+    llm._client._client.close()
+
+
+def test_llamaindexs_llamafile(bundle_server: Process) -> None:
+    from llama_index.core.llms import ChatMessage
+    from llama_index.llms.llamafile import Llamafile as LlamaIndexLlamafile
+
+    llm = LlamaIndexLlamafile(base_url=bundle_server.url, temperature=0.0)
+    messages = [ChatMessage(role=each["role"], content=each["content"]) for each in MESSAGES]
+    assert llm.chat(messages).message.content == ANSWER
+    assert list(llm.stream_chat(messages))[-1].message.content == ANSWER
+    assert "Paris" in llm.complete(CHATML_QUESTION).text
+
+
+WEATHER: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "city": {"type": "string", "maxLength": 20},
+        "days": {"type": "integer", "minimum": 1, "maximum": 9},
+    },
+    "required": ["city", "days"],
+}
+
+
+def test_anthropics_client_has_a_tool_called_though_the_template_knows_none(bundle_server: Process) -> None:
+    asked: dict[str, Any] = {
+        "model": "any",
+        "max_tokens": 200,
+        "messages": [{"role": "user", "content": "What will the weather in Paris be for 3 days?"}],
+        "tools": [{"name": "weather", "description": "Tells the weather.", "input_schema": WEATHER}],
+        "tool_choice": {"type": "tool", "name": "weather", "disable_parallel_tool_use": True},
+    }
+    with anthropic.Anthropic(base_url=bundle_server.url, api_key="none", max_retries=0, timeout=60) as client:
+        with client.messages.stream(**asked) as stream:
+            streamed = stream.get_final_message()
+        for message in (client.messages.create(**asked), streamed):
+            (call,) = message.content
+            assert call.type == "tool_use"
+            assert (call.name, message.stop_reason) == ("weather", "tool_use")
+            jsonschema.validate(call.input, WEATHER)
+
+
+def test_ollamas_client_has_earlier_calls_and_results_read(bundle_server: Process) -> None:
+    client = ollama.Client(host=bundle_server.url, timeout=60)
+    tool = {"type": "function", "function": {"name": "weather", "description": "", "parameters": WEATHER}}
+    call = {"function": {"name": "weather", "arguments": {"city": "Paris", "days": 3}}}
+    messages = [
+        {"role": "user", "content": "The weather in Paris?"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "tool_name": "weather", "content": "Rain on all three days."},
+    ]
+    answer = client.chat("any", messages, tools=[tool], options={"num_predict": 40})
+    assert answer.message.content or answer.message.tool_calls
+    client._client.close()

@@ -20,7 +20,7 @@ def test_without_anything_the_defaults_are_llama_cpps() -> None:
         0.05,
         1.0,
     )
-    assert (plain.host, plain.port, plain.n_predict, plain.seed) == ("127.0.0.1", None, -1, -1)
+    assert (plain.host, plain.port, plain.n_predict, plain.seed) == (("127.0.0.1",), None, -1, -1)
 
 
 def test_the_flags_of_llama_cpp_and_llamafile_are_understood() -> None:
@@ -41,7 +41,7 @@ def test_the_flags_of_llama_cpp_and_llamafile_are_understood() -> None:
         "min_p": 0.1,
         "repeat_penalty": 1.1,
         "seed": 42,
-        "host": "0.0.0.0",
+        "host": ("0.0.0.0",),
         "port": 8081,
         "server": True,
         "nobrowser": True,
@@ -62,9 +62,11 @@ def test_the_flags_of_llama_servers_door_and_endpoints_are_understood() -> None:
         "props": True,
         "slot_save_path": Path("saved"),
         "ui": False,
-        "alias": "tiny",
+        "alias": ("tiny",),
         "chat_template": "chatml",
     }
+    assert words("-no-kvu", "--tags", "a,b") == {"kv_unified": False, "tags": ("a", "b")}
+    assert words("--no_kv_unified", "--host", "127.0.0.1,::1") == {"kv_unified": False, "host": ("127.0.0.1", "::1")}
     assert words("--slots", "--ui") == {"slots": True, "ui": True}
     assert settings.from_environment({"LLAMA_API_KEY": "k1, k2", "LLAMA_ARG_ENDPOINT_METRICS": "1"}) == {
         "api_keys": ("k1", "k2"),
@@ -78,7 +80,7 @@ def test_the_flags_of_llama_servers_door_and_endpoints_are_understood() -> None:
 
 
 def test_flags_that_ask_for_what_is_so_anyway_change_nothing() -> None:
-    assert words("--offline", "-cb", "--cont-batching", "-kvu", "--kv-unified", "--jinja", "--no-jinja") == {}
+    assert words("--offline", "-cb", "--cont-batching", "--backend_sampling", "--jinja", "--no-jinja") == {}
     assert "--offline" not in settings.help_text("model")
 
 

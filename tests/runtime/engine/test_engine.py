@@ -120,6 +120,17 @@ def test_a_full_context_ends_with_length(engine: Engine) -> None:
     assert len(prompt.prompt_tokens) + finished.timings.num_generated_tokens == engine.info.n_ctx
 
 
+def test_a_context_that_is_not_shared_gives_each_slot_its_part(stories: Model) -> None:
+    parts = EngineParams(n_ctx=512, n_batch=64, num_slots=2, is_shared=False)
+    engine = Engine(stories, parts, post=lambda call: call())
+    assert engine.info.n_ctx == 256
+    prompt = request(engine, "Once", max_tokens=None, ignore_eos=True)
+    clients = [Client(engine, prompt) for _ in range(2)]
+    for finished in [client.finish() for client in clients]:
+        assert len(prompt.prompt_tokens) + finished.timings.num_generated_tokens == 256
+    engine.close()
+
+
 def test_no_event_follows_a_cancel_and_the_slot_is_free_again(stories: Model) -> None:
     engine = Engine(stories, EngineParams(n_ctx=2048, n_batch=64, num_slots=1), post=lambda call: call())
     endless = Client(engine, request(engine, "Once", max_tokens=None, ignore_eos=True))
@@ -182,7 +193,7 @@ def test_an_engine_that_follows_the_load_computes_with_what_it_is_told(
 
 
 def test_a_prompt_that_does_not_fit_is_refused_with_the_numbers(engine: Engine) -> None:
-    with pytest.raises(PromptTooLong, match="256 tokens but the context holds 256"):
+    with pytest.raises(PromptTooLong, match="256 tokens exceeds the available context size of 256"):
         engine.submit(GenerationRequest((5,) * 256), print)
 
 

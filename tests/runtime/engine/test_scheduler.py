@@ -38,6 +38,7 @@ class Machine:
     """Drives a scheduler step by step and holds what a real KV cache would hold."""
 
     n_ctx: int = 64
+    num_cells: int | None = None  # as many as one sequence may use
     num_slots: int = 3
     n_batch: int = 16
     is_cuttable: bool = True
@@ -57,9 +58,11 @@ class Machine:
         return self.num_slots * (1 if self.chance is None else 1 + _MAX_GUESSED)
 
     def __post_init__(self) -> None:
+        self.num_cells = self.num_cells or self.n_ctx
         self.scheduler = Scheduler(
             SchedulerParams(
                 num_slots=self.num_slots,
+                num_cells=self.num_cells,
                 n_ctx=self.n_ctx,
                 n_batch=self.n_batch,
                 num_prefill_beside_decode=4,
@@ -110,7 +113,8 @@ class Machine:
                     self.check_cells()
 
     def check_cells(self) -> None:
-        assert sum(map(len, self.cells.values())) <= self.n_ctx, "more cells used than there are"
+        assert self.num_cells is not None
+        assert sum(map(len, self.cells.values())) <= self.num_cells, "more cells used than there are"
 
     def step(self) -> Batch:
         for edit in self.scheduler.admit(now=0.0):
@@ -284,6 +288,13 @@ def test_a_shift_keeps_what_was_asked_for_and_drops_half_of_the_rest() -> None:
     assert machine.ends[1].is_truncated
 
 
+def test_a_prompt_counts_as_computed_though_a_shift_has_dropped_some_of_it() -> None:
+    machine = Machine(n_ctx=20, context_shift=True)
+    machine.add(1, list(range(1, 18)), 5, ignore_eos=True)
+    machine.run()
+    assert machine.ends[1].timings.num_prompt_tokens == 17
+
+
 def test_tokens_that_others_share_are_computed_again_instead_of_moved() -> None:
     machine = Machine(n_ctx=120, context_shift=True, n_batch=64)
     beginning = list(range(1, 51))
@@ -302,6 +313,15 @@ def test_without_context_shift_a_full_context_ends_the_text_and_says_so() -> Non
     machine.run()
     assert machine.ends[1].is_truncated
     assert machine.ends[1].timings.num_generated_tokens == 16
+
+
+def test_a_sequence_may_be_kept_to_a_part_of_the_pool() -> None:
+    machine = Machine(n_ctx=20, num_cells=40, num_slots=2)
+    for number in (1, 2):
+        machine.add(number, [number, 2, 3, 4], None, ignore_eos=True)
+    machine.run()
+    assert [end.timings.num_generated_tokens for end in machine.ends.values()] == [16, 16]
+    assert not any(isinstance(edit, Cut) for edit in machine.edits)  # nobody had to give way
 
 
 def test_ten_conversations_on_two_slots_are_not_computed_again() -> None:

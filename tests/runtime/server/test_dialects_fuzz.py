@@ -42,6 +42,13 @@ def target(stories260k: Path) -> Iterator[Target]:
         yield target
 
 
+TOOL_NAMES = st.sampled_from(["a", "get_b", "ü"])
+OLLAMA_TOOLS = st.lists(
+    st.builds(lambda name, schema: {"function": {"name": name, "parameters": schema}}, TOOL_NAMES, SCHEMAS), max_size=2
+)
+ANTHROPIC_TOOLS = st.lists(st.builds(lambda name, schema: {"name": name, "input_schema": schema}, TOOL_NAMES, SCHEMAS))
+
+
 # -- Ollama -----------------------------------------------------------------------------------------------------------
 
 OPTIONS = a_few(
@@ -64,7 +71,7 @@ OLLAMA_FIELDS = {
     "logprobs": FLAGS,
     "top_logprobs": st.integers(0, 20) | SCALARS,
     "images": st.lists(TEXTS, max_size=1) | ANYTHING,
-    "tools": TOOLS,
+    "tools": TOOLS | OLLAMA_TOOLS,
     "truncate": FLAGS,
     "dimensions": st.integers(1, 64) | SCALARS,
     "raw": FLAGS,
@@ -157,8 +164,14 @@ ANTHROPIC_FIELDS = {
     "system": CONTENTS,
     "stream": FLAGS,
     "stop_sequences": st.lists(TEXTS, max_size=2) | ANYTHING,
-    "tools": TOOLS,
-    "tool_choice": some(type=st.sampled_from(["auto", "any", "tool", "none", "x"]), name=TEXTS) | ANYTHING,
+    "tools": TOOLS | ANTHROPIC_TOOLS,
+    "tool_choice": some(
+        type=st.sampled_from(["auto", "any", "tool", "none", "x"]),
+        name=TOOL_NAMES | TEXTS,
+        disable_parallel_tool_use=FLAGS,
+    )
+    | ANYTHING,
+    "thread": some(type=st.just("create")) | ANYTHING,
     "thinking": some(type=st.sampled_from(["enabled", "disabled", "adaptive", "x"]), budget_tokens=SCALARS) | ANYTHING,
     "output_config": some(format=some(type=st.just("json_schema"), schema=SCHEMAS), effort=SCALARS) | ANYTHING,
     "metadata": ANYTHING,
@@ -172,7 +185,7 @@ ANTHROPIC_BODIES = {
 
 
 def check_anthropic_error(error: Any) -> None:
-    assert (error["type"], set(error["error"])) == ("error", {"type", "message"})
+    assert (error["type"], set(error["error"]) - {"details"}) == ("error", {"type", "message"})
     assert error["error"]["message"]
     assert "\n" not in error["error"]["message"]
 

@@ -21,6 +21,14 @@ def test_a_model_is_found_by_its_name_with_and_without_escapes() -> None:
         assert ask(app, "GET", path).json()["id"] == "org/name"
 
 
+def test_a_model_of_several_names_is_found_by_each_and_tells_them() -> None:
+    app = make_app(ScriptedEngine(), names=("code", "fim"), tags=("small", "chat"))
+    found = [ask(app, "GET", f"/v1/models/{name}").json() for name in ("code", "fim")]
+    assert {model["id"] for model in found} == {"code"}
+    assert (found[0]["aliases"], found[0]["tags"]) == (["code", "fim"], ["small", "chat"])
+    assert ask(app, "POST", "/api/show", json={"model": "fim:latest"}).status_code == 200
+
+
 def test_another_model_is_not_here() -> None:
     missing = ask(make_app(ScriptedEngine()), "GET", "/v1/models/other")
     assert (missing.status_code, missing.json()["error"]["param"]) == (404, "model")

@@ -180,6 +180,22 @@ def test_a_page_that_is_welcome_acts_and_reads(origins: tuple[str, ...], origin:
     assert "Authorization" in preflight.headers["access-control-allow-headers"]
 
 
+@pytest.mark.parametrize(
+    ("origins", "is_trusted"), [(("*",), False), ((FOREIGN,), True), (("*", FOREIGN), True), (("localhost",), True)]
+)
+def test_only_a_page_that_is_named_may_send_cookies_to_a_proxy_before_this(
+    origins: tuple[str, ...], is_trusted: bool
+) -> None:
+    origin = "http://localhost:3000" if "localhost" in origins else FOREIGN
+    headers, access = {"host": "localhost:8080", "origin": origin}, Access(origins=origins)
+    for response in (
+        complete(headers, access=access),
+        send("OPTIONS", "/completion", {**headers, **PREFLIGHT}, access=access),
+    ):
+        assert response.headers["access-control-allow-origin"] == origin
+        assert response.headers.get("access-control-allow-credentials") == ("true" if is_trusted else None)
+
+
 @pytest.mark.parametrize("origin", [FOREIGN, "http://notlocalhost", "http://localhost.evil.com", "http://[", "null"])
 def test_a_word_for_this_machine_means_no_other(origin: str) -> None:
     headers = {"host": "localhost:8080", "origin": origin}
