@@ -65,7 +65,10 @@ function listen() {
   $("open-menu").addEventListener("click", () => setMenu(true));
   $("close-menu").addEventListener("click", () => setMenu(false));
   $("scrim").addEventListener("click", () => setMenu(false));
-  $("sidebar").addEventListener("click", ({ target }) => target.closest(".open, #new-chat, .modes button") && setMenu(false));
+  $("sidebar").addEventListener("click", ({ target }) => {
+    if (target.closest(".open, #new-chat")) setMode("chat");
+    if (target.closest(".open, #new-chat, .modes button")) setMenu(false);
+  });
   for (const mode of ["chat", "notebook"]) $(`mode-${mode}`).addEventListener("click", () => setMode(mode));
   document.addEventListener("keydown", pressed);
 }
@@ -109,6 +112,8 @@ function setMode(mode) {
     $(`mode-${each}`).setAttribute("aria-pressed", String(each === mode));
     $(`${each}-view`).hidden = each !== mode;
   }
+  $("chat-title").hidden = mode !== "chat";
+  $("notebook-title").hidden = mode === "chat";
   if (!isTouch()) (mode === "chat" ? $("question") : $("text")).focus();
 }
 
