@@ -138,9 +138,7 @@ class Settings:
     n_keep: int = field(
         default=0,
         metadata=_option(
-            "--keep",
-            kind=click.IntRange(min=-1),
-            text="Tokens of the prompt that a context shift keeps; -1 is all.",
+            "--keep", kind=click.IntRange(min=-1), text="Tokens of the prompt that a context shift keeps; -1 is all."
         ),
     )
     spec_type: str = field(
@@ -379,6 +377,9 @@ class Settings:
             env="LLAMA_ARG_UI",
             text="Serve the chat page. [default: on]",
         ),
+    )
+    no_history: bool = field(
+        default=False, metadata=_option("--no-history", kind=click.BOOL, text="Keep no chats on this computer.")
     )
     server: bool = field(
         default=False, metadata=_option("--server", kind=click.BOOL, text="Serve only (what happens anyway).")

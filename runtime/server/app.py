@@ -1,6 +1,6 @@
 """The routes, in one table."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +9,19 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
+from runtime.container import Manifest
 from runtime.engine.sampling import SamplingParams
+from runtime.server.chats import chat_endpoints
 from runtime.server.errors import Endpoint, answering_errors, routing_error
+from runtime.server.face import PageFacts
+from runtime.server.history import History
 from runtime.server.lifecycle import Lifecycle
 from runtime.server.llamacpp import LlamaCpp
 from runtime.server.metrics import Metrics
 from runtime.server.openai import OpenAI
 from runtime.server.openapi import openapi_endpoint
 from runtime.server.pages import WEBCLIENT, page_endpoints
+from runtime.server.quitting import Quit
 from runtime.server.security import Access, Door
 from runtime.server.service import Offer, Service
 from runtime.server.slots import Slots
@@ -35,11 +40,15 @@ def create_app(
     access: Access | None = None,
     offer: Offer | None = None,
     webclient: Path | None = WEBCLIENT,
+    manifest: Manifest | None = None,
+    history: History | None = None,
+    end_program: Callable[[], None] = lambda: None,
 ) -> Starlette:
     """Return the application. `default_max_tokens` None: an answer ends when the model ends it or the context is full.
 
     `props` are facts that `/props` adds to its own; its `build_info` names the program elsewhere too. Without a
-    `webclient` there is no page; the health and the page's files need no key.
+    `webclient` there is no page; the health and the page's files need no key. `manifest` is that of the model's bundle;
+    without a `history` no chats are kept.
     """
     service = Service(lifecycle, defaults, model_alias, default_max_tokens, props, n_keep, offer or Offer())
     llamacpp = LlamaCpp(service)
@@ -77,6 +86,12 @@ def create_app(
         ("GET", "/openapi.json", openapi_endpoint(table)),
         *(("GET", path, endpoint) for path, endpoint in page.items()),
     ]
+    if webclient:
+        table += [
+            ("GET", "/page.json", PageFacts(service, manifest, history).read),
+            ("POST", "/quit", Quit(end_program).quit),
+            *chat_endpoints(history),
+        ]
     routes = [Route(path, answering_errors(endpoint), methods=[method]) for method, path, endpoint in table]
     door = Middleware(Door, access=access or Access(), public_paths={"/health", "/v1/health", *page})
     app = Starlette(routes=routes, middleware=[door], exception_handlers={HTTPException: routing_error})
