@@ -28,7 +28,7 @@ LOG = ROOT / "build" / "environment.log"
 
 OLDEST_PYTHON = (3, 10)
 CHECKED = ("build.py", "benchmarks", "bundler", "runtime", "tests")
-BENCHMARKS = ("serving.py", "first_token.py", "busy.py")
+BENCHMARKS = ("serving.py", "first_token.py", "busy.py", "grammars.py")
 
 
 class CannotBuild(Exception):

@@ -14,8 +14,10 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterable
+from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.metadata import Distribution, distributions, packages_distributions
 from importlib.metadata import distribution as installed
+from importlib.util import find_spec
 from pathlib import Path
 
 from bundler import cache, elf
@@ -32,11 +34,14 @@ EXCLUDES = (
     *("_pydecimal", "curses", "distutils", "doctest", "ensurepip", "idlelib", "lib2to3", "pdb", "pydoc", "pydoc_data"),
     *("pytest", "_pytest", "packaging", "anyio.pytest_plugin", "_codecs_cn", "_codecs_hk", "_codecs_iso2022"),
     *("_codecs_jp", "_codecs_kr", "_codecs_tw", "_multibytecodec"),
-    *("_sqlite3", "sqlite3", "test", "tkinter", "turtledemo", "unittest", "xmlrpc", "bz2", "lzma", "readline"),
-    *("numpy", "pip", "pkg_resources", "setuptools", "wheel", "rich", "trio", "exceptiongroup"),
+    *("sqlite3.dump", "test", "tkinter", "turtledemo", "unittest", "xmlrpc", "bz2", "lzma", "readline"),
+    *("llguidance", "numpy", "pip", "pkg_resources", "setuptools", "wheel", "rich", "trio", "exceptiongroup"),
     *("httptools", "uvloop", "watchfiles", "websockets", "wsproto", "yaml", "dotenv", "a2wsgi", "httpx", "multipart"),
     *("uvicorn.workers", "uvicorn.supervisors.watchfilesreload", "starlette.testclient", "starlette.schemas"),
 )
+
+# Of this package the runtime imports the extension module alone; the Python around it would draw in much of the above.
+BARE_EXTENSIONS = ("llguidance._lib",)
 
 _ROOT = Path(__file__).parents[1]
 _SPEC = Path(__file__).with_name("runtime.spec")
@@ -70,7 +75,7 @@ def runtime_pack(progress: Progress) -> Path:
         contents = json.loads((work / "contents.json").read_text())
         licences = work / "licences"
         shutil.copytree(built / "LICENSES", licences)
-        collect_licences(contents["modules"], licences)
+        collect_licences([*contents["modules"], *BARE_EXTENSIONS], licences)
         for library in collect_system_licences(map(Path, contents["libraries"]), licences):
             progress.note(f"warning: no licence found for {library}, which bundles will carry")
         (folder / "LICENSES").mkdir()
@@ -137,6 +142,7 @@ def freeze(built: Path, work: Path, log: Path) -> None:
         "work": str(work),
         "modules": sorted([name.removesuffix(".__init__") for name in names] + ["llama_cpp.llama_cpp"]),
         "excludes": EXCLUDES,
+        "extensions": [extension_module(name) for name in BARE_EXTENSIONS],
     }
     environment = {
         **os.environ,
@@ -167,6 +173,18 @@ def freeze(built: Path, work: Path, log: Path) -> None:
             raise ToolchainError(f"PyInstaller did not finish within {_TIMEOUT_SECONDS} s; see {log}") from None
     if done.returncode != 0:
         raise ToolchainError(f"freezing the runtime failed: PyInstaller ended with {done.returncode}; see {log}")
+
+
+def extension_module(name: str) -> tuple[str, str]:
+    """Return where an extension module lies, and the folder of a bundle where it is to lie. Imports nothing."""
+    package, _, tail = name.rpartition(".")
+    found = find_spec(package)
+    places = list(found.submodule_search_locations or ()) if found else []
+    for place in places:
+        for path in sorted(Path(place).glob(f"{tail}.*")):
+            if path.name.endswith(tuple(EXTENSION_SUFFIXES)):
+                return str(path), package
+    raise ToolchainError(f"the package {package} has no extension module {tail}; run python3 build.py to install it")
 
 
 def collect_licences(modules: list[str], folder: Path) -> None:

@@ -13,23 +13,32 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime import __version__, launch, settings
-from runtime.container import Container, Extent, locate
-from runtime.engine.engine import Engine, EngineParams
-from runtime.engine.native import Library, Model, resident_fraction
+from runtime.chat.template import CHATML
+from runtime.container import Container, Extent, Manifest, MemberKind, locate
+from runtime.engine.engine import Engine
+from runtime.engine.facts import Pooling
+from runtime.engine.memory import choose_n_ctx, read_memory
+from runtime.engine.native import Library, Model, read_shape, resident_fraction
+from runtime.engine.params import EngineParams
 from runtime.engine.sampling import SamplingParams
-from runtime.errors import EngineError, HoldallError, ModelError
+from runtime.errors import EngineError, HistoryError, HoldallError, ModelError, UsageError
 from runtime.settings import Settings
 
 if TYPE_CHECKING:
     from runtime.server.lifecycle import Lifecycle
     from runtime.server.listener import Listener
+    from runtime.store.store import ChatStore
 
 _DEFAULT_N_CTX = 8192
+_MIB = 1024 * 1024
 _SECONDS_BETWEEN_PROGRESS = 0.1
+# In the form of llama-server's, `b<number>-<commit>`, which its clients take apart; a source package has no number.
+_BUILD_INFO = f"b0-holdall-{__version__}"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -48,9 +57,8 @@ def main() -> int:
 
 def _run(words: list[str], environment: Mapping[str, str]) -> int:
     command_line = settings.from_words(words, origin="command line")
-    program = Path(sys.argv[0]).name
     if command_line.pop("show_help", False):
-        print(settings.help_text(program))
+        print(settings.help_text(Path(sys.argv[0]).name))
         return 0
     container = locate(Path(sys.executable))
     if command_line.pop("show_version", False):
@@ -66,13 +74,70 @@ def _run(words: list[str], environment: Mapping[str, str]) -> int:
         ]
     )
     name, weights = find_model(chosen, container, Path(sys.executable))
+    draft_weights = find_draft(chosen, container)
+    chosen = with_files_read(chosen)
     bound = launch.bind(chosen.host, chosen.port)
     url = launch.address_of(bound)
     taken = chosen.port is None and bound.getsockname()[1] != launch.DEFAULT_PORT
     _say(f"{name} is at {url}" + (f" (port {launch.DEFAULT_PORT} was taken)" if taken else "") + "; Ctrl-C ends it")
-    if not (chosen.server or chosen.nobrowser):
+    if not chosen.api_keys and not launch.is_local(bound):
+        _say("warning: other computers can use it without a key; --api-key KEY asks for one")
+    if chosen.ui and not (chosen.server or chosen.nobrowser):
         launch.open_page(url, environment)
-    return asyncio.new_event_loop().run_until_complete(Program(chosen, name, weights).serve(bound))
+    program = Program(
+        chosen,
+        name,
+        weights,
+        draft_weights,
+        manifest=container.manifest if container and chosen.model is None else None,
+        open_store=None if chosen.no_history else lambda: _open_store(container, name, environment),
+    )
+    return asyncio.new_event_loop().run_until_complete(program.serve(bound))
+
+
+def _open_store(container: Container | None, name: str, environment: Mapping[str, str]) -> "ChatStore":
+    """Open the chats of this bundle, whichever model it runs with. Says why it can't be, and raises HistoryError."""
+    from runtime.store.place import chats_file
+    from runtime.store.store import ChatStore
+
+    identity = (container.manifest.face.id or container.manifest.name) if container else name
+    path = None
+    try:
+        path = chats_file(Path(sys.executable), identity, environment, sys.platform)
+        return ChatStore(path)
+    except HistoryError as error:
+        _say(f"warning: {error}" + (f" [{path}]" if path else ""))
+        raise
+
+
+def with_files_read(chosen: Settings) -> Settings:
+    """Return the settings with the keys and the chat template that their files hold.
+
+    Raises UsageError for a file that can't be used, and for a template that is none.
+    """
+    keys, template = chosen.api_keys, chosen.chat_template
+    if chosen.api_key_file is not None:
+        lines = _read_text(chosen.api_key_file, "--api-key-file").splitlines()
+        in_file = tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
+        if not in_file:
+            raise UsageError(f"--api-key-file: there is no key in {chosen.api_key_file}; write one a line")
+        keys += in_file
+    if chosen.chat_template_file is not None:
+        template = _read_text(chosen.chat_template_file, "--chat-template-file")
+    elif template == "chatml":
+        template = CHATML
+    elif template is not None and "{" not in template and " " not in template:
+        raise UsageError(f"--chat-template: {template!r} is no Jinja template; --chat-template-file names a file")
+    return replace(chosen, api_keys=keys, chat_template=template)
+
+
+def _read_text(path: Path, flag: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{flag}: {path} is no text in UTF-8") from error
+    except OSError as error:
+        raise UsageError(f"{flag}: can't read {path}: {error.strerror}") from error
 
 
 def find_model(chosen: Settings, container: Container | None, executable: Path) -> tuple[str, Extent]:
@@ -91,6 +156,18 @@ def find_model(chosen: Settings, container: Container | None, executable: Path) 
     raise ModelError("there is no model in this file and none beside it; name one with -m MODEL.gguf")
 
 
+def find_draft(chosen: Settings, container: Container | None) -> Extent | None:
+    """Return where the draft model's GGUF lies: `-md`, else inside this file when its model is used; None without one.
+
+    Raises ModelError when the file that was named isn't there.
+    """
+    if chosen.draft_model is not None:
+        return _whole_file(chosen.draft_model)
+    if container is None or chosen.model is not None:
+        return None
+    return next(iter(container.extents_of(MemberKind.DRAFT)), None)
+
+
 def _whole_file(path: Path) -> Extent:
     try:
         return Extent(path, 0, path.stat().st_size)
@@ -101,10 +178,23 @@ def _whole_file(path: Path) -> Extent:
 class Program:
     """The server and the engine from the first request to the last; everything but `_load` runs on the event loop."""
 
-    def __init__(self, chosen: Settings, name: str, weights: Extent) -> None:
+    def __init__(
+        self,
+        chosen: Settings,
+        name: str,
+        weights: Extent,
+        draft_weights: Extent | None = None,
+        *,
+        manifest: Manifest | None = None,
+        open_store: "Callable[[], ChatStore] | None" = None,
+    ) -> None:
+        """`manifest` is that of the model's bundle; without `open_store` no chats are kept."""
         self._settings = chosen
         self._name = name
         self._weights = weights
+        self._draft_weights = draft_weights
+        self._manifest = manifest
+        self._open_store = open_store
 
     async def serve(self, bound: socket.socket) -> int:
         """Serve until a signal comes or the model can't be loaded; return the exit status.
@@ -116,24 +206,46 @@ class Program:
         # First of all: the weights come in while Python still imports the server.
         threading.Thread(target=self._load, name="load", daemon=True).start()
         from runtime.server.app import create_app
+        from runtime.server.history import History
         from runtime.server.lifecycle import Lifecycle
         from runtime.server.listener import Listener
+        from runtime.server.pages import WEBCLIENT
+        from runtime.server.security import Access
+        from runtime.server.service import Offer
 
+        chosen = self._settings
         lifecycle = Lifecycle()
+        history = History(self._open_store) if self._open_store else None
         app = create_app(
             lifecycle,
-            _sampling_defaults(self._settings),
-            model_alias=self._name,
-            default_max_tokens=self._settings.n_predict if self._settings.n_predict >= 0 else None,
-            props={"build_info": f"holdall {__version__}"},
+            _sampling_defaults(chosen),
+            model_alias=chosen.alias or self._name,
+            default_max_tokens=chosen.n_predict if chosen.n_predict >= 0 else None,
+            n_keep=chosen.n_keep,
+            props={"build_info": _BUILD_INFO, "model_path": f"{self._name}.gguf"},
+            access=Access(
+                keys=chosen.api_keys, hosts=(chosen.host, *chosen.allowed_hosts), origins=chosen.cors_origins
+            ),
+            offer=Offer(
+                has_slots=chosen.slots,
+                has_metrics=chosen.metrics,
+                has_props=chosen.props,
+                slot_folder=chosen.slot_save_path,
+            ),
+            webclient=WEBCLIENT if chosen.ui else None,
+            manifest=self._manifest,
+            history=history,
+            end_program=lambda: listener.stop(),
         )
-        listener = Listener(app, verbose=self._settings.verbose)
+        listener = Listener(app, verbose=chosen.verbose)
         for number in _SIGNALS:
             self._loop.add_signal_handler(number, listener.stop)
         watch = asyncio.create_task(self._watch_load(lifecycle, listener))
         await listener.run_on(bound)
         lifecycle.set_stopping()
         watch.cancel()
+        if history:
+            history.close()
         if self._loaded.done():
             self._loaded.result().close()  # or raises why there is no engine
         return 0
@@ -157,15 +269,34 @@ class Program:
         chosen = self._settings
         try:
             library = Library(on_log=_write_through if chosen.verbose else None)
-            model = Model(library, self._weights.path, self._weights.offset, n_gpu_layers=chosen.n_gpu_layers)
+            weights = self._weights
+            n_batch = max(chosen.n_batch, chosen.n_parallel)  # a step has at least a token for each
+            n_ctx = choose_n_ctx(
+                chosen.n_ctx,
+                _DEFAULT_N_CTX,
+                read_shape(library, weights.path, weights.offset, weights.size),
+                read_memory(),
+                n_batch=n_batch,
+                num_slots=chosen.n_parallel,
+            )
+            model = Model(library, weights.path, weights.offset, n_gpu_layers=chosen.n_gpu_layers)
+            if chosen.chat_template is not None:
+                model.facts = replace(model.facts, chat_template=chosen.chat_template)
             params = EngineParams(
-                n_ctx=_n_ctx(chosen.n_ctx, model.facts.n_ctx_train),
-                n_batch=max(chosen.n_batch, chosen.n_parallel),  # a step has at least a token for each
+                n_ctx=n_ctx,
+                n_batch=n_batch,
                 num_slots=chosen.n_parallel,
                 max_waiting=chosen.max_queue,
                 num_threads=_num_threads(chosen.n_threads),
+                context_shift=chosen.context_shift,
+                parking_bytes=chosen.cache_ram * _MIB if chosen.cache_ram >= 0 else sys.maxsize,
+                has_lookup=chosen.spec_type == "ngram-simple",
+                draft_max=chosen.draft_max,
+                pooling=Pooling[chosen.pooling.upper()] if chosen.pooling else None,
             )
-            engine = Engine(model, params, self._post)
+            draft = self._draft_weights
+            draft_model = Model(library, draft.path, draft.offset, n_gpu_layers=chosen.n_gpu_layers) if draft else None
+            engine = Engine(model, params, self._post, draft_model)
         except Exception as error:
             failure = error if isinstance(error, HoldallError) else EngineError(f"the model can't be loaded: {error!r}")
             self._post(lambda: self._loaded.set_exception(failure))
@@ -176,12 +307,6 @@ class Program:
         # After its last turn the loop takes no more calls, and nobody is there to hear them.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(call)
-
-
-def _n_ctx(wanted: int | None, n_ctx_train: int) -> int:
-    if wanted is None:
-        return min(_DEFAULT_N_CTX, n_ctx_train)
-    return wanted or n_ctx_train
 
 
 def _num_threads(wanted: int | None) -> int | None:

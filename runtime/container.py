@@ -57,6 +57,7 @@ class MemberKind(Enum):
     """What a member is for."""
 
     MODEL = "model"
+    DRAFT = "draft"
     ARGS = "args"
     LICENSE = "license"
     RUNTIME = "runtime"
@@ -73,6 +74,20 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Face:
+    """What the page greets people with. `icon` is a data URL; `system` is the prompt that chats begin with.
+
+    Chats are kept under `id`, by default the bundle's name: with one, a bundle can be renamed and keep its chats.
+    """
+
+    id: str = ""
+    icon: str = ""
+    welcome: str = ""
+    suggestions: tuple[str, ...] = ()
+    system: str = ""
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What a bundle says about itself; `members` are all but the manifest, in the order they lie in the file.
 
@@ -84,6 +99,7 @@ class Manifest:
     description: str = ""
     model: Mapping[str, JSON] = field(default_factory=dict)
     defaults: Mapping[str, JSON] = field(default_factory=dict)
+    face: Face = Face()
     license: str = ""
     source: str = ""
     platform: str = ""
@@ -115,7 +131,8 @@ class Manifest:
                 raise ValueError("members: names are not unique")
             texts = {name: _typed(value, name, str) for name in _TEXT_FIELDS}
             mappings = {name: _typed(value, name, dict) for name in ("model", "defaults")}
-            return cls(members=members, format_version=version, **texts, **mappings)
+            face = _parse_face(value.get("face", {}))  # bundles made before there were faces have none
+            return cls(members=members, format_version=version, face=face, **texts, **mappings)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ContainerError(f"altered: {MANIFEST_NAME} can't be read ({error})") from error
 
@@ -128,6 +145,14 @@ def _parse_member(value: Any) -> Member:
     if size < 0:
         raise ValueError("a member's size is negative")
     return Member(_typed(value, "name", str), MemberKind(value["kind"]), size, _typed(value, "sha256", str))
+
+
+def _parse_face(value: Any) -> Face:
+    texts = {name: _typed(value, name, str) for name in ("id", "icon", "welcome", "system") if name in value}
+    suggestions = _typed(value, "suggestions", list) if "suggestions" in value else []
+    if not all(isinstance(suggestion, str) for suggestion in suggestions):
+        raise TypeError("face: a suggestion is no text")
+    return Face(suggestions=tuple(suggestions), **texts)
 
 
 def _typed(value: Any, name: str, kind: type) -> Any:
@@ -162,9 +187,11 @@ class Container:
 
     def model(self) -> Extent | None:
         """Return where the model lies, or None for a bundle without one."""
-        models = (member.name for member in self.manifest.members if member.kind is MemberKind.MODEL)
-        name = next(models, None)
-        return None if name is None else self.extent(name)
+        return next(iter(self.extents_of(MemberKind.MODEL)), None)
+
+    def extents_of(self, kind: MemberKind) -> list[Extent]:
+        """Return where the members of a kind lie, in the manifest's order."""
+        return [self.extent(member.name) for member in self.manifest.members if member.kind is kind]
 
     def args(self) -> list[str]:
         """Return the default command-line arguments: one a line, blank lines and those with # left out."""

@@ -5,10 +5,14 @@
     │   ├── UsageError            command line, environment or .args
     │   ├── ContainerError        the file is no bundle, truncated, altered, or of a newer format
     │   ├── ModelError            the model is missing or can't be used
+    │   │   └── NotEnoughMemory   it and its context need more than this computer has
     │   └── RequestError          a bad request; `param` names the field
-    │       └── PromptTooLong     carries the numbers
+    │       ├── PromptTooLong     carries the numbers
+    │       ├── TextTooLong       of a text that was to become a vector
+    │       └── ChatTooLarge      more than is kept of one chat
     ├── MomentError               the moment's: try again, or elsewhere
     │   ├── PortInUse
+    │   ├── HistoryError          chats can't be kept or read
     │   └── Unavailable           stopping, or there will be no model
     │       └── QueueFull         too many wait already; says when to come back
     └── EngineError               ours: llama.cpp failed, or a bug
@@ -40,6 +44,18 @@ class ModelError(CallerError):
     exit_status = 4
 
 
+class NotEnoughMemory(ModelError):
+    """Sizes in bytes; `fitting_n_ctx` is a context that would do, None when there is none."""
+
+    def __init__(self, needed: int, free: int, n_ctx: int, fitting_n_ctx: int | None) -> None:
+        advice = f"try -c {fitting_n_ctx}" if fitting_n_ctx else "close other programs, or take a smaller model"
+        super().__init__(
+            f"with a context of {n_ctx} tokens this model needs about {needed / 1e9:.1f} GB of memory, "
+            f"and this computer has {free / 1e9:.1f} GB free; {advice}"
+        )
+        self.fitting_n_ctx = fitting_n_ctx
+
+
 class RequestError(CallerError):
     """A request that can't be served as it stands; `param` is the JSON field at fault, if there is one."""
 
@@ -60,6 +76,25 @@ class PromptTooLong(RequestError):
         self.n_ctx = n_ctx
 
 
+class TextTooLong(RequestError):
+    """A text has more tokens than are computed in one piece."""
+
+    def __init__(self, index: int, num_tokens: int, max_tokens: int) -> None:
+        super().__init__(
+            f"input {index} has {num_tokens} tokens, but a text to embed may have {max_tokens}; "
+            "split it, or start with a larger -b if the model can take more",
+            "input",
+        )
+
+
+class ChatTooLarge(RequestError):
+    """A chat would hold more than `max_bytes`."""
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(f"a chat can hold {max_bytes >> 20} MB of texts and attachments; begin a new one")
+        self.max_bytes = max_bytes
+
+
 class MomentError(HoldallError):
     exit_status = 5
 
@@ -71,6 +106,10 @@ class PortInUse(MomentError):
         super().__init__(f"port {port} on {host} is taken by another program; choose another with --port")
         self.host = host
         self.port = port
+
+
+class HistoryError(MomentError):
+    """The file of chats can't be used; the words name no path of this machine."""
 
 
 class Unavailable(MomentError):

@@ -1,6 +1,7 @@
 """A launch as a person meets it: a port that is free, an address to read, a page that opens."""
 
 import errno
+import ipaddress
 import socket
 import sys
 import threading
@@ -48,6 +49,11 @@ def _bind(host: str, port: int) -> socket.socket:
             raise UsageError(f"--port {port}: this port needs more rights; choose one above 1023") from error
         raise UsageError(f"--host {host}: this computer can't listen there ({error.strerror})") from error
     return bound
+
+
+def is_local(bound: socket.socket) -> bool:
+    """Whether only programs on this computer reach a socket."""
+    return ipaddress.ip_address(bound.getsockname()[0].partition("%")[0]).is_loopback
 
 
 def address_of(bound: socket.socket) -> str:

@@ -35,7 +35,20 @@ class _GpuLayers(click.ParamType[int]):
         return int(click.INT.convert(value, param, ctx))
 
 
-_METAVARS: dict[Any, str] = {click.IntRange: "N", click.FloatRange: "X", _GpuLayers: "N"}
+class _Words(click.ParamType[tuple[str, ...]]):
+    """A list with commas between."""
+
+    name = "list"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, (list, tuple)) and all(isinstance(word, str) for word in value):
+            return tuple(value)
+        if not isinstance(value, str):
+            self.fail(f"{value!r} is not a list of texts", param, ctx)
+        return tuple(word.strip() for word in value.split(",") if word.strip())
+
+
+_METAVARS: dict[Any, str] = {click.IntRange: "N", click.FloatRange: "X", _GpuLayers: "N", _Words: "A,B"}
 _FRACTION = click.FloatRange(0, 1)
 
 
@@ -61,7 +74,7 @@ class Settings:
             kind=click.IntRange(min=0),
             env="LLAMA_ARG_CTX_SIZE",
             text="Tokens of context, shared by all requests that run at once; 0 is the model's maximum. "
-            "[default: 8192 or the model's maximum, whichever is less]",
+            "[default: 8192, or less where the model or the memory ends sooner]",
         ),
     )
     n_threads: int | None = field(
@@ -79,7 +92,7 @@ class Settings:
         metadata=_option(
             "-b",
             "--batch-size",
-            kind=click.IntRange(min=32),
+            kind=click.IntRange(min=1),
             env="LLAMA_ARG_BATCH",
             text="Tokens computed in one step.",
         ),
@@ -100,6 +113,70 @@ class Settings:
             "--max-queue",
             kind=click.IntRange(min=1),
             text="Requests that may wait for their turn; more are refused with 503 and Retry-After.",
+        ),
+    )
+    cache_ram: int = field(
+        default=1024,
+        metadata=_option(
+            "-cram",
+            "--cache-ram",
+            kind=click.IntRange(min=-1),
+            env="LLAMA_ARG_CACHE_RAM",
+            text="MiB for conversations that had to leave the context, so that they go on without being computed "
+            "again; 0 keeps none, -1 all.",
+        ),
+    )
+    context_shift: bool = field(
+        default=False,
+        metadata=_option(
+            "--context-shift",
+            kind=click.BOOL,
+            env="LLAMA_ARG_CONTEXT_SHIFT",
+            text="When the context is full, drop older tokens and go on instead of ending the answer.",
+        ),
+    )
+    n_keep: int = field(
+        default=0,
+        metadata=_option(
+            "--keep", kind=click.IntRange(min=-1), text="Tokens of the prompt that a context shift keeps; -1 is all."
+        ),
+    )
+    spec_type: str = field(
+        default="none",
+        metadata=_option(
+            "--spec-type",
+            kind=click.Choice(["none", "ngram-simple"]),
+            env="LLAMA_ARG_SPEC_TYPE",
+            text="Guess tokens ahead from the text itself: faster where answers repeat or quote, the text is the same.",
+        ),
+    )
+    draft_model: Path | None = field(
+        default=None,
+        metadata=_option(
+            "-md",
+            "--model-draft",
+            "--spec-draft-model",
+            kind=click.Path(path_type=Path),
+            env="LLAMA_ARG_SPEC_DRAFT_MODEL",
+            text="GGUF file of a small model of the same family that guesses tokens ahead; the text is the same.",
+        ),
+    )
+    draft_max: int = field(
+        default=16,
+        metadata=_option(
+            "--spec-draft-n-max",
+            kind=click.IntRange(0, 64),
+            env="LLAMA_ARG_SPEC_DRAFT_N_MAX",
+            text="Tokens guessed ahead at most.",
+        ),
+    )
+    pooling: str | None = field(
+        default=None,
+        metadata=_option(
+            "--pooling",
+            kind=click.Choice(["none", "mean", "cls", "last", "rank"]),
+            env="LLAMA_ARG_POOLING",
+            text="How embeddings are made of a text's tokens. [default: the model's own way, else the mean]",
         ),
     )
     n_predict: int = field(
@@ -197,6 +274,113 @@ class Settings:
             text="Port to listen on; 0 takes any free one. [default: 8080, or the next free one]",
         ),
     )
+    alias: str | None = field(
+        default=None,
+        metadata=_option(
+            "-a",
+            "--alias",
+            kind=click.STRING,
+            env="LLAMA_ARG_ALIAS",
+            text="The model's name towards clients. [default: the file's]",
+        ),
+    )
+    chat_template: str | None = field(
+        default=None,
+        metadata=_option(
+            "--chat-template",
+            kind=click.STRING,
+            env="LLAMA_ARG_CHAT_TEMPLATE",
+            text="Jinja chat template to use instead of the model's own; the word chatml is one, too.",
+        ),
+    )
+    chat_template_file: Path | None = field(
+        default=None,
+        metadata=_option(
+            "--chat-template-file",
+            kind=click.Path(path_type=Path),
+            env="LLAMA_ARG_CHAT_TEMPLATE_FILE",
+            text="File with such a template.",
+        ),
+    )
+    api_keys: tuple[str, ...] = field(
+        default=(),
+        metadata=_option(
+            "--api-key",
+            kind=_Words(),
+            env="LLAMA_API_KEY",
+            text="Keys of which a request must bring one; without any, everybody who reaches the port is let in.",
+        ),
+    )
+    api_key_file: Path | None = field(
+        default=None,
+        metadata=_option(
+            "--api-key-file",
+            kind=click.Path(path_type=Path),
+            text="File with such keys, one a line; lines that begin with # are skipped.",
+        ),
+    )
+    allowed_hosts: tuple[str, ...] = field(
+        default=(),
+        metadata=_option(
+            "--allowed-hosts",
+            kind=_Words(),
+            text="Names by which this server may be called, beside localhost and addresses in digits.",
+        ),
+    )
+    cors_origins: tuple[str, ...] = field(
+        default=(),
+        metadata=_option(
+            "--cors-origins",
+            kind=_Words(),
+            env="LLAMA_ARG_CORS_ORIGINS",
+            text="Origins of other pages that may use the API; localhost: those on this machine, *: all.",
+        ),
+    )
+    slots: bool = field(
+        default=True,
+        metadata=_option(
+            "--slots/--no-slots",
+            kind=click.BOOL,
+            env="LLAMA_ARG_ENDPOINT_SLOTS",
+            text="Serve GET /slots, which tells what each slot is doing. [default: on]",
+        ),
+    )
+    slot_save_path: Path | None = field(
+        default=None,
+        metadata=_option(
+            "--slot-save-path",
+            kind=click.Path(path_type=Path),
+            text="Folder in which POST /slots may save the slots' KV cache. [default: it may not]",
+        ),
+    )
+    metrics: bool = field(
+        default=False,
+        metadata=_option(
+            "--metrics",
+            kind=click.BOOL,
+            env="LLAMA_ARG_ENDPOINT_METRICS",
+            text="Serve GET /metrics, for Prometheus.",
+        ),
+    )
+    props: bool = field(
+        default=False,
+        metadata=_option(
+            "--props", kind=click.BOOL, env="LLAMA_ARG_ENDPOINT_PROPS", text="Accept POST /props, as llama-server does."
+        ),
+    )
+    ui: bool = field(
+        default=True,
+        metadata=_option(
+            "--ui/--no-ui",
+            "--webui/--no-webui",
+            kind=click.BOOL,
+            env="LLAMA_ARG_UI",
+            text="Serve the chat page. [default: on]",
+        ),
+    )
+    no_history: bool = field(
+        default=False, metadata=_option("--no-history", kind=click.BOOL, text="Keep no chats on this computer.")
+    )
     server: bool = field(
         default=False, metadata=_option("--server", kind=click.BOOL, text="Serve only (what happens anyway).")
     )
@@ -209,6 +393,18 @@ class Settings:
     origins: Mapping[str, str] = field(default_factory=dict, metadata={"flags": ()})
 
 
+# llama-server's flags that ask for what is the case here anyway: accepted, so that its command lines work.
+_ALREADY_SO = {
+    "--offline": "nothing is ever downloaded",
+    "--cont-batching": "requests are always batched as they come",
+    "-cb": "the same",
+    "--kv-unified": "all slots always share one cache",
+    "-kvu": "the same",
+    "--jinja": "templates are always rendered by Jinja",
+    "--no-jinja": "no template is built in that could take its place",
+}
+
+
 def _declared() -> Iterable["dataclasses.Field[Any]"]:
     return (each for each in dataclasses.fields(Settings) if each.metadata["flags"])
 
@@ -216,7 +412,7 @@ def _declared() -> Iterable["dataclasses.Field[Any]"]:
 def _command(program: str) -> click.Command:
     options = []
     for each in _declared():
-        default = each.default if each.default not in (None, False) else None
+        default = each.default if each.default not in (None, False, True, ()) else None
         options.append(
             click.Option(
                 [each.name, *each.metadata["flags"]],
@@ -228,6 +424,10 @@ def _command(program: str) -> click.Command:
                 help=each.metadata["text"],
             )
         )
+    options += [
+        click.Option([flag], is_flag=True, hidden=True, expose_value=False, help=why)
+        for flag, why in _ALREADY_SO.items()
+    ]
     options.append(
         click.Option(["show_version", "--version"], is_flag=True, help="Say which version this is, and end.")
     )

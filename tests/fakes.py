@@ -5,10 +5,28 @@ default they play by themselves, and a held engine moves only when the test call
 """
 
 import asyncio
+import math
+from collections.abc import Callable
 from collections.abc import Sequence as Tokens
+from typing import Any
 
-from runtime.engine.facts import ModelInfo
-from runtime.engine.sequence import Event, Failed, Finished, FinishReason, GenerationRequest, Sink, TextDelta, Timings
+from runtime.engine.embedding import EmbeddingJob
+from runtime.engine.facts import FillTokens, ModelInfo, Pooling
+from runtime.engine.grammar import Grammar
+from runtime.engine.meter import Meter
+from runtime.engine.sequence import (
+    Event,
+    Failed,
+    Finished,
+    FinishReason,
+    GenerationRequest,
+    Progress,
+    Sink,
+    TextDelta,
+    Timings,
+    TokenProbs,
+)
+from runtime.engine.slot_commands import Command
 from runtime.engine.text import TextStream
 from runtime.errors import PromptTooLong, RequestError, Unavailable
 
@@ -47,10 +65,15 @@ class ScriptedEngine:
             vocab_type=1,
             is_memory_cuttable=True,
         )
+        self.pooling = Pooling.MEAN
         self.pieces = tuple(pieces)
         self.error = error
         self.is_held = is_held
         self.requests: list[GenerationRequest] = []
+        self.fill_tokens: FillTokens | None = None
+        self.commands: list[Command[Any]] = []
+        self.answers: dict[type[Command[Any]], Any] = {}  # by the kind of command; an exception is an answer, too
+        self.prepared: list[Grammar] = []
         self.cancelled = asyncio.Event()  # set when a sequence was cancelled before its end
         self.submitted = asyncio.Event()
         self._running: dict[int, tuple[Sink, list[Event]]] = {}
@@ -72,6 +95,9 @@ class ScriptedEngine:
             raise RequestError(f"token id {token} is not in the vocabulary")
         return _SPECIAL.get(token) or bytes([token])
 
+    def prepare(self, grammar: Grammar) -> None:
+        self.prepared.append(grammar)
+
     def submit(self, request: GenerationRequest, sink: Sink) -> int:
         if not request.prompt_tokens:
             raise RequestError("the prompt is empty", "prompt")
@@ -85,9 +111,32 @@ class ScriptedEngine:
             asyncio.get_running_loop().call_soon(self._play, sequence_id)
         return sequence_id
 
+    def embed(self, job: EmbeddingJob) -> None:
+        """A text's vector counts its tokens: how many, and their sum."""
+        if self.is_held:
+            return
+        for text in job.texts:
+            job.results.append([[float(len(text)), float(sum(text))] + [0.0] * 6])
+        if self.pooling is Pooling.RANK:
+            job.results[:] = [[[float(text.count(ord("a")))]] for text in job.texts]
+        asyncio.get_running_loop().call_soon(job.sink, self.error or job)
+
+    def pair(self, first: str, second: str) -> list[int]:
+        return [*first.encode(), EOS, *second.encode()]
+
     def cancel(self, sequence_id: int) -> None:
         if self._running.pop(sequence_id, None):
             self.cancelled.set()
+
+    def end_tokens(self) -> tuple[int, ...]:
+        return (EOS,)
+
+    def command(self, command: Command[Any], answer: Callable[[Any], None]) -> None:
+        self.commands.append(command)
+        asyncio.get_running_loop().call_soon(answer, self.answers[type(command)])
+
+    def meter(self) -> Meter:
+        return Meter(num_steps=len(self.requests))
 
     @property
     def num_processing(self) -> int:
@@ -116,19 +165,38 @@ class ScriptedEngine:
             asyncio.get_running_loop().call_soon(self._play, sequence_id)
 
     def _script(self, request: GenerationRequest) -> list[Event]:
-        stream, events, reason = TextStream(request.stop), [], FinishReason.END_OF_TEXT
+        slot = request.slot or 0
+        events: list[Event] = []
+        if request.wants_progress:
+            num_prompt_tokens = len(request.prompt_tokens)
+            events = [
+                Progress(num_prompt_tokens, Timings(count, 0, 0, count / 100, 0.0), slot)
+                for count in (0, num_prompt_tokens)
+            ]
+        stream, num_generated, reason = TextStream(request.stop), 0, FinishReason.END_OF_TEXT
         for index, piece in enumerate(self.pieces):
             if index == request.max_tokens:
                 reason = FinishReason.LENGTH
                 break
-            events.append(TextDelta(stream.feed(piece.encode("utf-8")), (index,)))
+            num_generated = index + 1
+            timings = (
+                Timings(len(request.prompt_tokens) - 1, 1, num_generated, 0.5, 0.1) if request.wants_timings else None
+            )
+            data, num_probs = piece.encode("utf-8"), request.sampling.n_probs
+            probs = (_probs(index, data, num_probs),) if num_probs else ()
+            events.append(TextDelta(stream.feed(data), (index,), probs, slot, timings))
             if stream.stopping_string:
                 reason = FinishReason.STOP_STRING
                 break
         if self.error is not None:
             return [*events, Failed(self.error)]
-        num_generated = len(events)
         rest = stream.finish()
         timings = Timings(len(request.prompt_tokens) - 1, 1, num_generated, 0.5, 0.25)
-        last = Finished(reason, timings, stream.stopping_string)
-        return [*events, *([TextDelta(rest, ())] if rest else []), last]
+        last = Finished(reason, timings, stream.stopping_string, slot)
+        return [*events, *([TextDelta(rest, (), slot=slot)] if rest else []), last]
+
+
+def _probs(token: int, piece: bytes, count: int) -> TokenProbs:
+    """Half for the token itself, a quarter for the next, and so on."""
+    top = [(token, piece, -math.log(2)), *((token + n, b"?%d" % n, -math.log(2) * (n + 1)) for n in range(1, count))]
+    return TokenProbs(token, piece, -math.log(2), tuple(top))

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import uvicorn
 from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from runtime.engine.sampling import SamplingParams
 from runtime.server.app import create_app
@@ -36,19 +37,19 @@ def ask(app: Starlette, method: str, path: str, **request: Any) -> httpx.Respons
 
     async def send() -> httpx.Response:
         transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await asyncio.wait_for(client.request(method, path, **request), TIMEOUT_SECONDS)
 
     return asyncio.run(send())
 
 
 @contextlib.asynccontextmanager
-async def listening(app: Starlette) -> Any:
+async def listening(app: Starlette, http: Any = "h11") -> Any:
     """Serve on a loopback port from this event loop; yields the address."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         bound.listen()
-        server = _server(app)
+        server = _server(app, http)
         serving = asyncio.create_task(server.serve(sockets=[bound]))
         try:
             yield f"http://127.0.0.1:{bound.getsockname()[1]}"
@@ -58,12 +59,12 @@ async def listening(app: Starlette) -> Any:
 
 
 @contextlib.contextmanager
-def serving_from_a_thread(app: Starlette) -> Iterator[str]:
+def serving_from_a_thread(app: ASGIApp, http: Any = "h11") -> Iterator[str]:
     """Serve on a loopback port for clients that block; yields the address."""
     bound = socket.socket()
     bound.bind(("127.0.0.1", 0))
     bound.listen()  # a connection that comes before uvicorn is up waits in the backlog
-    server = _server(app)
+    server = _server(app, http)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[bound])), daemon=True)
     thread.start()
     try:
@@ -81,8 +82,8 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _server(app: Starlette) -> uvicorn.Server:
-    return _Server(uvicorn.Config(app, http="h11", ws="none", lifespan="off", log_config=None))
+def _server(app: ASGIApp, http: Any = "h11") -> uvicorn.Server:
+    return _Server(uvicorn.Config(app, http=http, ws="none", lifespan="off", log_config=None, timeout_keep_alive=3600))
 
 
 def events_of(stream: str) -> list[str]:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     ["runtime.errors"],
     ["runtime.container", "runtime.settings", "runtime.launch"],
-    ["runtime.engine"],
+    ["runtime.engine", "runtime.store"],
     ["runtime.chat"],
     ["runtime.server"],
     ["runtime.cli"],
@@ -24,9 +24,14 @@ ONLY_LLAMA_IMPORTER = "runtime.engine.native"
 ONLY_PYINSTALLER_USER = "bundler.freeze"
 DIALECTS = {"runtime.server.llamacpp", "runtime.server.openai"}
 # What only computes: no llama.cpp, no event loop, no thread.
-PURE = {"scheduler", "slots", "text", "sequence", "sampling", "batch", "facts", "pace"}
-PURE_MODULES = {f"runtime.engine.{name}" for name in PURE} | {"runtime.server.streaming"}
-IMPURE = {"llama_cpp", "ctypes", "asyncio", "threading", "socket"}
+PURE = {
+    *("batch", "facts", "gbnf", "grammar", "memory", "pace", "parking", "sampling", "schema", "scheduler", "sequence"),
+    *("slots", "speculation", "text"),
+}
+PURE_MODULES = {f"runtime.engine.{name}" for name in PURE} | {
+    *("runtime.server.streaming", "runtime.store.chat", "runtime.store.documents", "runtime.store.search"),
+}
+IMPURE = {"llama_cpp", "ctypes", "asyncio", "threading", "socket", "sqlite3"}
 MAX_LINES = 500  # a prompt to ask whether a module holds two ideas, not a law
 
 MODULES = {
@@ -116,7 +121,13 @@ def test_what_only_computes_knows_no_thread_loop_or_library(module: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("package", "only_user"), [("llama_cpp", ONLY_LLAMA_IMPORTER), ("PyInstaller", ONLY_PYINSTALLER_USER)]
+    ("package", "only_user"),
+    [
+        ("llama_cpp", ONLY_LLAMA_IMPORTER),
+        ("llguidance", "runtime.engine.guidance"),
+        ("sqlite3", "runtime.store"),
+        ("PyInstaller", ONLY_PYINSTALLER_USER),
+    ],
 )
 def test_one_place_talks_to_it(package: str, only_user: str) -> None:
     users = {module for module in MODULES if any(name.split(".")[0] == package for name in imports_of(module))}

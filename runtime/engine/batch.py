@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from runtime.engine.sequence import Sequence
+from runtime.engine.parking import Parked
+from runtime.engine.sequence import Sequence, TokenProbs
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +33,44 @@ class Copy:
     count: int
 
 
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """Before the step: drop `discard` tokens of a slot after the first `keep`, and let the rest move up."""
+
+    slot: int
+    keep: int
+    discard: int
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """Before the step: copy a slot's cache out into `parked`, if it has no more than `max_bytes`."""
+
+    slot: int
+    parked: Parked
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Before the step: copy a parked cache into an empty slot. The only edit that may fail."""
+
+    slot: int
+    parked: Parked
+
+
+Edit = Cut | Copy | Shift | Park | Restore
+
+
 @dataclass(slots=True)
 class Batch:
     """One step, in the order in which it must be carried out: the edits in theirs, then one decode of all entries.
 
     `parts` says how many tokens of which sequence are in it; `outputs` which entry holds the logits from which a
-    sequence's next token is sampled.
+    sequence's next token is sampled. Where tokens were guessed, the logits of the entries that follow are wanted too.
     """
 
-    edits: list[Cut | Copy] = field(default_factory=list)
+    edits: list[Edit] = field(default_factory=list)
     entries: list[BatchEntry] = field(default_factory=list)
     parts: list[tuple[Sequence, int]] = field(default_factory=list)
     outputs: list[tuple[Sequence, int]] = field(default_factory=list)
@@ -48,9 +78,10 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """The token chosen for a sequence, the bytes it stands for, and whether it ends the text."""
+    """The token chosen for a sequence, the bytes it stands for, whether it ends the text, and how likely it was."""
 
     sequence: Sequence
     token: int
     piece: bytes
     is_end: bool
+    probs: TokenProbs | None = None

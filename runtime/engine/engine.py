@@ -6,77 +6,113 @@ that `post` leads to. Knows no HTTP and no asyncio.
 """
 
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Callable
 from collections.abc import Sequence as Tokens
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
+from functools import partial
+from typing import Any, TypeVar
 
-from runtime.engine.batch import Batch, Cut, Sampled
-from runtime.engine.facts import ModelInfo
-from runtime.engine.native import Aborted, Context, Model, NoRoom, SamplerChain
+from runtime.engine.batch import Batch, Edit, Sampled
+from runtime.engine.chooser import Chooser
+from runtime.engine.drafting import ModelGuesser
+from runtime.engine.embedding import EmbeddingJob, EmbeddingQueue, max_text_tokens
+from runtime.engine.facts import FillTokens, ModelInfo, Pooling
+from runtime.engine.grammar import Grammar
+from runtime.engine.guidance import Guide
+from runtime.engine.meter import Meter
+from runtime.engine.native import Aborted, Candidates, Context, Model, NoRoom, SamplerChain
 from runtime.engine.pace import Pace
-from runtime.engine.scheduler import Outcome, Scheduler
+from runtime.engine.params import EngineParams
+from runtime.engine.scheduler import Outcome, Scheduler, SchedulerParams
 from runtime.engine.sequence import Failed, Finished, GenerationRequest, Sequence, Sink
+from runtime.engine.slot_commands import Command
+from runtime.engine.speculation import Lookup, Speculation
 from runtime.engine.threads import TaskCounter, default_num_threads, num_cpus
-from runtime.errors import EngineError, HoldallError, PromptTooLong, QueueFull, RequestError, Unavailable
+from runtime.errors import EngineError, HoldallError, PromptTooLong, QueueFull, RequestError, TextTooLong, Unavailable
 
 Post = Callable[[Callable[[], None]], object]
+T = TypeVar("T")
 
 # Beside sequences that generate, a step computes at most this many prompt tokens: enough to use the processor well
 # (the matrices are read once for all of them), few enough that the others' next token isn't late.
 _NUM_PREFILL_BESIDE_DECODE = 64
+# Guessed tokens cost the others time, so they are for when few generate.
+_NUM_SEQUENCES_DRAFTED = 2
 _JOIN_SECONDS = 2.0
 _RETRY_AFTER_SECONDS = 5  # about an answer's length; how long the queue takes depends on what it asks for
 _NUM_LOOKS = 3
 _SECONDS_BETWEEN_LOOKS = 0.0005
 
 
-@dataclass(frozen=True, slots=True)
-class EngineParams:
-    """Sizes of an engine: n_ctx and n_batch in tokens, n_ctx shared by all slots; max_waiting in requests.
-
-    num_threads None follows what the machine can give, step by step.
-    """
-
-    n_ctx: int
-    n_batch: int = 512
-    num_slots: int = 8
-    max_waiting: int = 256
-    num_threads: int | None = 1
-
-
 class Engine:
     """Generates for many requests at once. `post` runs a function on the thread where sinks are called."""
 
-    def __init__(self, model: Model, params: EngineParams, post: Post) -> None:
-        """Make the context and start the thread. Raises ModelError when the context's memory can't be had."""
+    def __init__(self, model: Model, params: EngineParams, post: Post, draft_model: Model | None = None) -> None:
+        """Make the context and start the thread.
+
+        Raises ModelError when the context's memory can't be had or the draft model doesn't fit the model.
+        """
         self._model = model
         self._post = post
+        num_threads = params.num_threads or default_num_threads()
+        is_speculative = params.draft_max > 0 and (draft_model is not None or params.has_lookup)
+        num_drafted = min(params.num_slots, _NUM_SEQUENCES_DRAFTED) * params.draft_max if is_speculative else 0
         self._context = Context(
             model,
             n_ctx=params.n_ctx,
             n_batch=params.n_batch,
             num_slots=params.num_slots,
-            num_threads=params.num_threads or default_num_threads(),
+            num_threads=num_threads,
+            num_outputs=min(params.num_slots + num_drafted, params.n_batch),
         )
         self._pace = None if params.num_threads else Pace(default_num_threads(), num_cpus())
         self._tasks = TaskCounter()
         self.info = ModelInfo(**asdict(model.facts), n_ctx=self._context.n_ctx, num_slots=params.num_slots)
         self._scheduler = Scheduler(
-            num_slots=params.num_slots,
-            n_ctx=self._context.n_ctx,
-            n_batch=params.n_batch,
-            num_prefill_beside_decode=_NUM_PREFILL_BESIDE_DECODE,
-            is_cuttable=model.facts.is_memory_cuttable,
+            SchedulerParams(
+                num_slots=params.num_slots,
+                n_ctx=self._context.n_ctx,
+                n_batch=params.n_batch,
+                num_prefill_beside_decode=_NUM_PREFILL_BESIDE_DECODE,
+                is_cuttable=model.facts.is_memory_cuttable,
+                can_shift=self._context.can_shift,
+                context_shift=params.context_shift,
+                num_always_kept=int(model.facts.add_bos),
+                parking_bytes=params.parking_bytes,
+            )
         )
-        self._samplers: dict[int, SamplerChain] = {}  # the engine thread's, by sequence id
+        self._draft: ModelGuesser | None = None
+        self._speculation: Speculation | None = None
+        if is_speculative and model.facts.is_memory_cuttable:
+            if draft_model is not None:
+                self._draft = ModelGuesser(
+                    draft_model,
+                    model,
+                    n_ctx=self._context.n_ctx,
+                    num_slots=_NUM_SEQUENCES_DRAFTED,
+                    num_threads=num_threads,
+                )
+            self._speculation = Speculation(self._draft or Lookup(), params.draft_max)
+        self.pooling = params.pooling or model.facts.pooling or Pooling.MEAN
+        self.max_text_tokens = max_text_tokens(model.facts.n_ctx_train, params.n_batch)
+        self._embeddings = EmbeddingQueue(
+            model, self.pooling, max_text_tokens=self.max_text_tokens, num_threads=num_threads
+        )
+        self._meter = Meter()
+        self._guide = Guide(model)
+        self._choosers: dict[int, Chooser] = {}  # the engine thread's, by sequence id
+        self._candidates: Candidates | None = None  # the engine thread's, made when it is first needed
         self._end_tokens: tuple[int, ...] | None = None
         self._wake = threading.Condition()
         # Guarded by _wake:
         self._submitted: list[Sequence] = []
         self._alive: dict[int, Sequence] = {}
         self._has_cancelled = False
+        self._commands: list[tuple[Command[Any], Callable[[Any], None]]] = []
+        self._jobs: list[EmbeddingJob] = []
         self._next_id = 0
         self._max_waiting = params.max_waiting
         self._closed: HoldallError | None = None
@@ -88,11 +124,30 @@ class Engine:
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         return self._model.tokenize(text, add_special=add_special, parse_special=parse_special)
 
+    def pair(self, first: str, second: str) -> list[int]:
+        return self._model.pair(first, second)
+
     def detokenize(self, tokens: Tokens[int]) -> str:
         return self._model.detokenize(tokens)
 
     def piece(self, token: int) -> bytes:
         return self._model.piece(token)
+
+    def end_tokens(self) -> tuple[int, ...]:
+        """Return the tokens at which the model ends. Takes long the first time."""
+        if self._end_tokens is None:
+            vocabulary = range(self.info.n_vocab)
+            self._end_tokens = tuple(t for t in vocabulary if self._model.is_end_of_generation(t))
+        return self._end_tokens
+
+    @property
+    def fill_tokens(self) -> FillTokens | None:
+        """The tokens around a gap to fill; None when the model wasn't trained to fill any."""
+        return self._model.fill_tokens
+
+    def meter(self) -> Meter:
+        """Return what has been counted so far."""
+        return replace(self._meter)
 
     @property
     def num_processing(self) -> int:
@@ -102,12 +157,19 @@ class Engine:
     def num_deferred(self) -> int:
         return self._scheduler.num_waiting
 
+    def prepare(self, grammar: Grammar) -> None:
+        """Compile a grammar, so that `submit` doesn't take long. Raises RequestError when it can't be used."""
+        self._guide.constraint(grammar)
+
     def submit(self, request: GenerationRequest, sink: Sink) -> int:
         """Queue a request and return its sequence's id.
 
-        Raises RequestError or PromptTooLong for a prompt that can't be computed, QueueFull, Unavailable when closed.
+        Raises RequestError or PromptTooLong for what can't be computed, QueueFull, Unavailable when closed. Takes long
+        when the request has a grammar that isn't prepared.
         """
         prompt = request.prompt_tokens
+        if not self.info.is_causal:
+            raise RequestError("this model makes embeddings only: it can't generate text", "prompt")
         if not prompt:
             raise RequestError("the prompt is empty; give it at least one token", "prompt")
         if len(prompt) >= self.info.n_ctx:
@@ -119,6 +181,10 @@ class Engine:
                 raise RequestError(
                     f"logit_bias: the vocabulary of {self.info.n_vocab} has no token {token}", "logit_bias"
                 )
+        if request.slot is not None and not 0 <= request.slot < self.info.num_slots:
+            raise RequestError(f"there is no slot {request.slot}; they are 0 to {self.info.num_slots - 1}", "id_slot")
+        grammar = request.sampling.grammar
+        constraint = self._guide.constraint(grammar) if grammar is not None else None
         with self._wake:
             if self._closed is not None:
                 raise self._closed
@@ -126,7 +192,7 @@ class Engine:
             if num_waiting >= self._max_waiting:
                 raise QueueFull(num_waiting, retry_after_seconds=_RETRY_AFTER_SECONDS)
             self._next_id += 1
-            sequence = Sequence.of(self._next_id, request, sink)
+            sequence = Sequence.of(self._next_id, request, sink, constraint)
             self._alive[sequence.id] = sequence
             self._submitted.append(sequence)
             self._wake.notify()
@@ -141,13 +207,45 @@ class Engine:
                 self._has_cancelled = True
                 self._wake.notify()
 
+    def embed(self, job: EmbeddingJob) -> None:
+        """Have texts made into vectors; the job's sink hears it back, or the error, where sinks are called.
+
+        Raises RequestError for texts that can't be computed, Unavailable when closed. A job whose `is_cancelled` is set
+        ends within a step, and nobody hears of it.
+        """
+        for index, text in enumerate(job.texts):
+            if not text:
+                raise RequestError(f"input {index} is empty; give it at least one token", "input")
+            if len(text) > self.max_text_tokens:
+                raise TextTooLong(index, len(text), self.max_text_tokens)
+            if min(text) < 0 or max(text) >= self.info.n_vocab:
+                raise RequestError(f"input {index} has token ids outside the vocabulary", "input")
+        with self._wake:
+            if self._closed is not None:
+                raise self._closed
+            self._jobs.append(job)
+            self._wake.notify()
+
+    def command(self, command: Command[T], answer: Callable[[T | HoldallError], None]) -> None:
+        """Have a command carried out between two steps; `answer` hears what came of it where sinks are called."""
+        with self._wake:
+            if self._closed is not None:
+                raise self._closed
+            self._commands.append((command, answer))
+            self._wake.notify()
+
     def close(self) -> None:
         """Stop at once, in the middle of a step if need be, and free the context."""
         self._refuse(Unavailable("the program is stopping"))
         self._context.abort()
+        self._embeddings.abort()
+        if self._draft is not None:
+            self._draft.abort()
         self._thread.join(_JOIN_SECONDS)
         if not self._thread.is_alive():
             self._context.close()
+            if self._draft is not None:
+                self._draft.close()
 
     # -- the engine's thread ----------------------------------------------------------------------------------------
 
@@ -155,14 +253,21 @@ class Engine:
         try:
             while self._take_commands():
                 self._step()
+                self._embed()
         except Exception as error:  # a bug of ours: tell every client instead of leaving it waiting
             failure = EngineError(f"the engine has stopped: {error!r}; start the program again")
             self._refuse(failure)
             self._deliver([(sequence, Failed(failure)) for sequence in list(self._alive.values())])
             raise
         finally:
-            for sampler in self._samplers.values():
-                sampler.close()
+            for job in [*self._embeddings.close(), *self._jobs]:
+                self._post(partial(job.sink, self._closed or Unavailable("the program is stopping")))
+            for _command, answer in self._commands:
+                self._post(partial(answer, self._closed))
+            for chooser in self._choosers.values():
+                chooser.close()
+            if self._candidates is not None:
+                self._candidates.close()
             self._tasks.close()
 
     def _refuse(self, reason: HoldallError) -> None:
@@ -174,7 +279,16 @@ class Engine:
         """Wait for something to do and take what came in; False when the engine is to stop."""
         was_idle = not self._has_work
         with self._wake:
-            self._wake.wait_for(lambda: self._closed or self._submitted or self._has_cancelled or self._has_work)
+            self._wake.wait_for(
+                lambda: (
+                    self._closed
+                    or self._submitted
+                    or self._has_cancelled
+                    or self._commands
+                    or self._jobs
+                    or self._has_work
+                )
+            )
             if self._closed:
                 return False
             submitted, self._submitted = self._submitted, []
@@ -182,26 +296,44 @@ class Engine:
             for sequence in cancelled:
                 del self._alive[sequence.id]
             self._has_cancelled = False
+            commands, self._commands = self._commands, []
+            jobs, self._jobs = self._jobs, []
         for sequence in submitted:
             self._scheduler.add(sequence)
         for sequence in cancelled:
             self._scheduler.remove(sequence)
-            self._close_sampler(sequence)
-        if was_idle and submitted:
+            self._end(sequence)
+        self._carry_out(commands)
+        for job in jobs:
+            self._embeddings.add(job)
+        if was_idle and (submitted or jobs):
             self._look_around()
         return True
 
+    def _carry_out(self, commands: list[tuple[Command[Any], Callable[[Any], None]]]) -> None:
+        """Carry out the commands whose slots are idle; the others are taken up again after the next step."""
+        for command, answer in commands:
+            if not command.is_ready(self._scheduler):
+                with self._wake:
+                    self._commands.append((command, answer))
+                continue
+            try:
+                outcome = command.run(self._scheduler, self._context, time.monotonic())
+            except HoldallError as error:
+                outcome = error
+            except Exception as error:  # a bug of ours, which concerns nobody but who gave the command
+                outcome = EngineError(f"a command to the engine failed: {error!r}")
+            self._post(partial(answer, outcome))
+
     @property
     def _has_work(self) -> bool:
-        return bool(self._scheduler.num_running or self._scheduler.num_waiting)
+        return bool(self._scheduler.num_running or self._scheduler.num_waiting or self._embeddings.has_work)
 
     def _step(self) -> None:
-        batch = self._scheduler.schedule(time.monotonic())
-        for edit in batch.edits:
-            if isinstance(edit, Cut):
-                self._context.cut(edit.slot, edit.keep)
-            else:
-                self._context.share(edit.source, edit.slot, edit.count)
+        self._edit(self._scheduler.admit(time.monotonic()))
+        self._guess_ahead()
+        batch = self._scheduler.schedule()
+        self._edit(batch.edits)
         if not batch.entries:
             return
         try:
@@ -211,8 +343,49 @@ class Engine:
         except (NoRoom, EngineError) as error:
             self._fail(batch, error if isinstance(error, EngineError) else EngineError("the KV cache is full"))
             return
-        sampled = [self._sample(sequence, index) for sequence, index in batch.outputs]
-        self._deliver(self._scheduler.commit(batch, sampled, time.monotonic()))
+        self._meter.count_step(len(batch.parts))
+        sampled: list[Sampled] = []
+        failures: list[Outcome] = []
+        for sequence, index in batch.outputs:
+            try:
+                sampled += self._sample(sequence, index)
+            except RequestError as error:
+                failures.append((sequence, Failed(error)))
+        outcomes = self._scheduler.commit(batch, sampled, time.monotonic())
+        for sequence, _failed in failures:
+            self._scheduler.remove(sequence)
+        self._deliver(outcomes + failures)
+
+    def _edit(self, edits: list[Edit]) -> None:
+        for failed in self._context.edit(edits):
+            self._scheduler.restore_failed(failed.slot)
+
+    def _guess_ahead(self) -> None:
+        """Give the sequences that generate a draft each, unless there are too many of them."""
+        if self._speculation is None:
+            return
+        generating = self._scheduler.generating
+        if self._draft is not None and self._pace is not None:
+            self._draft.set_threads(self._pace.num_threads(time.monotonic()))
+        for sequence in generating:
+            is_worth_it = len(generating) <= _NUM_SEQUENCES_DRAFTED
+            sequence.draft = self._speculation.propose(sequence) if is_worth_it else ()
+
+    def _embed(self) -> None:
+        """Compute a step of the texts that are to become vectors, a small one beside sequences."""
+        if not self._embeddings.has_work:
+            return
+        is_alone = not (self._scheduler.num_running or self._scheduler.num_waiting)
+        num_threads = self._pace.num_threads(time.monotonic()) if self._pace else None
+        try:
+            ended = self._embeddings.step(sys.maxsize if is_alone else _NUM_PREFILL_BESIDE_DECODE, num_threads)
+        except Aborted:
+            return  # only `close` aborts; the next turn sees it
+        if self._pace is not None:
+            self._pace.observe_tasks(self._tasks.num_others())
+        if ended is not None:
+            job, error = ended
+            self._post(partial(job.sink, error or job))
 
     def _decode(self, batch: Batch) -> None:
         if self._pace is None:
@@ -228,37 +401,51 @@ class Engine:
         self._pace.observe_step(num_threads, ended - started, time.process_time() - cpu_before, ended)
 
     def _look_around(self) -> None:
-        """After a rest, count a few times, a moment apart, so that a passing task isn't taken for a busy machine."""
+        """After a rest, count until nobody is there or it was enough; the one who brought the request is often seen."""
         if self._pace is not None:
             self._pace.forget()
             for _ in range(_NUM_LOOKS):
-                self._pace.observe_tasks(self._tasks.num_others())
+                num_others = self._tasks.num_others()
+                self._pace.observe_tasks(num_others)
+                if not num_others:
+                    return
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
 
-    def _sample(self, sequence: Sequence, index: int) -> Sampled:
-        sampler = self._samplers.get(sequence.id)
-        if sampler is None:
-            sampler = self._samplers[sequence.id] = self._make_sampler(sequence.request)
-        token = self._context.sample(sampler, index)
-        return Sampled(sequence, token, self._model.piece(token), self._model.is_end_of_generation(token))
+    def _sample(self, sequence: Sequence, index: int) -> list[Sampled]:
+        """Choose the next token, and as long as they are those of the draft, the ones after it."""
+        sampled = [self._choose(sequence, index)]
+        for guessed in sequence.draft:
+            if sampled[-1].token != guessed or sampled[-1].is_end:
+                break
+            sampled.append(self._choose(sequence, index + len(sampled)))
+        return sampled
 
-    def _make_sampler(self, request: GenerationRequest) -> SamplerChain:
+    def _choose(self, sequence: Sequence, index: int) -> Sampled:
+        chooser = self._choosers.get(sequence.id)
+        if chooser is None:
+            chain = self._make_chain(sequence.request)
+            chooser = Chooser(chain, sequence.request.sampling, sequence.constraint)
+            self._choosers[sequence.id] = chooser
+        probs = None
+        if chooser.needs_candidates:
+            if self._candidates is None:
+                self._candidates = Candidates(self._model)
+            token, probs = chooser.choose_among(self._candidates, self._context.logits(index), self._model)
+        else:
+            token = chooser.choose(self._context, index)
+        return Sampled(sequence, token, self._model.piece(token), self._model.is_end_of_generation(token), probs)
+
+    def _make_chain(self, request: GenerationRequest) -> SamplerChain:
         params = request.sampling
         seed = params.seed if params.seed is not None else secrets.randbits(32)
-        banned = self._all_end_tokens() if request.ignore_eos else ()
-        sampler = SamplerChain(self._model, params, seed, banned=banned)
+        banned = self.end_tokens() if request.ignore_eos else ()
+        chain = SamplerChain(self._model, params, seed, banned=banned)
         # The samplers that look back see the prompt, as in llama-server; no further back than they look.
         windows = (params.repeat_last_n, params.dry_penalty_last_n)
         seen = 0 if min(windows) < 0 else max(0, len(request.prompt_tokens) - max(windows))
         for token in request.prompt_tokens[seen:]:
-            sampler.accept(token)
-        return sampler
-
-    def _all_end_tokens(self) -> tuple[int, ...]:
-        if self._end_tokens is None:
-            vocabulary = range(self.info.n_vocab)
-            self._end_tokens = tuple(t for t in vocabulary if self._model.is_end_of_generation(t))
-        return self._end_tokens
+            chain.accept(token)
+        return chain
 
     def _fail(self, batch: Batch, error: EngineError) -> None:
         sequences = [sequence for sequence, _count in batch.parts]
@@ -270,14 +457,17 @@ class Engine:
     def _deliver(self, outcomes: list[Outcome]) -> None:
         for sequence, event in outcomes:
             if isinstance(event, (Finished, Failed)):
-                self._close_sampler(sequence)
+                self._end(sequence)
         if outcomes:
             self._post(lambda: self._call_sinks(outcomes))
 
-    def _close_sampler(self, sequence: Sequence) -> None:
-        sampler = self._samplers.pop(sequence.id, None)
-        if sampler is not None:
-            sampler.close()
+    def _end(self, sequence: Sequence) -> None:
+        self._meter.count_sequence(sequence.timings(time.monotonic()))
+        chooser = self._choosers.pop(sequence.id, None)
+        if chooser is not None:
+            chooser.close()
+        if self._speculation is not None:
+            self._speculation.forget(sequence)
 
     # -- where `post` leads to --------------------------------------------------------------------------------------
 

@@ -1,6 +1,17 @@
 """What a loaded model says of itself, and what its engine adds."""
 
 from dataclasses import dataclass
+from enum import Enum
+
+
+class Pooling(Enum):
+    """How the vectors of a text's tokens become the text's; numbered as in llama.h."""
+
+    NONE = 0
+    MEAN = 1
+    CLS = 2  # the first token's
+    LAST = 3
+    RANK = 4  # through the model's head for ranking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +32,20 @@ class ModelFacts:
     add_bos: bool
     vocab_type: int
     is_memory_cuttable: bool  # tokens can be removed from the end of a sequence's memory
+    is_causal: bool = True  # each token looks back only; a model whose tokens look both ways can't generate
+    pooling: Pooling | None = None  # None where the model wasn't made for vectors
+    rerank_template: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FillTokens:
+    """What a model was trained to see around a gap it is to fill; repository and file marks where it has them."""
+
+    prefix: int
+    suffix: int
+    middle: int
+    repository: int | None = None
+    file: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,8 +24,8 @@ from collections import deque
 
 _NUM_COUNTS = 4
 _STARVED = 0.8  # below this share of their processor time, threads wait for each other; undisturbed they get 0.98
-_WINDOW_SECONDS = 0.05  # one short step may be disturbed by what carries the last one's tokens to the clients
-_FIRST_HOLD_SECONDS = 0.5
+_WINDOW_SECONDS = 0.1  # a step or two may be disturbed by what passes
+_FIRST_HOLD_SECONDS = 0.1  # a thread given up in error costs little; each time that it was right, twice as long
 _LAST_HOLD_SECONDS = 8.0
 
 

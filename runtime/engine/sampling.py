@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from runtime.engine.grammar import Grammar
+
 
 class Sampler(Enum):
     """A stage of the chain that a token is chosen by, by its name in llama.cpp and its letter in short lists."""
@@ -50,6 +52,8 @@ class SamplingParams:
     repeat_last_n and dry_penalty_last_n count tokens: 0 is off, -1 the whole context. seed None draws one.
     mirostat 1 or 2 takes the place of the stages in `order`; adaptive_p, when it is in `order`, that of the last choice
     by chance. logit_bias adds to the logit of a token id, or of each token of a text; minus infinity forbids it.
+    n_probs > 0 asks for the probabilities of so many of the likeliest tokens at each step: among all tokens, or with
+    post_sampling_probs among those that the samplers have left.
     """
 
     temperature: float = 0.8
@@ -80,3 +84,6 @@ class SamplingParams:
     order: tuple[Sampler, ...] = DEFAULT_ORDER
     logit_bias: tuple[tuple[int | str, float], ...] = ()
     seed: int | None = None
+    grammar: Grammar | None = None
+    n_probs: int = 0
+    post_sampling_probs: bool = False

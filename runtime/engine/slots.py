@@ -7,8 +7,13 @@ All slots share one pool of `num_cells` cells, a token each, so what idle slots 
 Knows nothing of llama.cpp: the caller carries out the cuts.
 """
 
+from collections.abc import Iterator
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from runtime.engine.parking import Parked
 
 # Fewer tokens than this are computed again sooner than an idle slot's cache is given up for them.
 _WORTH_SHARING = 16
@@ -16,21 +21,38 @@ _WORTH_SHARING = 16
 
 @dataclass(eq=False, slots=True)
 class Slot:
-    """One sequence of the KV cache: the tokens whose keys and values it holds."""
+    """One sequence of the KV cache: the tokens whose keys and values it holds.
+
+    At most the first `num_shared` of its cells belong to other slots too. `is_shifted` says that tokens were dropped
+    before some of them, which those were computed with: no other text may use them.
+    """
 
     index: int
     tokens: list[int] = field(default_factory=list)
     is_busy: bool = False
     last_used: int = 0
+    num_shared: int = 0
+    is_shifted: bool = False
+
+    def clear(self) -> None:
+        self.tokens.clear()
+        self.num_shared = 0
+        self.is_shifted = False
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A slot for a prompt, whose first `keep` tokens are there already: in the slot itself, or in a donor's."""
+    """A slot for a prompt, whose first `keep` tokens are there already: in the slot itself, a donor's, or parked."""
 
     slot: Slot
     keep: int
     donor: Slot | None = None
+    parked: "Parked | None" = None
+
+    @property
+    def num_kept(self) -> int:
+        """How many of the slot's own tokens stay."""
+        return 0 if self.donor or self.parked else self.keep
 
 
 class Slots:
@@ -48,18 +70,24 @@ class Slots:
 
     @property
     def num_idle_cells(self) -> int:
-        """Cells that `evict` could give back."""
+        """Cells that giving up idle slots would give back."""
         return sum(len(slot.tokens) for slot in self._slots if not slot.is_busy)
 
     def __getitem__(self, index: int) -> Slot:
         return self._slots[index]
 
-    def best_for(self, prompt: Tokens[int]) -> "Place | None":
-        """Return where a prompt is best computed; None when all slots are busy.
+    def __iter__(self) -> Iterator[Slot]:
+        return iter(self._slots)
+
+    def best_for(self, prompt: Tokens[int], *, wanted: int | None = None) -> "Place | None":
+        """Return where a prompt is best computed; None when all slots, or the `wanted` one, are busy.
 
         At least one token of the prompt is always left to compute, since only that gives logits.
         """
         idle = [slot for slot in self._slots if not slot.is_busy]
+        if wanted is not None:
+            slot = self._slots[wanted]
+            return None if slot.is_busy else Place(slot, self._num_reusable(slot, prompt))
         if not idle:
             return None
         place = self._best_idle(idle, prompt)
@@ -69,10 +97,15 @@ class Slots:
         num_shared = self._num_reusable(donor, prompt)
         if num_shared < place.keep + _WORTH_SHARING:
             return place
-        spare = min((slot for slot in idle if slot is not donor), key=_price, default=None)
-        if spare is None or num_shared > self.num_free_cells + len(spare.tokens):
-            return place
-        return Place(spare, num_shared, donor)
+        spare = self.spare_for(num_shared, but=donor)
+        return Place(spare, num_shared, donor) if spare else place
+
+    def spare_for(self, num_tokens: int, *, but: Slot | None = None, wanted: int | None = None) -> Slot | None:
+        """Return the idle slot whose cache is worth least, if so many tokens fit when it is given up."""
+        slots = self._slots if wanted is None else [self._slots[wanted]]
+        idle = (slot for slot in slots if not slot.is_busy and slot is not but)
+        spare = min(idle, key=_price, default=None)
+        return spare if spare and num_tokens <= self.num_free_cells + len(spare.tokens) else None
 
     def _best_idle(self, idle: list[Slot], prompt: Tokens[int]) -> "Place":
         reusable = {slot.index: self._num_reusable(slot, prompt) for slot in idle}
@@ -83,6 +116,8 @@ class Slots:
         return Place(best, reusable[best.index])
 
     def _num_reusable(self, slot: Slot, prompt: Tokens[int]) -> int:
+        if slot.is_shifted:
+            return 0
         common = common_prefix_length(slot.tokens, prompt)
         if common == len(slot.tokens) < len(prompt):
             return common
@@ -93,22 +128,32 @@ class Slots:
         slot = place.slot
         slot.last_used = self._clock
         slot.is_busy = True
-        if place.donor is None:
-            del slot.tokens[place.keep :]
-        else:
+        slot.is_shifted = False
+        slot.num_shared = min(slot.num_shared, place.num_kept)
+        del slot.tokens[place.num_kept :]
+        if place.donor:
             slot.tokens[:] = place.donor.tokens[: place.keep]
+            slot.num_shared = place.keep
+            place.donor.num_shared = max(place.donor.num_shared, place.keep)
+        elif place.parked:
+            slot.tokens[:] = place.parked.tokens[: place.keep]
 
     def release(self, slot: Slot) -> None:
         slot.is_busy = False
 
-    def evict(self) -> Slot | None:
-        """Empty the idle slot that was not used for the longest time; None when there is nothing to give up."""
+    def is_held_twice(self, slot: Slot) -> bool:
+        """Whether another slot has all the tokens that this one has."""
+        num_tokens = len(slot.tokens)
+        return any(
+            common_prefix_length(other.tokens, slot.tokens) == num_tokens
+            for other in self._slots
+            if other is not slot and not other.is_shifted
+        )
+
+    def next_to_give_up(self) -> Slot | None:
+        """Return the idle slot that was not used for the longest time; None when there is nothing to give up."""
         idle = [slot for slot in self._slots if not slot.is_busy and slot.tokens]
-        if not idle:
-            return None
-        slot = min(idle, key=lambda slot: slot.last_used)
-        slot.tokens.clear()
-        return slot
+        return min(idle, key=lambda slot: slot.last_used, default=None)
 
 
 def _price(slot: Slot) -> tuple[bool, int]:

@@ -1,20 +1,32 @@
 """The routes, in one table."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.routing import Route
 
+from runtime.container import Manifest
 from runtime.engine.sampling import SamplingParams
-from runtime.server.errors import answering_errors, routing_error
+from runtime.server.chats import chat_endpoints
+from runtime.server.errors import Endpoint, answering_errors, routing_error
+from runtime.server.face import PageFacts
+from runtime.server.history import History
 from runtime.server.lifecycle import Lifecycle
 from runtime.server.llamacpp import LlamaCpp
+from runtime.server.metrics import Metrics
 from runtime.server.openai import OpenAI
+from runtime.server.openapi import openapi_endpoint
 from runtime.server.pages import WEBCLIENT, page_endpoints
-from runtime.server.service import Service
+from runtime.server.quitting import Quit
+from runtime.server.security import Access, Door
+from runtime.server.service import Offer, Service
+from runtime.server.slots import Slots
+from runtime.server.status import Status
+from runtime.server.vectors import Embeddings, Rerank
 
 
 def create_app(
@@ -24,33 +36,64 @@ def create_app(
     model_alias: str,
     default_max_tokens: int | None,
     props: Mapping[str, Any],
-    webclient: Path = WEBCLIENT,
+    n_keep: int = 0,
+    access: Access | None = None,
+    offer: Offer | None = None,
+    webclient: Path | None = WEBCLIENT,
+    manifest: Manifest | None = None,
+    history: History | None = None,
+    end_program: Callable[[], None] = lambda: None,
 ) -> Starlette:
     """Return the application. `default_max_tokens` None: an answer ends when the model ends it or the context is full.
 
-    `props` are facts that `/props` adds to its own; its `build_info` names the program elsewhere too.
+    `props` are facts that `/props` adds to its own; its `build_info` names the program elsewhere too. Without a
+    `webclient` there is no page; the health and the page's files need no key. `manifest` is that of the model's bundle;
+    without a `history` no chats are kept.
     """
-    service = Service(lifecycle, defaults, model_alias, default_max_tokens, props)
+    service = Service(lifecycle, defaults, model_alias, default_max_tokens, props, n_keep, offer or Offer())
     llamacpp = LlamaCpp(service)
+    status, slots, metrics = Status(service), Slots(service), Metrics(service)
     openai = OpenAI(service)
-    table = [
+    embeddings, rerank = Embeddings(service), Rerank(service)
+    page = dict(page_endpoints(webclient)) if webclient else {}
+    table: list[tuple[str, str, Endpoint]] = [
         ("POST", "/completion", llamacpp.completion),
         ("POST", "/completions", llamacpp.completion),
+        ("POST", "/infill", llamacpp.infill),
+        ("POST", "/apply-template", llamacpp.apply_template),
         ("POST", "/tokenize", llamacpp.tokenize),
         ("POST", "/detokenize", llamacpp.detokenize),
-        ("GET", "/health", llamacpp.health),
-        ("GET", "/v1/health", llamacpp.health),
-        ("GET", "/props", llamacpp.props),
+        ("GET", "/health", status.health),
+        ("GET", "/v1/health", status.health),
+        ("GET", "/props", status.props),
+        ("POST", "/props", status.set_props),
+        ("GET", "/slots", slots.list),
+        ("POST", "/slots/{id}", slots.act),
+        ("GET", "/metrics", metrics.read),
         ("POST", "/v1/chat/completions", openai.chat_completions),
         ("POST", "/chat/completions", openai.chat_completions),
         ("POST", "/v1/completions", openai.completions),
+        ("POST", "/v1/embeddings", embeddings.openai),
+        ("POST", "/embeddings", embeddings.llamacpp),
+        ("POST", "/embedding", embeddings.llamafile),
+        *(("POST", path, rerank.rank) for path in ("/rerank", "/reranking", "/v1/rerank", "/v1/reranking")),
         ("GET", "/v1/models", openai.models),
         ("GET", "/models", openai.models),
         ("GET", "/v1/models/{id:path}", openai.model),
         ("GET", "/models/{id:path}", openai.model),
-        *(("GET", path, endpoint) for path, endpoint in page_endpoints(webclient)),
     ]
+    table += [
+        ("GET", "/openapi.json", openapi_endpoint(table)),
+        *(("GET", path, endpoint) for path, endpoint in page.items()),
+    ]
+    if webclient:
+        table += [
+            ("GET", "/page.json", PageFacts(service, manifest, history).read),
+            ("POST", "/quit", Quit(end_program).quit),
+            *chat_endpoints(history),
+        ]
     routes = [Route(path, answering_errors(endpoint), methods=[method]) for method, path, endpoint in table]
-    app = Starlette(routes=routes, exception_handlers={HTTPException: routing_error})
+    door = Middleware(Door, access=access or Access(), public_paths={"/health", "/v1/health", *page})
+    app = Starlette(routes=routes, middleware=[door], exception_handlers={HTTPException: routing_error})
     app.router.redirect_slashes = False
     return app

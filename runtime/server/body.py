@@ -6,7 +6,7 @@ as `40.0` too, so those count as integers.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from starlette.requests import Request
@@ -14,11 +14,12 @@ from starlette.requests import Request
 from runtime.errors import RequestError
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
+MAX_NESTING = 128
 _FLOAT32_MAX = 3.4e38  # llama.cpp computes with 32-bit floats
 
 
 class BodyTooLarge(RequestError):
-    """More than `MAX_BODY_BYTES`."""
+    """More than an endpoint takes."""
 
 
 class Body:
@@ -30,6 +31,9 @@ class Body:
     def raw(self, name: str) -> Any:
         """Return the JSON value for a parser of its own; None when absent."""
         return self._fields.get(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
 
     def __contains__(self, name: str) -> bool:
         return self._fields.get(name) is not None
@@ -103,15 +107,20 @@ class Body:
 
 async def read_body(request: Request) -> Body:
     """Read and parse a request's body. Raises BodyTooLarge, or RequestError when it isn't a JSON object."""
+    return Body(parse_object(await read_bytes(request, MAX_BODY_BYTES)))
+
+
+async def read_bytes(request: Request, max_bytes: int) -> bytes:
+    """Read a request's body. Raises BodyTooLarge."""
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > MAX_BODY_BYTES:
-        raise _too_large()
+    if declared.isdecimal() and int(declared) > max_bytes:
+        raise BodyTooLarge(f"the body is larger than {max_bytes} bytes")
     data = bytearray()
     async for chunk in request.stream():
         data += chunk
-        if len(data) > MAX_BODY_BYTES:
-            raise _too_large()
-    return Body(parse_object(bytes(data)))
+        if len(data) > max_bytes:
+            raise BodyTooLarge(f"the body is larger than {max_bytes} bytes")
+    return bytes(data)
 
 
 def parse_object(data: bytes) -> dict[str, Any]:
@@ -123,12 +132,26 @@ def parse_object(data: bytes) -> dict[str, Any]:
     except UnicodeError:
         raise RequestError("the body must be valid UTF-8 without half surrogates") from None
     except RecursionError:
-        raise RequestError("the body's JSON is nested too deeply") from None
+        raise RequestError(f"the body's JSON is nested more than {MAX_NESTING} deep") from None
     except ValueError as error:
         raise RequestError(f"the body must be JSON: {error}") from None
     if not isinstance(value, dict):
         raise RequestError("the body must be a JSON object")
+    # Fewer brackets than that can't nest deeper, which spares most bodies the walk.
+    if data.count(b"{") + data.count(b"[") > MAX_NESTING and _is_deeper(value, MAX_NESTING):
+        raise RequestError(f"the body's JSON is nested more than {MAX_NESTING} deep")
     return value
+
+
+def _is_deeper(value: Any, limit: int) -> bool:
+    """Whether lists and objects are nested more than `limit` deep. Level by level: recursion is what to spare."""
+    level: list[Any] = [value]
+    for _ in range(limit):
+        inner = [list(each.values()) if isinstance(each, dict) else each for each in level]
+        level = [item for items in inner for item in items if isinstance(item, (dict, list))]
+        if not level:
+            return False
+    return True
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -140,10 +163,6 @@ def _parse_float(digits: str) -> float:
     if math.isinf(value):
         raise ValueError(f"the number {digits[:40]} is too large")
     return value
-
-
-def _too_large() -> BodyTooLarge:
-    return BodyTooLarge(f"the body is larger than {MAX_BODY_BYTES} bytes")
 
 
 def _wrong(name: str, wanted: str) -> RequestError:

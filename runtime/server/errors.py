@@ -11,17 +11,47 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from runtime.errors import PromptTooLong, QueueFull, RequestError, Unavailable
+from runtime.errors import ChatTooLarge, HistoryError, PromptTooLong, QueueFull, RequestError, Unavailable
 from runtime.server.body import BodyTooLarge
 from runtime.server.responses import JsonResponse, NoResponse, log_fault
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
-_TYPES = {404: "not_found_error", 500: "server_error", 503: "unavailable_error"}
+_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    500: "server_error",
+    501: "not_supported_error",
+    503: "unavailable_error",
+}
 
 
 class NotFound(RequestError):
     """The request names something that isn't here."""
+
+
+class Unauthorized(RequestError):
+    """The request brings no key, or none of this server's."""
+
+
+class Forbidden(RequestError):
+    """The request comes from where none is taken."""
+
+
+class NotOffered(RequestError):
+    """The endpoint exists, but this server wasn't started with it or its model can't do it."""
+
+
+# What isn't here is a plain 400.
+_STATUSES: dict[type[Exception], int] = {
+    BodyTooLarge: 413,
+    ChatTooLarge: 413,
+    Forbidden: 403,
+    NotFound: 404,
+    NotOffered: 501,
+    Unauthorized: 401,
+}
 
 
 def describe(error: Exception) -> tuple[int, dict[str, Any]]:
@@ -29,13 +59,10 @@ def describe(error: Exception) -> tuple[int, dict[str, Any]]:
     if isinstance(error, PromptTooLong):
         facts = {"n_prompt_tokens": error.num_prompt_tokens, "n_ctx": error.n_ctx}
         return 400, {**_error(400, str(error), error.param), "type": "exceed_context_size_error", **facts}
-    if isinstance(error, BodyTooLarge):
-        return 413, _error(413, str(error))
-    if isinstance(error, NotFound):
-        return 404, _error(404, str(error), error.param)
     if isinstance(error, RequestError):
-        return 400, _error(400, str(error), error.param)
-    if isinstance(error, Unavailable):
+        status = _STATUSES.get(type(error), 400)
+        return status, _error(status, str(error), error.param)
+    if isinstance(error, (HistoryError, Unavailable)):
         return 503, _error(503, str(error))
     if isinstance(error, HTTPException):
         return error.status_code, _error(error.status_code, error.detail)
@@ -49,7 +76,7 @@ def _error(status: int, message: str, param: str | None = None) -> dict[str, Any
 
 def error_response(error: Exception) -> Response:
     status, described = describe(error)
-    if status >= 500 and not isinstance(error, QueueFull):
+    if status >= 500 and not isinstance(error, (QueueFull, NotOffered)):
         log_fault(error)
     return JsonResponse({"error": described}, status_code=status, headers=_headers(error))
 
@@ -57,6 +84,8 @@ def error_response(error: Exception) -> Response:
 def _headers(error: Exception) -> Mapping[str, str] | None:
     if isinstance(error, QueueFull):
         return {"retry-after": str(error.retry_after_seconds)}
+    if isinstance(error, Unauthorized):
+        return {"www-authenticate": "Bearer"}
     return error.headers if isinstance(error, HTTPException) else None
 
 

@@ -5,7 +5,8 @@ The engine calls a sink on the event loop's thread; a queue turns that into some
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+import contextlib
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from runtime.engine.sequence import Event, Failed, Finished, GenerationRequest, TextDelta
+from runtime.engine.sequence import Event, Failed, Finished, GenerationRequest, Progress, TextDelta, TokenProbs
+from runtime.server.logprobs import HeldProbs
 
 if TYPE_CHECKING:
     from runtime.engine.engine import Engine
@@ -28,10 +30,30 @@ class Answer:
     text: str
     tokens: tuple[int, ...]
     finished: Finished
+    probs: tuple[TokenProbs, ...] = ()
 
 
 class Generation:
     """One submitted request. Its events are read once, within its `with` block."""
+
+    @classmethod
+    async def begin(cls, engine: "Engine", request: GenerationRequest) -> "Generation":
+        """Submit, after a thread has compiled the request's grammar: other streams must not wait for that."""
+        grammar = request.sampling.grammar
+        if grammar is not None:
+            await asyncio.to_thread(engine.prepare, grammar)
+        return cls(engine, request)
+
+    @classmethod
+    async def begin_all(cls, engine: "Engine", requests: Sequence[GenerationRequest]) -> "list[Generation]":
+        """Begin all of the requests, or none of them. Raises what `Engine.submit` raises."""
+        for grammar in {request.sampling.grammar for request in requests}:
+            if grammar is not None:
+                await asyncio.to_thread(engine.prepare, grammar)
+        with contextlib.ExitStack() as begun:
+            generations = [begun.enter_context(cls(engine, request)) for request in requests]
+            begun.pop_all()
+        return generations
 
     def __init__(self, engine: "Engine", request: GenerationRequest) -> None:
         """Submit. Raises what `Engine.submit` raises, so that a refusal still has a status line to go into."""
@@ -47,8 +69,11 @@ class Generation:
     ) -> None:
         self._engine.cancel(self._sequence_id)
 
-    async def __aiter__(self) -> AsyncIterator[TextDelta | Finished]:
-        """Yield deltas and, last, how it finished. Raises the engine's error when it could not go on."""
+    async def __aiter__(self) -> AsyncIterator[Progress | TextDelta | Finished]:
+        """Yield deltas, before them progress where the request wants it, and, last, how it finished.
+
+        Raises the engine's error when it could not go on.
+        """
         while True:
             event = await self._events.get()
             if isinstance(event, Failed):
@@ -60,18 +85,34 @@ class Generation:
 
 async def whole_answer(receive: Receive, generation: Generation) -> Answer:
     """Return the answer once it is complete. Raises the engine's error, or ClientDisconnect."""
-    with generation:
-        return await while_connected(receive, _collect(generation))
+    return (await whole_answers(receive, [generation]))[0]
+
+
+async def whole_answers(receive: Receive, generations: Sequence[Generation]) -> list[Answer]:
+    """Return the answers once all are complete; none goes on when one fails. Raises as `whole_answer` does."""
+    with contextlib.ExitStack() as all_of_them:
+        for generation in generations:
+            all_of_them.enter_context(generation)
+        return await while_connected(receive, _collect_all(generations))
+
+
+async def _collect_all(generations: Sequence[Generation]) -> list[Answer]:
+    return [await _collect(generation) for generation in generations]
 
 
 async def _collect(generation: Generation) -> Answer:
     texts: list[str] = []
     tokens: list[int] = []
+    probs: list[TokenProbs] = []
+    held = HeldProbs()
     async for event in generation:
         if isinstance(event, Finished):
-            return Answer("".join(texts), tuple(tokens), event)
+            return Answer("".join(texts), tuple(tokens), event, tuple(probs))
+        if isinstance(event, Progress):
+            continue
         texts.append(event.text)
         tokens += event.tokens
+        probs += held.shown_with(event)
     raise AssertionError("a generation ended without its last event")
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import uvicorn
 
+from runtime.server.connection import Connection
+
 # Longer than clients keep idle connections in their pools, so that none is closed as it is taken up again.
 _KEEP_ALIVE_SECONDS = 120
 
@@ -18,13 +20,14 @@ class Listener(uvicorn.Server):
         config = uvicorn.Config(
             app,
             loop="asyncio",
-            http="h11",
+            http=Connection,
             ws="none",
             lifespan="off",
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             server_header=False,
             access_log=verbose,
             log_config=uvicorn.config.LOGGING_CONFIG if verbose else None,
+            log_level=None if verbose else "error",  # what strangers send is no news for the terminal
         )
         super().__init__(config)
 

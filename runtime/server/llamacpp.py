@@ -1,162 +1,46 @@
-"""llama.cpp's native dialect, as llama-server and llamafile's server speak it.
+"""llama.cpp's native dialect, as llama-server and llamafile's server speak it: texts, tokens and templates.
 
-Field names and shapes are those of llama.cpp's `tools/server/README.md`. Its streams are nothing but `data:` events
-that carry `content`: there are clients (langchain's Llamafile, Theia's) that take every line for one.
+Field names and shapes are those of llama.cpp's `tools/server/README.md`.
 """
 
 import asyncio
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runtime.chat.template import CHATML
-from runtime.engine.sampling import SamplingParams
-from runtime.engine.sequence import Finished, FinishReason, GenerationRequest, TextDelta, Timings
+from runtime.chat.infill import Gap, Snippet, fill_prompt
+from runtime.chat.messages import parse_messages
+from runtime.chat.template import load_template
 from runtime.errors import RequestError
 from runtime.server.body import Body, read_body
-from runtime.server.errors import describe
-from runtime.server.generation import Generation, whole_answer
-from runtime.server.lifecycle import Loading, Ready
-from runtime.server.parameters import (
-    is_token,
-    read_max_tokens,
-    read_sampling,
-    read_stop,
-    timings_json,
-    tokenize_prompt,
-)
+from runtime.server.completion import ANSWER_FIELDS, Asked, CompletionParams, CompletionReply
+from runtime.server.errors import NotOffered
+from runtime.server.fields import Flag, Special, Text, operation
+from runtime.server.generation import Generation, whole_answers
+from runtime.server.parameters import is_token, tokenize_prompts
 from runtime.server.responses import EventStream, JsonResponse
 from runtime.server.service import Service
-from runtime.server.streaming import frame
 
 if TYPE_CHECKING:
     from runtime.engine.engine import Engine
 
-_STOP_TYPES = {
-    FinishReason.END_OF_TEXT: "eos",
-    FinishReason.STOP_STRING: "word",
-    FinishReason.LENGTH: "limit",
-    FinishReason.CANCELLED: "none",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class CompletionParams:
-    """A parsed `/completion`, less its prompt."""
-
-    sampling: SamplingParams
-    max_tokens: int | None
-    stop: tuple[str, ...]
-    ignore_eos: bool
-    cache_prompt: bool
-    is_streamed: bool
-    returns_tokens: bool
-
-    @classmethod
-    def of(cls, body: Body, service: Service) -> "CompletionParams":
-        body.refuse("n_cmpl", but=(1,))
-        return cls(
-            sampling=read_sampling(body, service.defaults),
-            max_tokens=read_max_tokens(body, "n_predict", "max_tokens", default=service.default_max_tokens),
-            stop=read_stop(body),
-            ignore_eos=body.flag("ignore_eos", False),
-            cache_prompt=body.flag("cache_prompt", True),
-            is_streamed=body.flag("stream", False),
-            returns_tokens=body.flag("return_tokens", False),
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what llama-server calls `generation_settings`."""
-        sampling = self.sampling
-        return {
-            "seed": -1 if sampling.seed is None else sampling.seed,
-            "temperature": sampling.temperature,
-            "top_k": sampling.top_k,
-            "top_p": sampling.top_p,
-            "min_p": sampling.min_p,
-            "typical_p": sampling.typical_p,
-            "repeat_last_n": sampling.repeat_last_n,
-            "repeat_penalty": sampling.repeat_penalty,
-            "presence_penalty": sampling.presence_penalty,
-            "frequency_penalty": sampling.frequency_penalty,
-            "stop": list(self.stop),
-            "max_tokens": -1 if self.max_tokens is None else self.max_tokens,
-            "n_predict": -1 if self.max_tokens is None else self.max_tokens,
-            "ignore_eos": self.ignore_eos,
-            "stream": self.is_streamed,
-        }
-
-
-class CompletionReply:
-    """One completion in this dialect: the frames of a stream, or the whole as one object."""
-
-    def __init__(self, params: CompletionParams, prompt: str, num_prompt_tokens: int, model: str) -> None:
-        self._params = params
-        self._prompt = prompt
-        self._num_prompt_tokens = num_prompt_tokens
-        self._model = model
-        self._num_generated = 0
-        self._has_new_line = False
-        self._held: tuple[int, ...] = ()  # tokens whose text the engine still holds back
-
-    def open(self) -> Iterable[bytes]:
-        return ()
-
-    def delta(self, delta: TextDelta) -> Iterable[bytes]:
-        self._num_generated += len(delta.tokens)
-        tokens = self._held + delta.tokens
-        if not delta.text:
-            self._held = tokens
-            return ()
-        self._held = ()
-        self._has_new_line = self._has_new_line or "\n" in delta.text
-        event = {
-            "index": 0,
-            "content": delta.text,
-            "tokens": tokens,
-            "stop": False,
-            "id_slot": -1,
-            "tokens_predicted": self._num_generated,
-            "tokens_evaluated": self._num_prompt_tokens,
-        }
-        return (frame(event),)
-
-    def finish(self, finished: Finished) -> Iterable[bytes]:
-        return (frame(self.whole("", self._held, finished)),)
-
-    def fail(self, error: Exception) -> Iterable[bytes]:
-        # `content`, because clients of this dialect read it from every event.
-        return (frame({"content": "", "stop": True, "error": describe(error)[1]}),)
-
-    def whole(self, text: str, tokens: tuple[int, ...], finished: Finished) -> dict[str, Any]:
-        timings = finished.timings
-        return {
-            "index": 0,
-            "content": text,
-            "tokens": tokens if self._params.returns_tokens else (),
-            "id_slot": -1,
-            "stop": True,
-            "model": self._model,
-            "tokens_predicted": timings.num_generated_tokens,
-            "tokens_evaluated": self._num_prompt_tokens,
-            "generation_settings": self._params.to_json(),
-            "prompt": self._prompt,
-            "has_new_line": self._has_new_line or "\n" in text,
-            "truncated": False,
-            "stop_type": _STOP_TYPES[finished.reason],
-            "stopping_word": finished.stopping_string,
-            "tokens_cached": _num_tokens_in_slot(timings),
-            "timings": timings_json(timings),
-        }
-
-
-def _num_tokens_in_slot(timings: Timings) -> int:
-    # The last token that was chosen has not been computed.
-    generated = max(timings.num_generated_tokens - 1, 0)
-    return timings.num_cached_tokens + timings.num_prompt_tokens + generated
+_PROMPT = Special(
+    "prompt",
+    "A text, a list of token ids, a list that mixes both, or a list of such prompts.",
+    {"type": ["string", "array", "object"]},
+)
+_INPUT_PREFIX = Text("input_prefix", "What stands before the gap.")
+_INPUT_SUFFIX = Text("input_suffix", "What stands after it.")
+_INPUT_EXTRA = Special("input_extra", "Pieces of other files.", {"type": "array", "items": {"type": "object"}})
+_MIDDLE = Text("prompt", "What the middle begins with.")
+_CONTENT = Text("content", "The text.")
+_ADD_SPECIAL = Flag("add_special", "Add the tokens that the model wants at the beginning, such as BOS.")
+_PARSE_SPECIAL = Flag("parse_special", "Read the names of special tokens as those tokens.")
+_WITH_PIECES = Flag("with_pieces", "Give each token's text, too.")
+_TOKENS = Special("tokens", "Token ids.", {"type": "array", "items": {"type": "integer"}})
+_MESSAGES = Special("messages", "The conversation.", {"type": "array", "items": {"type": "object"}})
 
 
 class LlamaCpp:
@@ -165,89 +49,117 @@ class LlamaCpp:
     def __init__(self, service: Service) -> None:
         self._service = service
 
+    @operation("Go on with a text", _PROMPT, *ANSWER_FIELDS, required=("prompt",))
     async def completion(self, request: Request) -> Response:
         body = await read_body(request)
         params = CompletionParams.of(body, self._service)
-        if "prompt" not in body:
-            raise RequestError("'prompt' is missing", "prompt")
+        if _PROMPT.name not in body:
+            raise RequestError("'prompt' is missing", _PROMPT.name)
         engine = await self._service.engine()
-        given = body.raw("prompt")
-        tokens = await tokenize_prompt(engine, given)
-        prompt = given if isinstance(given, str) else await asyncio.to_thread(_text_of, engine, tokens)
-        generation = Generation(
-            engine,
-            GenerationRequest(
-                prompt_tokens=tokens,
-                sampling=params.sampling,
-                max_tokens=params.max_tokens,
-                stop=params.stop,
-                ignore_eos=params.ignore_eos,
-                cache_prompt=params.cache_prompt,
-            ),
-        )
-        reply = CompletionReply(params, prompt, len(tokens), self._service.model_alias)
-        if params.is_streamed:
-            return EventStream(generation, reply)
-        answer = await whole_answer(request.receive, generation)
-        return JsonResponse(reply.whole(answer.text, answer.tokens, answer.finished))
+        return await self._answer(request, params, engine, await tokenize_prompts(engine, body.raw(_PROMPT.name)))
 
+    @operation(
+        "Fill the gap between two texts",
+        *(_INPUT_PREFIX, _INPUT_SUFFIX, _INPUT_EXTRA, _MIDDLE, *ANSWER_FIELDS),
+        required=("input_prefix", "input_suffix"),
+    )
+    async def infill(self, request: Request) -> Response:
+        body = await read_body(request)
+        params = CompletionParams.of(body, self._service)
+        prefix, suffix = (_required(declared, body) for declared in (_INPUT_PREFIX, _INPUT_SUFFIX))
+        beginning = _MIDDLE.read(body, "")
+        snippets = _snippets(body.raw(_INPUT_EXTRA.name))
+        engine = await self._service.engine()
+        marks = engine.fill_tokens
+        if marks is None:
+            raise NotOffered("this model wasn't trained to fill gaps: it has no tokens for prefix, suffix and middle")
+        reserve = min(params.request.max_tokens or engine.info.n_ctx, engine.info.n_ctx // 4)
+
+        def tokens() -> tuple[int, ...]:
+            special = engine.tokenize("", add_special=True, parse_special=False) if engine.info.add_bos else []
+            middle = engine.tokenize(beginning, add_special=False, parse_special=True)
+            return fill_prompt(
+                Gap(prefix, suffix, snippets, tuple(middle)),
+                marks,
+                lambda text: engine.tokenize(text, add_special=False, parse_special=False),
+                bos=special[0] if special else None,
+                num_tokens=engine.info.n_ctx - 1 - reserve,
+            )
+
+        return await self._answer(request, params, engine, [await asyncio.to_thread(tokens)])
+
+    async def _answer(
+        self, request: Request, params: CompletionParams, engine: "Engine", prompts: list[tuple[int, ...]]
+    ) -> Response:
+        requests = list(params.requests(prompts))
+        texts = await asyncio.to_thread(lambda: [engine.detokenize(prompt) for prompt in prompts])
+        forbidden = await asyncio.to_thread(engine.end_tokens) if params.request.ignore_eos else ()
+        generations = await Generation.begin_all(engine, requests)
+        model = self._service.model_alias
+        replies = [
+            CompletionReply(params, Asked(each, index, texts[index // params.num_answers], forbidden, model))
+            for index, each in enumerate(requests)
+        ]
+        parts = list(zip(generations, replies, strict=True))
+        if params.is_streamed:
+            return EventStream(*parts[0], *parts[1:])
+        answers = await whole_answers(request.receive, generations)
+        wholes = [
+            reply.whole(answer.text, answer.tokens, answer.finished, answer.probs)
+            for reply, answer in zip(replies, answers, strict=True)
+        ]
+        return JsonResponse(wholes[0] if len(wholes) == 1 else wholes)
+
+    @operation("Messages to the prompt that the model's chat template makes of them", _MESSAGES, required=("messages",))
+    async def apply_template(self, request: Request) -> Response:
+        messages = parse_messages((await read_body(request)).raw(_MESSAGES.name))
+        info = (await self._service.engine()).info
+        template = load_template(info.chat_template, info.bos_token, info.eos_token)
+        return JsonResponse({"prompt": await asyncio.to_thread(template.render, messages)})
+
+    @operation("A text to token ids", _CONTENT, _ADD_SPECIAL, _PARSE_SPECIAL, _WITH_PIECES)
     async def tokenize(self, request: Request) -> Response:
         body = await read_body(request)
-        add_special = body.flag("add_special", False)
-        parse_special = body.flag("parse_special", True)
-        with_pieces = body.flag("with_pieces", False)
-        text = body.text("content") or ""
+        add_special = _ADD_SPECIAL.read(body, False)
+        parse_special = _PARSE_SPECIAL.read(body, True)
+        with_pieces = _WITH_PIECES.read(body, False)
+        text = _CONTENT.read(body, "")
         engine = await self._service.engine()
         tokens = await asyncio.to_thread(engine.tokenize, text, add_special=add_special, parse_special=parse_special)
         if not with_pieces:
             return JsonResponse({"tokens": tokens})
         return JsonResponse({"tokens": [{"id": token, "piece": _piece_json(engine.piece(token))} for token in tokens]})
 
+    @operation("Token ids to a text", _TOKENS)
     async def detokenize(self, request: Request) -> Response:
-        tokens = (await read_body(request)).raw("tokens") or []
+        tokens = (await read_body(request)).raw(_TOKENS.name) or []
         if not isinstance(tokens, list) or not all(map(is_token, tokens)):
-            raise RequestError("'tokens' must be a list of token ids", "tokens")
+            raise RequestError("'tokens' must be a list of token ids", _TOKENS.name)
         engine = await self._service.engine()
         return JsonResponse({"content": await asyncio.to_thread(engine.detokenize, tokens)})
 
-    async def health(self, _request: Request) -> Response:
-        state = self._service.lifecycle.state
-        if isinstance(state, Ready):
-            return JsonResponse({"status": "ok"})
-        if isinstance(state, Loading):
-            error = {"code": 503, "message": "Loading model", "type": "unavailable_error"}
-            return JsonResponse(
-                {"error": error, "status": "loading model", "progress": state.progress}, status_code=503
-            )
-        await self._service.engine()  # raises why there is none
-        raise AssertionError("a lifecycle that is over gave out an engine")
 
-    async def props(self, _request: Request) -> Response:
-        engine = await self._service.engine()
-        info = engine.info
-        defaults = CompletionParams.of(Body({}), self._service)
-        return JsonResponse(
-            {
-                "default_generation_settings": {
-                    "id": 0,
-                    "n_ctx": info.n_ctx,
-                    "is_processing": engine.num_processing > 0,
-                    "params": replace(defaults, is_streamed=True).to_json(),
-                },
-                "total_slots": info.num_slots,
-                "model_alias": self._service.model_alias,
-                "modalities": {"vision": False, "audio": False},
-                "chat_template": info.chat_template or CHATML,
-                "bos_token": info.bos_token,
-                "eos_token": info.eos_token,
-                "build_info": self._service.build_info,
-                **self._service.props,
-            }
-        )
+def _required(declared: Text, body: Body) -> str:
+    value = declared.read(body, None)
+    if value is None:
+        raise RequestError(f"'{declared.name}' is missing", declared.name)
+    return value
 
 
-def _text_of(engine: "Engine", tokens: tuple[int, ...]) -> str:
-    return engine.detokenize(tokens)
+def _snippets(value: Any) -> tuple[Snippet, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise RequestError("'input_extra' must be a list of objects with 'text' and 'filename'", _INPUT_EXTRA.name)
+    return tuple(_snippet(item, f"{_INPUT_EXTRA.name}[{index}]") for index, item in enumerate(value))
+
+
+def _snippet(value: Any, param: str) -> Snippet:
+    text = value.get("text") if isinstance(value, Mapping) else None
+    filename = value.get("filename", "tmp") if isinstance(value, Mapping) else None
+    if not isinstance(text, str) or not isinstance(filename, str):
+        raise RequestError(f"'{param}' must be an object with a text in 'text', and one in 'filename' if any", param)
+    return Snippet(text, filename)
 
 
 def _piece_json(piece: bytes) -> str | list[int]:

@@ -11,7 +11,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -20,12 +20,21 @@ from starlette.responses import Response
 from runtime.chat.messages import Message, parse_messages
 from runtime.chat.template import load_template, without_bos
 from runtime.engine.sampling import SamplingParams
-from runtime.engine.sequence import Finished, FinishReason, GenerationRequest, TextDelta, Timings
+from runtime.engine.sequence import Finished, FinishReason, GenerationRequest, TextDelta, Timings, TokenProbs
 from runtime.errors import RequestError
 from runtime.server.body import Body, read_body
 from runtime.server.errors import NotFound, describe
+from runtime.server.formats import read_response_format
 from runtime.server.generation import Generation, whole_answer
-from runtime.server.parameters import read_max_tokens, read_sampling, read_stop, timings_json, tokenize_prompt
+from runtime.server.logprobs import HeldProbs, parallel_json, tokens_json
+from runtime.server.parameters import (
+    read_max_tokens,
+    read_num_logprobs,
+    read_sampling,
+    read_stop,
+    timings_json,
+    tokenize_prompt,
+)
 from runtime.server.responses import EventStream, JsonResponse
 from runtime.server.service import Service
 from runtime.server.streaming import DONE, TextFrame, frame
@@ -34,14 +43,12 @@ if TYPE_CHECKING:
     from runtime.engine.engine import Engine
 
 # Not built yet; beside each, the values that ask for nothing.
-_UNSUPPORTED_EVERYWHERE: dict[str, tuple[object, ...]] = {"n": (1,), "logprobs": (False,)}
+_UNSUPPORTED_EVERYWHERE: dict[str, tuple[object, ...]] = {"n": (1,)}
 _UNSUPPORTED_IN_CHAT: dict[str, tuple[object, ...]] = {
     "tools": ([],),
     "tool_choice": ("none", "auto"),
     "functions": ([],),
     "function_call": ("none", "auto"),
-    "response_format": ({"type": "text"}, {}),
-    "top_logprobs": (0,),
     "modalities": (["text"],),
     "audio": (),
     "web_search_options": (),
@@ -59,28 +66,40 @@ class CommonParams:
     stop: tuple[str, ...]
     ignore_eos: bool
     cache_prompt: bool
+    n_keep: int
     is_streamed: bool
     includes_usage: bool
     ends_with_done: bool
+    num_top_logprobs: int | None
 
     @classmethod
-    def of(cls, body: Body, service: Service) -> "CommonParams":
+    def of(cls, body: Body, service: Service, num_top_logprobs: int | None) -> "CommonParams":
+        """`num_top_logprobs` is how many of the likeliest tokens to tell beside each; None tells nothing of any."""
         for name, harmless in _UNSUPPORTED_EVERYWHERE.items():
             body.refuse(name, but=harmless)
         is_llamaindex = "options" in body
         given = body.over(body.nested("options"))
+        sampling = read_sampling(given, service.defaults)
+        sampling = replace(
+            sampling,
+            grammar=read_response_format(body) or sampling.grammar,
+            n_probs=0 if num_top_logprobs is None else max(1, num_top_logprobs),
+            post_sampling_probs=False,
+        )
         return cls(
             model=given.text("model") or service.model_alias,
-            sampling=read_sampling(given, service.defaults),
+            sampling=sampling,
             max_tokens=read_max_tokens(
                 given, "max_completion_tokens", "max_tokens", "n_predict", default=service.default_max_tokens
             ),
             stop=read_stop(given),
             ignore_eos=given.flag("ignore_eos", False),
             cache_prompt=given.flag("cache_prompt", True),
+            n_keep=service.n_keep,
             is_streamed=given.flag("stream", False),
             includes_usage=given.nested("stream_options").flag("include_usage", False) and not is_llamaindex,
             ends_with_done=not is_llamaindex,
+            num_top_logprobs=num_top_logprobs,
         )
 
     def request(self, prompt_tokens: tuple[int, ...]) -> GenerationRequest:
@@ -91,6 +110,7 @@ class CommonParams:
             stop=self.stop,
             ignore_eos=self.ignore_eos,
             cache_prompt=self.cache_prompt,
+            n_keep=self.n_keep,
         )
 
 
@@ -112,6 +132,7 @@ class Reply:
         # With include_usage, every chunk but the last says that its usage is null.
         self._tail = {"usage": None} if params.includes_usage else {}
         self._delta_frame = TextFrame(self._chunk([self._text_choice(TextFrame.GAP)]))
+        self._held_probs = HeldProbs()
 
     @property
     def is_streamed(self) -> bool:
@@ -129,11 +150,21 @@ class Reply:
     def _whole_choice(self, text: str, finish_reason: str) -> dict[str, Any]:
         raise NotImplementedError
 
+    def _logprobs(self, probs: tuple[TokenProbs, ...], num_top: int) -> dict[str, Any]:
+        raise NotImplementedError
+
     def open(self) -> Iterable[bytes]:
         return ()
 
     def delta(self, delta: TextDelta) -> Iterable[bytes]:
-        return (self._delta_frame.with_text(delta.text),) if delta.text else ()
+        num_top = self._params.num_top_logprobs
+        if num_top is None:
+            return (self._delta_frame.with_text(delta.text),) if delta.text else ()
+        probs = self._held_probs.shown_with(delta)
+        if not delta.text:
+            return ()
+        choice = {**self._text_choice(delta.text), "logprobs": self._logprobs(probs, num_top)}
+        return (frame(self._chunk([choice])),)
 
     def finish(self, finished: Finished) -> Iterable[bytes]:
         choice = self._last_choice(_finish_reason(finished))
@@ -146,11 +177,14 @@ class Reply:
     def fail(self, error: Exception) -> Iterable[bytes]:
         yield frame({"error": describe(error)[1]})
 
-    def whole(self, text: str, finished: Finished) -> dict[str, Any]:
+    def whole(self, text: str, finished: Finished, probs: tuple[TokenProbs, ...]) -> dict[str, Any]:
+        choice = self._whole_choice(text, _finish_reason(finished))
+        if self._params.num_top_logprobs is not None:
+            choice["logprobs"] = self._logprobs(probs, self._params.num_top_logprobs)
         return {
             **self._head,
             "object": self.whole_object,
-            "choices": [self._whole_choice(text, _finish_reason(finished))],
+            "choices": [choice],
             "usage": _usage(finished.timings),
             "timings": timings_json(finished.timings),
         }
@@ -174,10 +208,14 @@ class ChatReply(Reply):
         message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
         return {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason}
 
+    def _logprobs(self, probs: tuple[TokenProbs, ...], num_top: int) -> dict[str, Any]:
+        return {"content": tokens_json(probs, num_top), "refusal": None}
+
 
 class TextReply(Reply):
     id_prefix = "cmpl"
     whole_object = chunk_object = "text_completion"
+    _offset = 0  # in characters, of the text that is still to come
 
     def _text_choice(self, text: str) -> dict[str, Any]:
         return {"index": 0, "text": text, "logprobs": None, "finish_reason": None}
@@ -188,9 +226,23 @@ class TextReply(Reply):
     def _whole_choice(self, text: str, finish_reason: str) -> dict[str, Any]:
         return {**self._text_choice(text), "finish_reason": finish_reason}
 
+    def _logprobs(self, probs: tuple[TokenProbs, ...], num_top: int) -> dict[str, Any]:
+        shown = parallel_json(probs, num_top, self._offset)
+        self._offset += sum(map(len, shown["tokens"]))
+        return shown
+
 
 def _chat_choice(delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
     return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+
+
+def _num_top_logprobs_in_chat(body: Body) -> int | None:
+    num_top = body.optional_integer("top_logprobs", low=0, high=20)
+    if body.flag("logprobs", False):
+        return num_top or 0
+    if num_top:
+        raise RequestError("'top_logprobs' needs 'logprobs' to be true", "top_logprobs")
+    return None
 
 
 def _finish_reason(finished: Finished) -> str:
@@ -217,7 +269,7 @@ class OpenAI:
         body = await read_body(request)
         for name, harmless in _UNSUPPORTED_IN_CHAT.items():
             body.refuse(name, but=harmless)
-        params = CommonParams.of(body, self._service)
+        params = CommonParams.of(body, self._service, _num_top_logprobs_in_chat(body))
         messages = parse_messages(body.raw("messages"))
         engine = await self._service.engine()
         tokens = await asyncio.to_thread(_chat_tokens, engine, messages)
@@ -227,7 +279,7 @@ class OpenAI:
         body = await read_body(request)
         for name, harmless in _UNSUPPORTED_IN_COMPLETIONS.items():
             body.refuse(name, but=harmless)
-        params = CommonParams.of(body, self._service)
+        params = CommonParams.of(body, self._service, read_num_logprobs(body) if "logprobs" in body else None)
         if "prompt" not in body:
             raise RequestError("'prompt' is missing", "prompt")
         engine = await self._service.engine()
@@ -237,11 +289,11 @@ class OpenAI:
     async def _answer(
         self, request: Request, engine: "Engine", generation_request: GenerationRequest, reply: Reply
     ) -> Response:
-        generation = Generation(engine, generation_request)
+        generation = await Generation.begin(engine, generation_request)
         if reply.is_streamed:
             return EventStream(generation, reply)
         answer = await whole_answer(request.receive, generation)
-        return JsonResponse(reply.whole(answer.text, answer.finished))
+        return JsonResponse(reply.whole(answer.text, answer.finished, answer.probs))
 
     async def models(self, _request: Request) -> Response:
         return JsonResponse({"object": "list", "data": [await self._model()]})

@@ -10,6 +10,8 @@ from runtime.engine.sampling import Sampler, SamplingParams, sampler_lettered, s
 from runtime.engine.sequence import Timings
 from runtime.errors import RequestError
 from runtime.server.body import Body
+from runtime.server.fields import Field, Flag, Integer, Number, Special, Texts
+from runtime.server.formats import read_grammar
 
 if TYPE_CHECKING:
     from runtime.engine.engine import Engine
@@ -18,62 +20,97 @@ _INT32_MAX = 2**31 - 1
 _UINT32_MAX = 2**32 - 1
 # The penalties' window is allocated at once; beyond any context a longer one means the same.
 _MAX_LAST_N = 2**20
+_MAX_PROBS = 1000  # of each token; each is about a hundred bytes of an answer
+
+MAX_PROMPTS = 256  # and answers in all; as many as may wait by default
 
 # What would change the answer but isn't built yet, with the values that ask for nothing. Refused, never ignored.
 _UNSUPPORTED: dict[str, tuple[object, ...]] = {
-    "grammar": ("",),
-    "json_schema": ({},),
-    "n_probs": (0, 0.0),
     "image_data": ([],),
     "lora": ([],),
 }
+
+
+_WINDOW = {"low": -1, "clamp": _MAX_LAST_N}
+
+# Those whose name here is their name in SamplingParams.
+_PLAIN: tuple[Integer | Number, ...] = (
+    Number("temperature", "How adventurous the answer is; 0 always takes the likeliest token."),
+    Integer("top_k", "Choose among the k likeliest tokens; 0 is off.", low=-_INT32_MAX, high=_INT32_MAX),
+    Number("top_p", "Choose among the likeliest tokens that together have this probability; 1 is off."),
+    Number("min_p", "Leave out tokens below this fraction of the likeliest one's probability; 0 is off."),
+    Number("typical_p", "Choose among the tokens that surprise about as much as expected; 1 is off."),
+    # Logits are divided by it.
+    Number("repeat_penalty", "How much tokens that came up lately are held back; 1 is off.", low=0.01),
+    Integer("repeat_last_n", "How many tokens count as lately; 0 is off, -1 the whole context.", **_WINDOW),
+    Number("presence_penalty", "Held back from the logits of tokens that came up lately; 0 is off."),
+    Number("frequency_penalty", "The same for each time that they came up; 0 is off."),
+    Number("top_n_sigma", "Leave out tokens so many standard deviations below the likeliest; negative is off."),
+    Number("xtc_probability", "How often the likeliest tokens are left out; 0 is off."),
+    Number("xtc_threshold", "From which probability on they may be."),
+    Number("dynatemp_range", "How far the temperature moves with the model's certainty; 0 is off."),
+    Number("dynatemp_exponent", "How it moves."),
+    Number("dry_multiplier", "How much repeating whole phrases is held back; 0 is off."),
+    Number("dry_base", "How that grows with the phrase's length."),
+    Integer("dry_allowed_length", "Phrases up to so many tokens may be repeated.", low=0, high=_INT32_MAX),
+    Integer("dry_penalty_last_n", "How far back phrases are looked for; 0 is off, -1 the whole context.", **_WINDOW),
+    Integer("mirostat", "1 or 2: keep the answer's surprise at mirostat_tau; 0 is off.", low=0, high=2),
+    Number("mirostat_tau", "The surprise that mirostat keeps."),
+    Number("mirostat_eta", "How fast it does."),
+    Number("adaptive_target", "The probability that adaptive_p aims at; negative is off.", high=1),
+    Number("adaptive_decay", "How long it remembers.", low=0, high=0.99),
+    Integer("n_probs", "Tell so many of the likeliest tokens with each token.", low=0, high=_MAX_PROBS),
+    Integer("min_keep", "Samplers that leave tokens out leave at least so many.", low=0, high=_INT32_MAX),
+)
+_BREAKERS = Texts("dry_sequence_breakers", "Texts at which a phrase ends.")
+_SAMPLERS = Special(
+    "samplers",
+    "The samplers in their order, by name or by llama.cpp's letters.",
+    {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+)
+_LOGIT_BIAS = Special(
+    "logit_bias",
+    "What is added to a token's logit: an object by token id, or a list of pairs; false forbids the token.",
+    {"type": ["object", "array"]},
+)
+_GRAMMAR = Special("grammar", "GBNF that the answer holds to.", {"type": "string"})
+_JSON_SCHEMA = Special("json_schema", "JSON schema that the answer holds to.", {"type": "object"})
+_POST_SAMPLING_PROBS = Flag("post_sampling_probs", "Tell probabilities after the samplers, not the model's own.")
+_SEED = Integer("seed", "The same seed gives the same answer; negative draws one.")
+SAMPLING_FIELDS: tuple[Field, ...] = (
+    *_PLAIN,
+    _BREAKERS,
+    _SAMPLERS,
+    _LOGIT_BIAS,
+    _GRAMMAR,
+    _JSON_SCHEMA,
+    _POST_SAMPLING_PROBS,
+    _SEED,
+)
+
+STOP = Texts("stop", "Texts at which the answer ends; they are not part of it.")
 
 
 def read_sampling(body: Body, defaults: SamplingParams) -> SamplingParams:
     """Return the sampling settings, absent ones from `defaults`. Raises RequestError for what can't be honoured."""
     for name, harmless in _UNSUPPORTED.items():
         body.refuse(name, but=harmless)
+    plain: dict[str, Any] = {each.name: each.read(body, getattr(defaults, each.name)) for each in _PLAIN}
     return SamplingParams(
-        temperature=body.number("temperature", defaults.temperature),
-        top_k=body.integer("top_k", defaults.top_k, low=-_INT32_MAX, high=_INT32_MAX),
-        top_p=body.number("top_p", defaults.top_p),
-        min_p=body.number("min_p", defaults.min_p),
-        typical_p=body.number("typical_p", defaults.typical_p),
-        # Logits are divided by it.
-        repeat_penalty=body.number("repeat_penalty", defaults.repeat_penalty, low=0.01),
-        repeat_last_n=_last_n(body, "repeat_last_n", defaults.repeat_last_n),
-        presence_penalty=body.number("presence_penalty", defaults.presence_penalty),
-        frequency_penalty=body.number("frequency_penalty", defaults.frequency_penalty),
-        top_n_sigma=body.number("top_n_sigma", defaults.top_n_sigma),
-        xtc_probability=body.number("xtc_probability", defaults.xtc_probability),
-        xtc_threshold=body.number("xtc_threshold", defaults.xtc_threshold),
-        dynatemp_range=body.number("dynatemp_range", defaults.dynatemp_range),
-        dynatemp_exponent=body.number("dynatemp_exponent", defaults.dynatemp_exponent),
-        dry_multiplier=body.number("dry_multiplier", defaults.dry_multiplier),
-        dry_base=body.number("dry_base", defaults.dry_base),
-        dry_allowed_length=body.integer("dry_allowed_length", defaults.dry_allowed_length, low=0, high=_INT32_MAX),
-        dry_penalty_last_n=_last_n(body, "dry_penalty_last_n", defaults.dry_penalty_last_n),
+        **plain,
         dry_sequence_breakers=_breakers(body, defaults.dry_sequence_breakers),
-        mirostat=body.integer("mirostat", defaults.mirostat, low=0, high=2),
-        mirostat_tau=body.number("mirostat_tau", defaults.mirostat_tau),
-        mirostat_eta=body.number("mirostat_eta", defaults.mirostat_eta),
-        adaptive_target=body.number("adaptive_target", defaults.adaptive_target, high=1),
-        adaptive_decay=body.number("adaptive_decay", defaults.adaptive_decay, low=0, high=0.99),
-        min_keep=body.integer("min_keep", defaults.min_keep, low=0, high=_INT32_MAX),
         order=_order(body, defaults.order),
-        logit_bias=_logit_bias(body.raw("logit_bias")) or defaults.logit_bias,
+        logit_bias=_logit_bias(body.raw(_LOGIT_BIAS.name)) or defaults.logit_bias,
         seed=_seed(body, defaults.seed),
+        grammar=read_grammar(body),
+        post_sampling_probs=_POST_SAMPLING_PROBS.read(body, defaults.post_sampling_probs),
     )
 
 
-def _last_n(body: Body, name: str, default: int) -> int:
-    return min(body.integer(name, default, low=-1), _MAX_LAST_N)
-
-
 def _breakers(body: Body, default: tuple[str, ...]) -> tuple[str, ...]:
-    if "dry_sequence_breakers" not in body:
+    if _BREAKERS.name not in body:
         return default
-    breakers = body.texts("dry_sequence_breakers")
+    breakers = _BREAKERS.read(body)
     if not breakers or any("\0" in breaker for breaker in breakers):
         raise RequestError("'dry_sequence_breakers' must be a list of at least one text", "dry_sequence_breakers")
     return breakers
@@ -81,10 +118,10 @@ def _breakers(body: Body, default: tuple[str, ...]) -> tuple[str, ...]:
 
 def _order(body: Body, default: tuple[Sampler, ...]) -> tuple[Sampler, ...]:
     """Return the samplers in the order that a request wants: names in a list, or llama.cpp's letters in one text."""
-    given = body.raw("samplers")
+    given = body.raw(_SAMPLERS.name)
     if given is None:
         return default
-    names = list(given) if isinstance(given, str) else body.texts("samplers")
+    names = list(given) if isinstance(given, str) else body.texts(_SAMPLERS.name)
     known = [sampler_lettered(name) if isinstance(given, str) else sampler_named(name) for name in names]
     if None in known:
         names_known = ", ".join(sampler.label for sampler in Sampler)
@@ -123,7 +160,7 @@ def _bias(pair: object) -> tuple[int | str, float]:
 
 
 def _seed(body: Body, default: int | None) -> int | None:
-    seed = body.optional_integer("seed")
+    seed = _SEED.read(body, None)
     if seed is None:
         return default
     # llama.cpp's seeds have 32 bits, all of them set meaning "draw one"; OpenAI's have 64.
@@ -143,8 +180,13 @@ def read_max_tokens(body: Body, *names: str, default: int | None) -> int | None:
     return default
 
 
+def read_num_logprobs(body: Body) -> int:
+    """Return how many of the likeliest tokens the field `logprobs` asks for, where it is a number."""
+    return body.integer("logprobs", 0, low=0, high=_MAX_PROBS)
+
+
 def read_stop(body: Body) -> tuple[str, ...]:
-    return tuple(stop for stop in body.texts("stop") if stop)
+    return tuple(stop for stop in STOP.read(body) if stop)
 
 
 async def tokenize_prompt(engine: "Engine", value: object, param: str = "prompt") -> tuple[int, ...]:
@@ -170,6 +212,28 @@ async def tokenize_prompt(engine: "Engine", value: object, param: str = "prompt"
     raise RequestError(f"'{param}' must be a text or a list of token ids", param)
 
 
+async def tokenize_prompts(
+    engine: "Engine", value: object, param: str = "prompt", *, at_most: int = MAX_PROMPTS
+) -> list[tuple[int, ...]]:
+    """Return the tokens of each prompt: `value` is one prompt in any of the ways that `tokenize_prompt` takes, or a
+    list of those. A prompt may also be llama.cpp's object with `prompt_string`. Raises RequestError.
+    """
+    prompts = value if isinstance(value, list) and not any(map(is_token, value)) else [value]
+    if len(prompts) > at_most:
+        raise RequestError(f"'{param}' holds {len(prompts)} prompts; at most {at_most} go into a request", param)
+    if not prompts:
+        raise RequestError(f"'{param}' must be a text or a list of token ids", param)
+    return [await tokenize_prompt(engine, _prompt_text(prompt, param), param) for prompt in prompts]
+
+
+def _prompt_text(prompt: object, param: str) -> object:
+    if not isinstance(prompt, dict):
+        return prompt
+    if prompt.get("multimodal_data"):
+        raise RequestError(f"'{param}' brings media, but this model reads text only", param)
+    return prompt.get("prompt_string")
+
+
 def is_token(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -180,19 +244,27 @@ async def _tokenize(engine: "Engine", text: str, *, is_first: bool) -> tuple[int
 
 
 def timings_json(timings: Timings) -> dict[str, Any]:
-    """Return timings as llama-server writes them, in milliseconds."""
+    """Return timings as llama-server writes them, in milliseconds; drafts are mentioned where there were any."""
+    drafts = {"draft_n": timings.num_drafted_tokens, "draft_n_accepted": timings.num_accepted_tokens}
     return {
         "cache_n": timings.num_cached_tokens,
-        **_rates("prompt", timings.num_prompt_tokens, timings.prompt_seconds),
-        **_rates("predicted", timings.num_generated_tokens, timings.generation_seconds),
+        **_rates("prompt", timings.num_prompt_tokens, timings.num_prompt_tokens, timings.prompt_seconds),
+        # The first token comes with the prompt's last step and costs none of its own.
+        **_rates(
+            "predicted",
+            timings.num_generated_tokens,
+            max(timings.num_generated_tokens - 1, 0),
+            timings.generation_seconds,
+        ),
+        **(drafts if timings.num_drafted_tokens else {}),
     }
 
 
-def _rates(name: str, count: int, seconds: float) -> dict[str, Any]:
+def _rates(name: str, count: int, num_steps: int, seconds: float) -> dict[str, Any]:
     milliseconds = seconds * 1000
     return {
         f"{name}_n": count,
         f"{name}_ms": milliseconds,
-        f"{name}_per_token_ms": milliseconds / count if count else 0.0,
-        f"{name}_per_second": count / seconds if seconds > 0 else 0.0,
+        f"{name}_per_token_ms": milliseconds / num_steps if num_steps else 0.0,
+        f"{name}_per_second": num_steps / seconds if num_steps and seconds > 0 else 0.0,
     }

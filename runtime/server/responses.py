@@ -1,15 +1,17 @@
 """Answers as ASGI applications: JSON at once, or a stream of events that follows a generation."""
 
+import asyncio
+import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from runtime.engine.sequence import Finished
+from runtime.engine.sequence import Finished, Progress, TextDelta
 from runtime.server.generation import Generation, while_connected
-from runtime.server.streaming import Framer, to_json
+from runtime.server.streaming import Framer, ProgressFramer, to_json
 
 # Uvicorn's logger, at a level that only --verbose shows: tracebacks are for that.
 _log = logging.getLogger("uvicorn.error")
@@ -32,19 +34,20 @@ class NoResponse(Response):
 
 
 class EventStream(Response):
-    """A generation's events in a dialect's frames, one write for each, until it ends or the client hangs up."""
+    """Generations' events in a dialect's frames, one write for each, until all end or the client hangs up."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, generation: Generation, framer: Framer) -> None:
-        self._generation = generation
-        self._framer = framer
+    def __init__(self, generation: Generation, framer: Framer, *others: tuple[Generation, Framer]) -> None:
+        self._parts = ((generation, framer), *others)
         self.status_code = 200
         self.background = None
         self.init_headers(_STREAM_HEADERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._generation:
+        with contextlib.ExitStack() as all_of_them:
+            for generation, _framer in self._parts:
+                all_of_them.enter_context(generation)
             try:
                 await while_connected(receive, self._send(send))
             except (ClientDisconnect, OSError):  # uvicorn's word for a write to a closed connection is OSError
@@ -52,20 +55,43 @@ class EventStream(Response):
 
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        framer = self._framer
-        try:
-            for frame in framer.open():
-                await _write(send, frame)
-            async for event in self._generation:
-                for frame in framer.finish(event) if isinstance(event, Finished) else framer.delta(event):
-                    await _write(send, frame)
-        except OSError:
-            raise
-        except Exception as error:  # the status line is out: only a frame can still tell
-            log_fault(error)
-            for frame in framer.fail(error):
-                await _write(send, frame)
+        if len(self._parts) == 1:
+            await _follow(send, *self._parts[0])
+        else:
+            await _all_done([asyncio.create_task(_follow(send, *part)) for part in self._parts])
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _follow(send: Send, generation: Generation, framer: Framer) -> None:
+    """Write one generation's frames."""
+    try:
+        for frame in framer.open():
+            await _write(send, frame)
+        async for event in generation:
+            for frame in _frames(framer, event):
+                await _write(send, frame)
+    except OSError:
+        raise
+    except Exception as error:  # the status line is out: only a frame can still tell
+        log_fault(error)
+        for frame in framer.fail(error):
+            await _write(send, frame)
+
+
+def _frames(framer: Framer, event: Progress | TextDelta | Finished) -> Iterable[bytes]:
+    if isinstance(event, TextDelta):
+        return framer.delta(event)
+    if isinstance(event, Finished):
+        return framer.finish(event)
+    return framer.progress(event) if isinstance(framer, ProgressFramer) else ()
+
+
+async def _all_done(tasks: list["asyncio.Task[None]"]) -> None:
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 # no-transform and X-Accel-Buffering: a proxy in between must neither join nor hold back the frames.

@@ -6,9 +6,9 @@ written in ASCII, because others split lines wherever Unicode sees a line end (U
 
 import json
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from runtime.engine.sequence import Finished, TextDelta
+from runtime.engine.sequence import Finished, Progress, TextDelta
 
 DONE = b"data: [DONE]\n\n"
 _GAP = "\0text\0"
@@ -24,6 +24,13 @@ class Framer(Protocol):
     def finish(self, finished: Finished) -> Iterable[bytes]: ...
 
     def fail(self, error: Exception) -> Iterable[bytes]: ...
+
+
+@runtime_checkable
+class ProgressFramer(Framer, Protocol):
+    """A framer whose dialect tells how far the prompt is."""
+
+    def progress(self, progress: Progress) -> Iterable[bytes]: ...
 
 
 def to_json(value: object) -> str:

@@ -35,3 +35,12 @@ def test_a_streamed_answer_holds_nothing_but_the_text(llm: Any) -> None:
 def test_streaming_with_a_stop_string(llm: Any) -> None:
     llm.streaming = True
     assert llm.invoke("Hi", stop=["wor"]) == "Hello "
+
+
+def test_embeddings_of_one_text_and_of_several(address: str) -> None:
+    from langchain_community.embeddings import LlamafileEmbeddings
+
+    embeddings = LlamafileEmbeddings(base_url=address, request_timeout=10)
+    vector = embeddings.embed_query("Hi")
+    assert len(vector) == 8
+    assert embeddings.embed_documents(["Hi", "there"])[0] == vector

@@ -69,3 +69,11 @@ def test_a_failure_within_a_stream_is_raised() -> None:
         stream = client.chat.completions.create(model="any", messages=HI, stream=True)
         with pytest.raises(openai.APIError, match="failed to answer"):
             list(stream)
+
+
+def test_embeddings_come_as_floats_though_the_client_asks_for_base64(client: openai.OpenAI) -> None:
+    reply = client.embeddings.create(model="any", input=["ab", "c"])
+    assert [len(each.embedding) for each in reply.data] == [8, 8]
+    assert reply.data[0].embedding[1] > 0.9
+    tokens = client.embeddings.create(model="any", input=[[97, 98], [99]])
+    assert [each.embedding for each in tokens.data] == [each.embedding for each in reply.data]

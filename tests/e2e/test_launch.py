@@ -200,6 +200,13 @@ def test_a_model_that_is_none_is_a_one_line_error(bundle: Path, tmp_path: Path) 
     assert "Traceback" not in ended.stderr
 
 
+def test_a_context_that_no_computer_holds_is_refused_before_the_model_is_loaded(bundle: Path) -> None:
+    ended = run(bundle, "-c", "2000000000", "--server", "--nobrowser", "--port", "0")
+    assert ended.returncode == 4
+    assert "needs about" in ended.stderr
+    assert "try -c " in ended.stderr
+
+
 def test_a_truncated_bundle_says_so(bundle: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged"
     data = bundle.read_bytes()

@@ -12,8 +12,9 @@ import httpx
 import pytest
 
 from runtime import cli
+from runtime.chat.template import CHATML
 from runtime.container import Container, Extent, Manifest, Member, MemberKind
-from runtime.errors import ModelError
+from runtime.errors import ModelError, UsageError
 from runtime.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +62,34 @@ def test_a_users_mistake_is_one_line_and_a_status(
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_keys_come_from_the_flag_and_the_file(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.txt"
+    keys.write_text("# ours\none\n\n  two \n")
+    chosen = cli.with_files_read(Settings(api_keys=("zero",), api_key_file=keys))
+    assert chosen.api_keys == ("zero", "one", "two")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(None, "can't read"), (b"# none\n", "no key"), (b"\xff\xfe", "no text in UTF-8")]
+)
+def test_a_key_file_without_a_key_lets_nobody_start(tmp_path: Path, content: bytes | None, said: str) -> None:
+    keys = tmp_path / "keys.txt"
+    if content is not None:
+        keys.write_bytes(content)
+    with pytest.raises(UsageError, match=f"--api-key-file: .*{said}"):
+        cli.with_files_read(Settings(api_key_file=keys))
+
+
+def test_a_chat_template_is_jinja_or_a_file_of_it(tmp_path: Path) -> None:
+    file = tmp_path / "x.jinja"
+    file.write_text("{{ messages }}")
+    assert cli.with_files_read(Settings(chat_template_file=file)).chat_template == "{{ messages }}"
+    assert cli.with_files_read(Settings(chat_template="chatml")).chat_template == CHATML
+    assert cli.with_files_read(Settings(chat_template="{{ x }}")).chat_template == "{{ x }}"
+    with pytest.raises(UsageError, match="--chat-template: 'llama2' is no Jinja template"):
+        cli.with_files_read(Settings(chat_template="llama2"))
+
+
 def test_help_and_version_go_to_standard_output(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -101,3 +130,36 @@ def test_a_model_that_cannot_be_loaded_ends_the_program_in_words(tmp_path: Path)
     assert process.returncode == 4
     assert said.splitlines()[-1].startswith(f"error: can't load the model in {broken}: ")
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(("host", "is_warned"), [("127.0.0.1", False), ("0.0.0.0", True)])
+@pytest.mark.parametrize("key", [(), ("--api-key", "k")], ids=["open", "key"])
+def test_listening_elsewhere_without_a_key_is_warned_of(
+    stories260k: Path, host: str, is_warned: bool, key: tuple[str, ...]
+) -> None:
+    program = launch("-m", str(stories260k), "--host", host, "--port", "0", *key)
+    assert program.stderr is not None
+    try:
+        address = program.stderr.readline().split(" is at ")[1].split(";")[0]
+        if is_warned and not key:
+            assert program.stderr.readline().startswith("warning: other computers can use it without a key")
+        for headers, status in (({}, 401 if key else 200), ({"x-api-key": "k"}, 200)):
+            assert httpx.get(f"{address}/props", headers=headers, timeout=20).status_code == status
+    finally:
+        program.send_signal(signal.SIGTERM)
+        _, rest = program.communicate(timeout=20)
+    assert rest == ""
+
+
+def test_what_strangers_send_is_no_news_for_the_terminal(stories260k: Path) -> None:
+    program = launch("-m", str(stories260k), "--port", "0")
+    assert program.stderr is not None
+    try:
+        port = int(program.stderr.readline().split(";")[0].rsplit(":", 1)[1])
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as stranger:
+            stranger.sendall(b"\x16\x03\x01\r\n\r\n")
+            assert b"400 Bad Request" in stranger.recv(1000)
+    finally:
+        program.send_signal(signal.SIGTERM)
+        _, rest = program.communicate(timeout=20)
+    assert rest == ""

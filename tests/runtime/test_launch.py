@@ -72,3 +72,9 @@ def test_the_page_opens_only_where_there_is_a_screen(monkeypatch: pytest.MonkeyP
     assert opener is not None
     opener.join(timeout=5)
     assert opened == ["http://127.0.0.1:2"]
+
+
+@pytest.mark.parametrize(("host", "expected"), [("127.0.0.1", True), ("localhost", True), ("0.0.0.0", False)])
+def test_only_a_loopback_address_is_this_computer_alone(host: str, expected: bool) -> None:
+    with launch.bind(host, 0) as bound:
+        assert launch.is_local(bound) is expected

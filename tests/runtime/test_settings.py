@@ -49,6 +49,39 @@ def test_the_flags_of_llama_cpp_and_llamafile_are_understood() -> None:
     }
 
 
+def test_the_flags_of_llama_servers_door_and_endpoints_are_understood() -> None:
+    line = "--api-key one,two --api-key-file keys.txt --allowed-hosts a.local, --cors-origins localhost,https://x.y"
+    more = "--no-slots --metrics --props --slot-save-path saved --no-webui -a tiny --chat-template chatml"
+    assert words(*line.split(), *more.split()) == {
+        "api_keys": ("one", "two"),
+        "api_key_file": Path("keys.txt"),
+        "allowed_hosts": ("a.local",),
+        "cors_origins": ("localhost", "https://x.y"),
+        "slots": False,
+        "metrics": True,
+        "props": True,
+        "slot_save_path": Path("saved"),
+        "ui": False,
+        "alias": "tiny",
+        "chat_template": "chatml",
+    }
+    assert words("--slots", "--ui") == {"slots": True, "ui": True}
+    assert settings.from_environment({"LLAMA_API_KEY": "k1, k2", "LLAMA_ARG_ENDPOINT_METRICS": "1"}) == {
+        "api_keys": ("k1", "k2"),
+        "metrics": True,
+    }
+    assert settings.from_mapping({"cors_origins": ["https://x.y"]}, origin="manifest") == {
+        "cors_origins": ("https://x.y",)
+    }
+    with pytest.raises(UsageError, match="manifest: 5 is not a list of texts"):
+        settings.from_mapping({"cors_origins": 5}, origin="manifest")
+
+
+def test_flags_that_ask_for_what_is_so_anyway_change_nothing() -> None:
+    assert words("--offline", "-cb", "--cont-batching", "-kvu", "--kv-unified", "--jinja", "--no-jinja") == {}
+    assert "--offline" not in settings.help_text("model")
+
+
 @pytest.mark.parametrize("word", ["auto", "all", "-1"])
 def test_gpu_layers_may_be_a_word(word: str) -> None:
     assert words("-ngl", word) == {"n_gpu_layers": -1}

@@ -7,9 +7,23 @@ and its samplers belong to one thread, the engine's; the vocabulary functions of
 from any thread. Every object is closed by who made it, in reverse order.
 """
 
+from runtime.engine.native.candidates import Candidates
 from runtime.engine.native.context import Aborted, Context, NoRoom
+from runtime.engine.native.embedding import EmbeddingContext
+from runtime.engine.native.header import read_shape
 from runtime.engine.native.library import Library, resident_fraction
 from runtime.engine.native.model import Model
 from runtime.engine.native.sampler import SamplerChain
 
-__all__ = ["Aborted", "Context", "Library", "Model", "NoRoom", "SamplerChain", "resident_fraction"]
+__all__ = [
+    "Aborted",
+    "Candidates",
+    "Context",
+    "EmbeddingContext",
+    "Library",
+    "Model",
+    "NoRoom",
+    "SamplerChain",
+    "read_shape",
+    "resident_fraction",
+]

@@ -1,13 +1,21 @@
 """The KV cache, and the decode that fills it."""
 
 import ctypes
-from collections.abc import Sequence
+import os
+import struct
+from array import array
+from collections.abc import Iterable, Sequence
+from mmap import ACCESS_COPY, mmap
+from pathlib import Path
 
-from runtime.engine.batch import BatchEntry
+from runtime.engine.batch import BatchEntry, Copy, Cut, Edit, Park, Restore, Shift
 from runtime.engine.native.model import Model
 from runtime.engine.native.sampler import SamplerChain
 from runtime.engine.native.threadpool import ThreadPool
 from runtime.errors import EngineError, ModelError
+
+_FILE_HEAD = struct.Struct("=III")  # of a saved slot: llama.cpp's magic, version, number of words
+_STATE_MARK_BYTES = 8
 
 
 class Aborted(Exception):
@@ -21,10 +29,13 @@ class NoRoom(Exception):
 class Context:
     """The KV cache and what computes on it. One thread at a time, but for `abort`."""
 
-    def __init__(self, model: Model, *, n_ctx: int, n_batch: int, num_slots: int, num_threads: int) -> None:
-        """Make a context of `n_ctx` cells that `num_slots` sequences share.
+    def __init__(
+        self, model: Model, *, n_ctx: int, n_batch: int, num_slots: int, num_threads: int, num_outputs: int = 0
+    ) -> None:
+        """Make a context of `n_ctx` cells that `num_slots` sequences share, with a thread pool of its own.
 
-        Raises ModelError when the memory can't be had.
+        A batch has the logits of at most `num_outputs` tokens, by default one for each slot. Raises ModelError when
+        the memory can't be had.
         """
         self._model = model
         self._api = api = model.library.api
@@ -33,10 +44,11 @@ class Context:
         params.n_batch = n_batch
         params.n_ubatch = min(n_batch, params.n_ubatch)
         params.n_seq_max = num_slots
-        params.n_outputs_max = num_slots  # a sequence wants logits of one token a step; room for more costs megabytes
+        params.n_outputs_max = num_outputs or num_slots  # each has room for a logit of every token of the vocabulary
         params.n_threads = params.n_threads_batch = num_threads
         params.kv_unified = True
         params.no_perf = True
+        self._adapt(params)
         model.library.forget_errors()
         self.handle = api.llama_init_from_model(model.handle, params)
         if not self.handle:
@@ -57,6 +69,9 @@ class Context:
         self._abort_flag = ctypes.create_string_buffer(2)
         callback = ctypes.cast(model.library.libc.strlen, api.ggml_abort_callback)
         api.llama_set_abort_callback(self.handle, callback, ctypes.cast(self._abort_flag, ctypes.c_void_p))
+
+    def _adapt(self, params: ctypes.Structure) -> None:
+        """Change llama.cpp's own parameters before the context is made."""
 
     def set_threads(self, num_threads: int) -> None:
         """Compute the next batches with so many threads."""
@@ -99,10 +114,113 @@ class Context:
         token: int = self._api.llama_sampler_sample(sampler.handle, self.handle, index)
         return token
 
+    def logits(self, index: int) -> "memoryview[float]":
+        """Return the logits of the batch's entry `index`, a float for each token; valid until the next decode."""
+        pointer = self._api.llama_get_logits_ith(self.handle, index)
+        values = (ctypes.c_float * self._model.facts.n_vocab).from_address(ctypes.addressof(pointer.contents))
+        return memoryview(values).cast("B").cast("f")
+
+    def edit(self, edits: Iterable[Edit]) -> list[Restore]:
+        """Carry out what the scheduler wants done to the cache, in its order; return what could not be restored."""
+        failed = []
+        for edit in edits:
+            match edit:
+                case Cut(slot, keep):
+                    self.cut(slot, keep)
+                case Copy(source, slot, count):
+                    self.share(source, slot, count)
+                case Shift(slot, keep, discard):
+                    self.shift(slot, keep, discard)
+                case Park(slot, parked, max_bytes):
+                    parked.data = self.copy_out(slot, max_bytes)
+                case Restore(slot, parked):
+                    if parked.data is None or not self.copy_in(slot, parked.data):
+                        failed.append(edit)
+        return failed
+
     def cut(self, slot: int, keep: int) -> bool:
         """Drop all but the first `keep` tokens of a slot; False when this memory can't be cut there."""
         return bool(self._api.llama_memory_seq_rm(self._memory, slot, keep, -1))
 
+    @property
+    def can_shift(self) -> bool:
+        """Whether tokens can be taken out of the middle of a slot."""
+        return bool(self._memory and self._api.llama_memory_can_shift(self._memory))
+
+    def shift(self, slot: int, keep: int, discard: int) -> None:
+        """Drop `discard` tokens after the first `keep` of a slot and move those behind them up."""
+        self._api.llama_memory_seq_rm(self._memory, slot, keep, keep + discard)
+        self._api.llama_memory_seq_add(self._memory, slot, keep + discard, -1, -discard)
+
+    def copy_out(self, slot: int, max_bytes: int) -> bytes | None:
+        """Return a copy of a slot's cache; None when it is larger than `max_bytes`."""
+        size = self._api.llama_state_seq_get_size(self.handle, slot)
+        if size > max_bytes:
+            return None
+        buffer = (ctypes.c_uint8 * size)()
+        written = self._api.llama_state_seq_get_data(self.handle, buffer, size, slot)
+        return bytes(memoryview(buffer)[:written]) if written else None
+
+    def copy_in(self, slot: int, data: bytes) -> bool:
+        """Put a copied cache into an empty slot; False when there is no room for it."""
+        buffer = (ctypes.c_uint8 * len(data)).from_buffer_copy(data)
+        return bool(self._api.llama_state_seq_set_data(self.handle, buffer, len(data), slot))
+
     def share(self, source: int, slot: int, count: int) -> None:
         """Let an empty slot share the first `count` tokens of another; they take no further cells."""
         self._api.llama_memory_seq_cp(self._memory, source, slot, 0, count)
+
+    def num_positions(self, slot: int) -> int:
+        """Return how long a slot's text is in the cache, in tokens."""
+        last: int = self._api.llama_memory_seq_pos_max(self._memory, slot)
+        return last + 1
+
+    def save(self, slot: int, words: Sequence[int], path: Path) -> int:
+        """Write a slot's cache and, before it, `words` (its tokens) to a file; return the size in bytes.
+
+        Raises EngineError when llama.cpp can't.
+        """
+        array = (ctypes.c_int32 * len(words))(*words)
+        size: int = self._api.llama_state_seq_save_file(self.handle, os.fsencode(path), slot, array, len(words))
+        if not size:
+            raise EngineError(f"llama.cpp could not write a slot to {path}")
+        return size
+
+    def saved_words(self, path: Path) -> list[int]:
+        """Return the words at the head of a saved slot's file; none when it is no such file."""
+        api = self._api
+        with path.open("rb") as file:
+            head = file.read(_FILE_HEAD.size)
+            if len(head) < _FILE_HEAD.size:
+                return []
+            magic, version, num_words = _FILE_HEAD.unpack(head)
+            if (magic, version) != (api.LLAMA_STATE_SEQ_MAGIC, api.LLAMA_STATE_SEQ_VERSION):
+                return []
+            data = file.read(4 * num_words)
+        return array("i", data).tolist() if len(data) == 4 * num_words else []
+
+    def load(self, slot: int, path: Path, num_words: int) -> int:
+        """Fill an empty slot with the cache that follows a file's words; return the file's size in bytes.
+
+        0 when it can't be read; then the slot may hold a part and is to be cut.
+
+        Not `llama_state_seq_load_file`: that one ends the process when a file is shorter than it says. Reading from
+        memory is checked. There llama.cpp wants a mark and a sequence id before the cache, so they are written over
+        the last words, in a private mapping of the file.
+        """
+        mark = self._state_mark(slot)
+        start = _FILE_HEAD.size + 4 * num_words - len(mark)
+        with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_COPY) as data:
+            data[start : start + len(mark)] = mark
+            num_bytes = len(data)
+            state = (ctypes.c_uint8 * (num_bytes - start)).from_buffer(data, start)
+            num_read = self._api.llama_state_seq_set_data(self.handle, state, len(state), slot)
+            del state  # a mapping can't be closed while something points into it
+        return num_bytes if num_read else 0
+
+    def _state_mark(self, slot: int) -> bytes:
+        """Return what stands before any sequence's state in memory: llama.cpp's mark and the sequence's id."""
+        size = self._api.llama_state_seq_get_size(self.handle, slot)
+        state = (ctypes.c_uint8 * size)()
+        self._api.llama_state_seq_get_data(self.handle, state, size, slot)
+        return bytes(state[:_STATE_MARK_BYTES])

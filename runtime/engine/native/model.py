@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from runtime.engine.facts import ModelFacts
+from runtime.engine.facts import FillTokens, ModelFacts, Pooling
 from runtime.engine.native.library import Library
 from runtime.errors import EngineError, ModelError, RequestError
 
@@ -57,6 +57,7 @@ class Model:
         description = ctypes.create_string_buffer(256)
         api.llama_model_desc(handle, description, len(description))
         template = api.llama_model_chat_template(handle, None)
+        rerank = api.llama_model_chat_template(handle, b"rerank")
         bos, eos = api.llama_vocab_bos(self.vocab), api.llama_vocab_eos(self.vocab)
         has_state = api.llama_model_is_recurrent(handle) or api.llama_model_is_hybrid(handle)
         return ModelFacts(
@@ -69,12 +70,24 @@ class Model:
             n_params=api.llama_model_n_params(handle),
             size_bytes=api.llama_model_size(handle),
             chat_template=template.decode("utf-8", "replace") if template else None,
-            bos_token=self._token_text(bos),
-            eos_token=self._token_text(eos),
+            bos_token=self.token_text(bos),
+            eos_token=self.token_text(eos),
             add_bos=api.llama_vocab_get_add_bos(self.vocab),
             vocab_type=api.llama_vocab_type(self.vocab),
             is_memory_cuttable=not has_state and api.llama_model_n_swa(handle) == 0,
+            is_causal=self._architecture_value("attention.causal") != "false",
+            pooling=self._pooling(),
+            rerank_template=rerank.decode("utf-8", "replace") if rerank else None,
         )
+
+    def _architecture_value(self, name: str) -> str | None:
+        return self.metadata(f"{self.metadata('general.architecture')}.{name}")
+
+    def _pooling(self) -> Pooling | None:
+        try:
+            return Pooling(int(self._architecture_value("pooling_type") or -1))
+        except ValueError:
+            return None
 
     def metadata(self, key: str) -> str | None:
         """Return a metadata value as text, None when the model doesn't have it."""
@@ -83,7 +96,26 @@ class Model:
         length = api.llama_model_meta_val_str(self.handle, key.encode(), buffer, len(buffer))
         return buffer.value.decode("utf-8", "replace") if length >= 0 else None
 
-    def _token_text(self, token: int) -> str:
+    @property
+    def fill_tokens(self) -> FillTokens | None:
+        """The tokens for filling a gap; None when one of the three it takes is missing."""
+        api, vocab = self.library.api, self.vocab
+        prefix, suffix, middle, repository, file = (
+            int(token) if token >= 0 else None
+            for token in (
+                api.llama_vocab_fim_pre(vocab),
+                api.llama_vocab_fim_suf(vocab),
+                api.llama_vocab_fim_mid(vocab),
+                api.llama_vocab_fim_rep(vocab),
+                api.llama_vocab_fim_sep(vocab),
+            )
+        )
+        if prefix is None or suffix is None or middle is None:
+            return None
+        return FillTokens(prefix, suffix, middle, repository, file)
+
+    def token_text(self, token: int) -> str:
+        """Return a token's name in the vocabulary, `<|im_end|>` for a control token; empty where there is none."""
         if token < 0:
             return ""
         text: bytes = self.library.api.llama_vocab_get_text(self.vocab, token)
@@ -101,6 +133,20 @@ class Model:
         if count < 0:
             raise EngineError(f"llama.cpp could not tokenize a text of {len(data)} bytes")
         return tokens[:count]
+
+    def pair(self, first: str, second: str) -> list[int]:
+        """Return two texts with the model's special tokens around and between them, as a ranking model reads them."""
+        api, vocab = self.library.api, self.vocab
+        end = api.llama_vocab_eos(vocab)
+        ends = [end if end >= 0 else api.llama_vocab_sep(vocab)] if api.llama_vocab_get_add_eos(vocab) else []
+        return [
+            *([api.llama_vocab_bos(vocab)] if api.llama_vocab_get_add_bos(vocab) else []),
+            *self.tokenize(first, add_special=False, parse_special=False),
+            *ends,
+            *([api.llama_vocab_sep(vocab)] if api.llama_vocab_get_add_sep(vocab) else []),
+            *self.tokenize(second, add_special=False, parse_special=False),
+            *ends,
+        ]
 
     def piece(self, token: int) -> bytes:
         """Return the bytes that a token stands for; empty for control tokens."""

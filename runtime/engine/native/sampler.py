@@ -75,7 +75,7 @@ class SamplerChain:
         raise AssertionError(f"{sampler} has no stage of its own")
 
     def accept(self, token: int) -> None:
-        """Let the penalties see a token of the prompt."""
+        """Let the penalties see a token of the prompt, or one chosen from `Candidates`."""
         self._api.llama_sampler_accept(self.handle, token)
 
     def close(self) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from runtime.engine import engine as engine_module
-from runtime.engine.engine import Engine, EngineParams
+from runtime.engine.engine import Engine
 from runtime.engine.native import Context, Library, Model
+from runtime.engine.params import EngineParams
 from runtime.engine.sampling import SamplingParams
 from runtime.engine.sequence import Event, Failed, Finished, FinishReason, GenerationRequest, TextDelta
-from runtime.errors import EngineError, PromptTooLong, QueueFull, RequestError, Unavailable
+from runtime.errors import EngineError, ModelError, PromptTooLong, QueueFull, RequestError, Unavailable
 
 GREEDY = SamplingParams(temperature=0)
 
@@ -244,3 +245,63 @@ def test_the_events_of_a_step_cross_in_one_call(stories: Model) -> None:
     counts = [calls.get(timeout=30) for _ in range(4)]
     assert counts == [4, 4, 4, 8]
     engine.close()
+
+
+def generate(engine: Engine, text: str, **more: object) -> tuple[str, Finished]:
+    client = Client(engine, request(engine, text, **more))
+    finished = client.finish()
+    return client.text, finished
+
+
+def test_a_full_context_shifts_and_goes_on(stories: Model) -> None:
+    params = EngineParams(n_ctx=256, n_batch=64, num_slots=1, context_shift=True)
+    engine = Engine(stories, params, post=lambda call: call())
+    text, finished = generate(engine, "Once upon a time", max_tokens=600, ignore_eos=True, n_keep=4)
+    assert finished.timings.num_generated_tokens == 600
+    assert finished.is_truncated
+    assert "was" in text[-200:]  # words still, no noise from cells at wrong positions
+    engine.close()
+
+
+def test_conversations_that_had_to_leave_come_back_without_being_computed(stories: Model) -> None:
+    names = ("Tom", "Lily", "Ben", "Anna", "Max")
+    prompts = [f"{name} had a big red ball and wanted to play with it in the park all day long. " * 2 for name in names]
+    texts = []
+    for parking_bytes in (0, 10_000_000):
+        params = EngineParams(n_ctx=256, n_batch=64, num_slots=2, parking_bytes=parking_bytes)
+        engine = Engine(stories, params, post=lambda call: call())
+        for prompt in prompts:
+            generate(engine, prompt, max_tokens=1)
+        answers = [generate(engine, prompt + "Then", max_tokens=20) for prompt in prompts]
+        texts.append([text for text, _finished in answers])
+        num_computed = [finished.timings.num_prompt_tokens for _text, finished in answers]
+        assert all(num < 12 for num in num_computed) == (parking_bytes > 0), num_computed
+        engine.close()
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("by", ["lookup", "draft model"])
+@pytest.mark.parametrize("sampling", [GREEDY, SamplingParams(temperature=0.7, seed=3)], ids=["greedy", "by chance"])
+def test_guessing_ahead_changes_no_text(stories: Model, by: str, sampling: SamplingParams) -> None:
+    prompt = "Tom saw a cat. Tom saw a dog. Tom saw a cat. Tom saw a"
+    texts = []
+    for is_guessing in (False, True):
+        params = EngineParams(n_ctx=512, n_batch=64, num_slots=2, has_lookup=is_guessing and by == "lookup")
+        draft = stories if is_guessing and by == "draft model" else None
+        engine = Engine(stories, params, post=lambda call: call(), draft_model=draft)
+        text, finished = generate(engine, prompt, max_tokens=120, sampling=sampling, ignore_eos=True)
+        texts.append(text)
+        assert (finished.timings.num_accepted_tokens > 0) == is_guessing
+        if (
+            by == "draft model" and is_guessing and sampling is GREEDY
+        ):  # it is the same model: all its guesses are right
+            assert finished.timings.num_accepted_tokens == finished.timings.num_drafted_tokens > 60
+        engine.close()
+    assert texts[0] == texts[1]
+
+
+def test_a_draft_model_of_another_family_is_refused(stories: Model, smollm2: Path) -> None:
+    other = Model(Library(), smollm2)
+    with pytest.raises(ModelError, match="another vocabulary"):
+        Engine(stories, EngineParams(n_ctx=256), post=lambda call: call(), draft_model=other)
+    other.close()

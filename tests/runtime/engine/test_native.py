@@ -1,12 +1,24 @@
 """llama.cpp itself, with the tiny real model."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
+import gguf
 import pytest
 
 from runtime.engine.batch import BatchEntry
-from runtime.engine.native import Aborted, Context, Library, Model, NoRoom, SamplerChain, resident_fraction
+from runtime.engine.facts import FillTokens
+from runtime.engine.native import (
+    Aborted,
+    Candidates,
+    Context,
+    Library,
+    Model,
+    NoRoom,
+    SamplerChain,
+    resident_fraction,
+)
 from runtime.engine.sampling import Sampler, SamplingParams
 from runtime.errors import EngineError, ModelError, RequestError
 
@@ -256,6 +268,86 @@ def test_every_sampler_chooses_a_token_and_its_seed_fixes_which(
     assert all(0 <= token < 512 for token in first)
 
 
+@pytest.fixture
+def candidates(model: Model) -> Iterator[Candidates]:
+    candidates = Candidates(model)
+    yield candidates
+    candidates.close()
+
+
+@pytest.mark.parametrize(
+    "params", [SamplingParams(), SamplingParams(temperature=3.0, top_k=0), SamplingParams(mirostat=1)]
+)
+def test_choosing_among_all_candidates_is_what_llama_cpp_does_by_itself(
+    model: Model, context: Context, candidates: Candidates, params: SamplingParams
+) -> None:
+    context.decode(entries([1, 403]))
+    ours, theirs = SamplerChain(model, params, 5), SamplerChain(model, params, 5)
+    for _ in range(20):
+        candidates.fill(context.logits(1))
+        assert candidates.choose(ours) == context.sample(theirs, 1)
+    ours.close()
+    theirs.close()
+
+
+def test_nothing_is_chosen_that_a_mask_forbids(model: Model, context: Context, candidates: Candidates) -> None:
+    context.decode(entries([1, 403]))
+    allowed = {300, 301, 409, 511}
+    mask = bytes(0xFF if token in allowed else 0 for token in range(512))
+    hot = SamplerChain(model, SamplingParams(temperature=50.0, top_k=0, top_p=1.0, min_p=0.0), 1)
+    chosen_tokens = set()
+    for _ in range(200):
+        candidates.fill(context.logits(1), mask)
+        chosen_tokens.add(candidates.choose(hot))
+    hot.close()
+    assert chosen_tokens == allowed
+    candidates.fill(context.logits(1), mask)
+    assert candidates.likeliest() == max(allowed, key=lambda token: context.logits(1)[token])
+
+
+def test_mirostat_draws_nothing_where_one_token_is_left(model: Model, context: Context, candidates: Candidates) -> None:
+    """As in a llama-server that GCC built; `CHANGES` in bundler/llamacpp.py sees to it."""
+    context.decode(entries([1, 403]))
+    # Without eta mirostat remembers nothing but how far its random numbers have come.
+    params = SamplingParams(mirostat=2, mirostat_tau=9.0, mirostat_eta=0.0, temperature=50.0)
+    fresh, used = SamplerChain(model, params, 5), SamplerChain(model, params, 5)
+    candidates.fill(context.logits(1), bytes(0xFF if token == 300 else 0 for token in range(512)))
+    assert candidates.choose(used) == 300
+    for _ in range(10):
+        candidates.fill(context.logits(1))
+        expected = candidates.choose(fresh)
+        candidates.fill(context.logits(1))
+        assert candidates.choose(used) == expected
+    fresh.close()
+    used.close()
+
+
+def test_probabilities_are_the_softmax_of_the_logits(context: Context, candidates: Candidates) -> None:
+    context.decode(entries([1, 403]))
+    logits = list(context.logits(1))
+    total = sum(math.exp(logit) for logit in logits)
+    best = sorted(range(512), key=lambda token: -logits[token])[:5]
+    candidates.fill(context.logits(1))
+    probability, likely = candidates.softmax(300, 5)
+    assert probability == pytest.approx(math.exp(logits[300]) / total, rel=1e-4)
+    assert [token for token, _p in likely] == best
+    assert [p for _token, p in likely] == pytest.approx([math.exp(logits[token]) / total for token in best], rel=1e-4)
+
+
+def test_what_the_samplers_leave_is_told_best_first(model: Model, context: Context, candidates: Candidates) -> None:
+    context.decode(entries([1, 403]))
+    chain = SamplerChain(model, SamplingParams(top_k=4, top_p=1.0, min_p=0.0), 1)
+    candidates.fill(context.logits(1))
+    token = candidates.choose(chain)
+    chain.close()
+    probability, likely = candidates.remaining(10)
+    assert len(likely) == 4
+    assert sum(p for _token, p in likely) == pytest.approx(1, abs=1e-5)
+    assert [p for _token, p in likely] == sorted((p for _token, p in likely), reverse=True)
+    assert (token, probability) in likely
+    assert len(candidates.remaining(2)[1]) == 2
+
+
 def test_a_file_just_written_is_resident(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"x" * 300_000)
@@ -267,3 +359,42 @@ def test_a_hole_that_nobody_read_is_not_resident(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.truncate(1 << 24)
     assert resident_fraction(path, 0, 1 << 24) < 0.5
+
+
+def with_metadata(source: Path, target: Path, **added: int) -> Path:
+    """Write a GGUF again with further metadata; the `gguf` package is the oracle."""
+    reader = gguf.GGUFReader(source)
+    writer = gguf.GGUFWriter(target, reader.fields["general.architecture"].contents())
+    for each in reader.fields.values():
+        if not each.name.startswith("GGUF.") and each.name != "general.architecture":
+            kind = each.types[0]
+            inner = each.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
+            writer.add_key_value(each.name, each.contents(), kind, sub_type=inner)
+    for name, value in added.items():
+        writer.add_uint32(f"tokenizer.ggml.{name}", value)
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return target
+
+
+@pytest.mark.parametrize(
+    ("added", "expected"),
+    [
+        ({}, None),
+        ({"fim_pre_token_id": 259, "fim_suf_token_id": 260}, None),
+        (
+            {"fim_pre_token_id": 259, "fim_suf_token_id": 260, "fim_mid_token_id": 261, "fim_sep_token_id": 262},
+            FillTokens(259, 260, 261, repository=None, file=262),
+        ),
+    ],
+)
+def test_a_model_names_its_marks_for_filling_gaps(
+    library: Library, stories260k: Path, tmp_path: Path, added: dict[str, int], expected: FillTokens | None
+) -> None:
+    model = Model(library, with_metadata(stories260k, tmp_path / "model.gguf", **added))
+    assert model.fill_tokens == expected
+    model.close()

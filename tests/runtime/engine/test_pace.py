@@ -67,8 +67,8 @@ def test_where_the_system_does_not_tell_starved_steps_take_a_thread_away_for_a_w
     count(pace, None)
     assert step(pace, 0.6, 0.0) == 2
     assert step(pace, 1.0, 0.1) == 1
-    assert step(pace, 1.0, 0.4) == 1
-    assert step(pace, 1.0, 0.7) == 2
+    assert step(pace, 1.0, 0.15) == 1
+    assert step(pace, 1.0, 0.3) == 2
 
 
 def test_each_try_in_vain_is_followed_by_a_longer_wait() -> None:

@@ -1,14 +1,15 @@
 """The scheduler against a model that is a pure function of its tokens and a KV cache that checks every entry."""
 
+import random
 from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.engine.batch import Batch, Cut, Sampled
-from runtime.engine.scheduler import Scheduler
-from runtime.engine.sequence import Finished, FinishReason, GenerationRequest, Sequence, TextDelta
+from runtime.engine.batch import Batch, Copy, Cut, Edit, Park, Restore, Sampled, Shift
+from runtime.engine.scheduler import Scheduler, SchedulerParams
+from runtime.engine.sequence import Finished, FinishReason, GenerationRequest, Progress, Sequence, TextDelta
 
 END = 0
 
@@ -39,17 +40,29 @@ class Machine:
     num_slots: int = 3
     n_batch: int = 16
     is_cuttable: bool = True
+    can_shift: bool = True
+    context_shift: bool = False
+    num_always_kept: int = 0
+    parking_bytes: int = 0
+    chance: random.Random | None = None  # guesses tokens, and lets some copies fail
     cells: dict[int, list[int]] = field(default_factory=dict)
     texts: dict[int, str] = field(default_factory=dict)
     ends: dict[int, Finished] = field(default_factory=dict)
+    edits: list[Edit] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.scheduler = Scheduler(
-            num_slots=self.num_slots,
-            n_ctx=self.n_ctx,
-            n_batch=self.n_batch,
-            num_prefill_beside_decode=4,
-            is_cuttable=self.is_cuttable,
+            SchedulerParams(
+                num_slots=self.num_slots,
+                n_ctx=self.n_ctx,
+                n_batch=self.n_batch,
+                num_prefill_beside_decode=4,
+                is_cuttable=self.is_cuttable,
+                can_shift=self.can_shift,
+                context_shift=self.context_shift,
+                num_always_kept=self.num_always_kept,
+                parking_bytes=self.parking_bytes,
+            )
         )
 
     def add(self, number: int, prompt: list[int], max_tokens: int | None = None, **more: object) -> Sequence:
@@ -58,32 +71,60 @@ class Machine:
         self.scheduler.add(sequence)
         return sequence
 
-    def step(self) -> Batch:
-        batch = self.scheduler.schedule(now=0.0)
-        for edit in batch.edits:
-            held = self.cells.setdefault(edit.slot, [])
-            if isinstance(edit, Cut):
-                assert self.is_cuttable or edit.keep == 0, "a memory that can't be cut was cut"
-                del held[edit.keep :]
-            else:
+    def fails(self) -> bool:
+        return self.chance is not None and self.chance.random() < 0.2
+
+    def edit(self, edit: Edit) -> None:
+        self.edits.append(edit)
+        held = self.cells.setdefault(edit.slot, [])
+        match edit:
+            case Cut(_slot, keep):
+                assert self.is_cuttable or keep == 0, "a memory that can't be cut was cut"
+                del held[keep:]
+            case Copy(source, _slot, count):
                 assert self.is_cuttable, "a memory that can't be cut was shared"
                 assert not held, "tokens were shared into a slot that isn't empty"
-                assert len(self.cells[edit.source]) >= edit.count, "more was shared than there is"
-                held += self.cells[edit.source][: edit.count]
+                assert len(self.cells[source]) >= count, "more was shared than there is"
+                held += self.cells[source][:count]
+            case Shift(_slot, keep, discard):
+                assert self.can_shift, "a memory that can't be shifted was"
+                assert keep + discard <= len(held), "more was dropped than there is"
+                del held[keep : keep + discard]
+            case Park(_slot, parked):
+                assert held == parked.tokens, "another cache was parked than that of these tokens"
+                parked.data = None if self.fails() else bytes(held)
+            case Restore(_slot, parked):
+                assert not held, "a cache was restored over another"
+                assert parked.data is not None
+                if self.fails():
+                    self.scheduler.restore_failed(edit.slot)
+                else:
+                    held += parked.data
+                    self.check_cells()
+
+    def check_cells(self) -> None:
+        assert sum(map(len, self.cells.values())) <= self.n_ctx, "more cells used than there are"
+
+    def step(self) -> Batch:
+        for edit in self.scheduler.admit(now=0.0):
+            self.edit(edit)
+        for sequence in self.scheduler.generating:
+            sequence.draft = self.guess(sequence.tokens)
+        batch = self.scheduler.schedule()
+        for edit in batch.edits:
+            self.edit(edit)
         for entry in batch.entries:
             held = self.cells.setdefault(entry.slot, [])
             assert entry.position == len(held), "a token was computed at the wrong place"
             held.append(entry.token)
-        assert sum(map(len, self.cells.values())) <= self.n_ctx, "more cells used than there are"
+        self.check_cells()
         assert len(batch.entries) <= self.n_batch
         slots = [sequence.slot for sequence, _count in batch.parts]
         assert len(slots) == len(set(slots)), "a slot was shared"
         sampled = []
         for sequence, index in batch.outputs:
-            assert batch.entries[index].wants_logits
-            assert self.cells[batch.entries[index].slot] == sequence.tokens, "the cache holds another text"
-            token = next_token(sequence.tokens)
-            sampled.append(Sampled(sequence, token, bytes([token]), token == END))
+            assert self.cells[batch.entries[index].slot] == [*sequence.tokens, *sequence.draft], "another text is held"
+            sampled += self.sample(batch, sequence, index)
         for sequence, event in self.scheduler.commit(batch, sampled, now=0.0):
             assert sequence.id not in self.ends, "an event came after the last one"
             if isinstance(event, TextDelta):
@@ -91,6 +132,26 @@ class Machine:
             elif isinstance(event, Finished):
                 self.ends[sequence.id] = event
         return batch
+
+    def guess(self, tokens: list[int]) -> tuple[int, ...]:
+        """Some tokens ahead, right for a while."""
+        if self.chance is None:
+            return ()
+        ahead = list(tokens)
+        for _ in range(self.chance.randrange(6)):
+            ahead.append(next_token(ahead) if self.chance.random() < 0.8 else 99)
+        return tuple(ahead[len(tokens) :])
+
+    def sample(self, batch: Batch, sequence: Sequence, index: int) -> list[Sampled]:
+        tokens, sampled = list(sequence.tokens), []
+        for guessed in [*sequence.draft, None]:
+            assert batch.entries[index + len(sampled)].wants_logits
+            token = next_token(tokens)
+            sampled.append(Sampled(sequence, token, bytes([token]), token == END))
+            if token != guessed or token == END:
+                break
+            tokens.append(token)
+        return sampled
 
     def run(self) -> None:
         for _ in range(5000):
@@ -114,11 +175,21 @@ PROMPTS = st.builds(
     is_cuttable=st.booleans(),
     num_slots=st.integers(1, 4),
     n_ctx=st.integers(42, 100),
+    parking_bytes=st.sampled_from([0, 60, 1000]),
+    seed=st.one_of(st.none(), st.integers(0, 1000)),
 )
 def test_every_sequence_ends_with_the_text_it_would_have_alone(
-    prompts: list[tuple[list[int], int | None]], is_cuttable: bool, num_slots: int, n_ctx: int
+    prompts: list[tuple[list[int], int | None]],
+    is_cuttable: bool,
+    num_slots: int,
+    n_ctx: int,
+    parking_bytes: int,
+    seed: int | None,
 ) -> None:
-    machine = Machine(n_ctx=n_ctx, num_slots=num_slots, is_cuttable=is_cuttable)
+    chance = random.Random(seed) if is_cuttable and seed is not None else None
+    machine = Machine(
+        n_ctx=n_ctx, num_slots=num_slots, is_cuttable=is_cuttable, parking_bytes=parking_bytes, chance=chance
+    )
     for number, (prompt, max_tokens) in enumerate(prompts):
         machine.add(number, prompt, max_tokens)
         machine.step()
@@ -126,6 +197,109 @@ def test_every_sequence_ends_with_the_text_it_would_have_alone(
     for number, (prompt, max_tokens) in enumerate(prompts):
         text, reason = expected(prompt, max_tokens, n_ctx)
         assert (machine.texts.get(number, ""), machine.ends[number].reason) == (text, reason)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    prompts=st.lists(st.tuples(PROMPTS, st.integers(1, 150), st.integers(-1, 50)), min_size=1, max_size=7),
+    is_cuttable=st.booleans(),
+    can_shift=st.booleans(),
+    num_slots=st.integers(1, 4),
+    n_ctx=st.integers(42, 100),
+    n_discard=st.integers(0, 60),
+    parking_bytes=st.sampled_from([0, 1000]),
+)
+def test_with_context_shift_every_sequence_gets_all_tokens_it_asked_for(
+    prompts: list[tuple[list[int], int, int]],
+    is_cuttable: bool,
+    can_shift: bool,
+    num_slots: int,
+    n_ctx: int,
+    n_discard: int,
+    parking_bytes: int,
+) -> None:
+    machine = Machine(
+        n_ctx=n_ctx,
+        num_slots=num_slots,
+        is_cuttable=is_cuttable,
+        can_shift=can_shift,
+        parking_bytes=parking_bytes,
+        context_shift=True,
+        num_always_kept=1,
+    )
+    for number, (prompt, max_tokens, n_keep) in enumerate(prompts):
+        machine.add(number, prompt, max_tokens, ignore_eos=True, n_keep=n_keep, n_discard=n_discard)
+        machine.step()
+    machine.run()
+    for number, (prompt, max_tokens, _n_keep) in enumerate(prompts):
+        assert machine.ends[number].timings.num_generated_tokens == max_tokens
+        assert machine.ends[number].is_truncated or len(prompt) + max_tokens <= n_ctx
+
+
+def test_a_shift_keeps_what_was_asked_for_and_drops_half_of_the_rest() -> None:
+    machine = Machine(n_ctx=20, context_shift=True)
+    sequence = machine.add(1, [1, 2, 3, 4], 17, ignore_eos=True, n_keep=3)
+    machine.run()
+    assert [edit for edit in machine.edits if isinstance(edit, Shift)] == [Shift(0, 3, 8)]
+    assert sequence.tokens[:3] == [1, 2, 3]
+    assert machine.ends[1].is_truncated
+
+
+def test_tokens_that_others_share_are_computed_again_instead_of_moved() -> None:
+    machine = Machine(n_ctx=120, context_shift=True, n_batch=64)
+    beginning = list(range(1, 51))
+    machine.add(1, [*beginning, 77], 80, ignore_eos=True, n_discard=20)
+    machine.step()
+    machine.add(2, [*beginning, 88], 2, ignore_eos=True)
+    machine.run()
+    assert machine.ends[1].is_truncated
+    assert machine.ends[1].timings.num_generated_tokens == 80
+    assert not any(isinstance(edit, Shift) for edit in machine.edits)
+
+
+def test_without_context_shift_a_full_context_ends_the_text_and_says_so() -> None:
+    machine = Machine(n_ctx=20)
+    machine.add(1, [1, 2, 3, 4], None, ignore_eos=True)
+    machine.run()
+    assert machine.ends[1].is_truncated
+    assert machine.ends[1].timings.num_generated_tokens == 16
+
+
+def test_ten_conversations_on_two_slots_are_not_computed_again() -> None:
+    machine = Machine(n_ctx=400, num_slots=2, n_batch=64, parking_bytes=10_000)
+    conversations = [[number, *range(1, 60)] for number in range(100, 110)]
+    for turn in range(3):
+        for number, tokens in enumerate(conversations):
+            machine.add(10 * turn + number, tokens, 2, ignore_eos=True)
+            machine.run()
+            if turn:
+                assert machine.ends[10 * turn + number].timings.num_prompt_tokens <= 5
+            tokens += [7, 8, 9]
+
+
+def test_a_conversation_that_goes_on_is_not_parked_for_its_old_end() -> None:
+    machine = Machine(n_ctx=400, num_slots=1, n_batch=64, parking_bytes=10_000)
+    machine.add(1, list(range(1, 81)), 20, ignore_eos=True)
+    machine.run()
+    machine.add(2, [*range(1, 81), 99], 1)
+    assert not any(isinstance(edit, Park) for edit in machine.scheduler.admit(0.0))
+
+
+def test_guesses_that_are_right_save_steps_and_wrong_ones_change_nothing() -> None:
+    plain = Machine(n_ctx=400)
+    guessing = Machine(n_ctx=400, chance=random.Random(1))
+    num_steps = []
+    for machine in (plain, guessing):
+        machine.add(1, [5], 60, ignore_eos=True)
+        steps = 0
+        while 1 not in machine.ends:
+            machine.step()
+            steps += 1
+        num_steps.append(steps)
+    assert plain.texts == guessing.texts
+    assert num_steps[1] < num_steps[0] / 2
+    timings = guessing.ends[1].timings
+    assert 0 < timings.num_accepted_tokens < timings.num_drafted_tokens
 
 
 def test_a_long_prompt_does_not_stall_one_that_generates() -> None:
@@ -229,3 +403,74 @@ def test_a_stop_string_ends_the_sequence_and_is_named() -> None:
     assert machine.texts[1] == text[: text.index(text[2:4])]
     assert machine.ends[1].reason is FinishReason.STOP_STRING
     assert machine.ends[1].stopping_string == text[2:4]
+
+
+def test_a_request_gets_the_slot_it_asks_for_and_others_do_not_wait_for_it() -> None:
+    machine = Machine(num_slots=2)
+    first = machine.add(1, [1, 2], ignore_eos=True, slot=1)
+    machine.step()
+    second = machine.add(2, [1, 2, 3], 3, ignore_eos=True, slot=1)
+    third = machine.add(3, [4], 1, ignore_eos=True)
+    machine.step()
+    assert (first.slot, second.slot, third.slot) == (1, None, 0)
+    machine.scheduler.remove(first)
+    machine.step()
+    assert second.slot == 1
+    assert second.num_cached == 2
+
+
+@settings(max_examples=100, deadline=None)
+@given(wishes=st.lists(st.tuples(PROMPTS, st.one_of(st.none(), st.integers(0, 2))), min_size=1, max_size=9))
+def test_every_sequence_ends_whatever_slots_are_asked_for(wishes: list[tuple[list[int], int | None]]) -> None:
+    machine = Machine(n_ctx=50, num_slots=3)
+    for number, (prompt, slot) in enumerate(wishes):
+        machine.add(number, prompt, 20, slot=slot)
+        machine.step()
+    machine.run()
+    for number, (prompt, _slot) in enumerate(wishes):
+        assert (machine.texts.get(number, ""), machine.ends[number].reason) == expected(prompt, 20, 50)
+
+
+def test_who_wants_progress_hears_of_each_step_of_the_prompt() -> None:
+    machine = Machine(n_batch=16)
+    machine.add(1, [1] * 40, 2, wants_progress=True)
+    machine.add(2, [2] * 3, 1)
+    heard = []
+    for now in range(4):
+        machine.scheduler.admit(float(now))
+        batch = machine.scheduler.schedule()
+        sampled = [Sampled(sequence, 97, b"a", False) for sequence, _index in batch.outputs]
+        heard += machine.scheduler.commit(batch, sampled, float(now) + 0.5)
+    told = [event for sequence, event in heard if sequence.id == 1 and isinstance(event, Progress)]
+    assert [event.timings.num_prompt_tokens for event in told] == [0, 16, 32, 40]
+    assert [event.timings.prompt_seconds for event in told] == [0.0, 0.5, 1.5, 2.5]
+    assert {event.num_prompt_tokens for event in told} == {40}
+    assert not any(isinstance(event, Progress) for sequence, event in heard if sequence.id == 2)
+
+
+@pytest.mark.parametrize("wants", [True, False])
+def test_timings_come_with_each_delta_for_who_wants_them(wants: bool) -> None:
+    machine = Machine()
+    machine.add(1, [1, 2], 2, wants_timings=wants, ignore_eos=True)
+    deltas = []
+    while not machine.ends and len(deltas) < 2:
+        machine.scheduler.admit(0.0)
+        batch = machine.scheduler.schedule()
+        sampled = [Sampled(sequence, 97, b"a", False) for sequence, _index in batch.outputs]
+        deltas += [e for _, e in machine.scheduler.commit(batch, sampled, 1.0) if isinstance(e, TextDelta)]
+    found = [delta.timings and delta.timings.num_generated_tokens for delta in deltas]
+    assert found == ([1, 2] if wants else [None, None])
+
+
+def test_when_time_is_over_the_next_line_end_is_the_end() -> None:
+    machine = Machine()
+    machine.add(1, [1], None, max_seconds=1.5)
+    text, ended = "", None
+    for now, piece in enumerate([b"a", b"\n", b"b", b"c", b"d\n", b"e"]):
+        machine.scheduler.admit(float(now))
+        batch = machine.scheduler.schedule()
+        sampled = [Sampled(sequence, 97, piece, False) for sequence, _index in batch.outputs]
+        for _, event in machine.scheduler.commit(batch, sampled, float(now)):
+            text += event.text if isinstance(event, TextDelta) else ""
+            ended = event.reason if isinstance(event, Finished) else ended
+    assert (text, ended) == ("a\nbcd\n", FinishReason.LENGTH)

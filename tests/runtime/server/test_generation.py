@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -96,5 +97,23 @@ def test_streams_run_side_by_side() -> None:
                     assert json.loads((await read_chunk(reader))[6:])["content"] == content
             for _reader, writer in clients:
                 writer.close()
+
+    run(scenario)
+
+
+def test_others_are_served_while_a_grammar_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        engine = ScriptedEngine(["one"])
+        other_was_answered = threading.Event()
+        monkeypatch.setattr(engine, "prepare", lambda _grammar: other_was_answered.wait(TIMEOUT_SECONDS))
+        async with listening(make_app(engine)) as address:
+            slow, slow_writer = await post(address, "/completion", {"prompt": "Hi", "grammar": "x"})
+            other, other_writer = await post(address, "/completion", {"prompt": "Hi"})
+            assert b"200 OK" in await other.readuntil(b"\r\n\r\n")
+            assert len(engine.requests) == 1
+            other_was_answered.set()
+            assert b"200 OK" in await slow.readuntil(b"\r\n\r\n")
+            slow_writer.close()
+            other_writer.close()
 
     run(scenario)

@@ -2,8 +2,10 @@ import json
 
 import pytest
 
+from runtime.engine.facts import FillTokens
+from runtime.engine.grammar import Grammar, GrammarKind
 from runtime.engine.sampling import SamplingParams
-from runtime.errors import EngineError
+from runtime.errors import EngineError, RequestError
 from tests.fakes import BOS, EOS, ScriptedEngine
 from tests.serving import ask, events_of, make_app
 
@@ -42,7 +44,8 @@ def test_a_completion(path: str) -> None:
     assert (reply["tokens_predicted"], reply["tokens_evaluated"], reply["tokens_cached"]) == (2, 2, 3)
     assert (reply["model"], reply["prompt"], reply["truncated"]) == ("scripted", "Hi", False)
     assert reply["generation_settings"]["repeat_penalty"] == 1.1
-    assert reply["timings"]["predicted_per_second"] == 8.0
+    assert reply["timings"]["predicted_per_second"] == 4.0  # the first token takes no step of its own
+    assert (reply["index"], reply["id_slot"]) == (0, 0)
     assert engine.requests[0].sampling == SamplingParams(repeat_penalty=1.1)
     assert engine.requests[0].max_tokens is None
 
@@ -123,6 +126,7 @@ def test_seeds_fit_llama_cpp(seed: int | None, drawn: int | None) -> None:
         ([72, 105], (72, 105)),
         (["Hi", 33, "!"], (BOS, 72, 105, 33, 33)),
         (["Hi"], (BOS, 72, 105)),
+        ({"prompt_string": "Hi", "multimodal_data": []}, (BOS, 72, 105)),
         ([[72, 105]], (72, 105)),
     ],
 )
@@ -140,7 +144,16 @@ def test_a_prompt_is_text_or_tokens(prompt: object, tokens: tuple[int, ...]) -> 
         ({"prompt": {}}, "prompt"),
         ({"prompt": []}, "prompt"),
         ({"prompt": ""}, "prompt"),
-        ({"prompt": ["a", "b"]}, "prompt"),
+        ({"prompt": ["a", ["b", "c"]]}, "prompt"),
+        ({"prompt": ["a", {}]}, "prompt"),
+        ({"prompt": ["a"] * 257}, "prompt"),
+        ({"prompt": {"prompt_string": "a", "multimodal_data": ["AA=="]}}, "prompt"),
+        ({"prompt": {"multimodal_data": []}}, "prompt"),
+        ({"n_cmpl": 0}, "n_cmpl"),
+        ({"n_cmpl": 100, "prompt": ["a", "b", "c"]}, "n_cmpl"),
+        ({"id_slot": 1.5}, "id_slot"),
+        ({"response_fields": 3}, "response_fields"),
+        ({"n_keep": -2}, "n_keep"),
         ({"prompt": [True]}, "prompt"),
         ({"temperature": "hot"}, "temperature"),
         ({"top_k": 2**40}, "top_k"),
@@ -149,7 +162,12 @@ def test_a_prompt_is_text_or_tokens(prompt: object, tokens: tuple[int, ...]) -> 
         ({"stream": "yes"}, "stream"),
         ({"stop": [1]}, "stop"),
         ({"n_predict": 1.5}, "n_predict"),
-        ({"grammar": 'root ::= "x"'}, "grammar"),
+        ({"grammar": 5}, "grammar"),
+        ({"grammar_lazy": True}, "grammar_lazy"),
+        ({"json_schema": "x"}, "json_schema"),
+        ({"n_probs": -1}, "n_probs"),
+        ({"n_probs": 100_000}, "n_probs"),
+        ({"post_sampling_probs": 1}, "post_sampling_probs"),
         ({"mirostat": 3}, "mirostat"),
     ],
     ids=str,
@@ -159,6 +177,159 @@ def test_a_bad_field_is_named(fields: dict[str, object], param: str) -> None:
     assert response.status_code == 400
     error = response.json()["error"]
     assert (error["type"], error["code"], error["param"]) == ("invalid_request_error", 400, param)
+
+
+MANY = ["Hi", [33], ["a", 33], {"prompt_string": "b"}]
+
+
+def test_several_prompts_are_answered_in_their_order() -> None:
+    engine = ScriptedEngine()
+    body = {"prompt": MANY, "n_cmpl": 2, "seed": 5, "id_slot": 1}
+    replies = ask(make_app(engine), "POST", "/completion", json=body).json()
+    assert [reply["index"] for reply in replies] == list(range(8))
+    assert [reply["prompt"] for reply in replies] == ["Hi", "Hi", "!", "!", "a!", "a!", "b", "b"]
+    assert {reply["content"] for reply in replies} == {"Hello world"}
+    assert [request.sampling.seed for request in engine.requests] == [5, 6] * 4
+    assert [request.slot for request in engine.requests] == [1, None] * 4
+
+
+def test_several_answers_share_a_stream() -> None:
+    body = {"prompt": MANY, "stream": True}
+    response = ask(make_app(ScriptedEngine()), "POST", "/completion", json=body)
+    events = [json.loads(event) for event in events_of(response.text)]
+    for index in range(4):
+        mine = [event for event in events if event["index"] == index]
+        assert "".join(event["content"] for event in mine) == "Hello world"
+        assert [event["stop"] for event in mine] == [False, False, True]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_when_one_of_several_can_not_be_taken_none_is_computed(stream: bool) -> None:
+    engine = ScriptedEngine(is_held=True, n_ctx=5)
+    response = ask(make_app(engine), "POST", "/completion", json={"prompt": ["Hi", "too long"], "stream": stream})
+    assert (response.status_code, response.json()["error"]["type"]) == (400, "exceed_context_size_error")
+    assert engine.num_processing == 0
+
+
+def test_a_failure_of_one_of_several_answers_is_in_its_own_event() -> None:
+    engine = ScriptedEngine(["Hello"], error=EngineError("broken"))
+    response = ask(make_app(engine), "POST", "/completion", json={"prompt": ["a", "b"], "stream": True})
+    events = [json.loads(event) for event in events_of(response.text)]
+    assert sorted(event["index"] for event in events if event["stop"]) == [0, 1]
+    assert all(event["error"]["code"] == 500 for event in events if event["stop"])
+
+
+def test_tokens_come_back_only_when_they_are_asked_for() -> None:
+    app = make_app(ScriptedEngine())
+    assert ask(app, "POST", "/completion", json={"prompt": "Hi"}).json()["tokens"] == []
+    assert ask(app, "POST", "/completion", json={"prompt": "Hi", "return_tokens": True}).json()["tokens"] == [0, 1]
+
+
+def test_progress_and_timings_are_streamed_to_who_wants_them() -> None:
+    body = {"prompt": "Hi", "stream": True, "return_progress": True, "timings_per_token": True, "id_slot": 3}
+    response = ask(make_app(ScriptedEngine()), "POST", "/completion", json=body)
+    events = [json.loads(event) for event in events_of(response.text)]
+    told = [event["prompt_progress"] for event in events if "prompt_progress" in event]
+    assert told == [
+        {"total": 2, "cache": 0, "processed": 0, "time_ms": 0.0},
+        {"total": 2, "cache": 0, "processed": 2, "time_ms": 20.0},
+    ]
+    assert [event["timings"]["predicted_n"] for event in events] == [0, 0, 1, 2, 2]
+    assert {event["id_slot"] for event in events} == {3}
+    assert all("content" in event for event in events)
+
+
+def test_neither_is_told_to_who_does_not() -> None:
+    engine = ScriptedEngine()
+    response = ask(make_app(engine), "POST", "/completion", json={"prompt": "Hi", "stream": True})
+    events = [json.loads(event) for event in events_of(response.text)]
+    assert not any("prompt_progress" in event for event in events)
+    assert ["timings" in event for event in events] == [False, False, True]
+    body = {"prompt": "Hi", "return_progress": True, "timings_per_token": True}  # without a stream
+    assert "prompt_progress" not in ask(make_app(engine), "POST", "/completion", json=body).json()
+
+
+def test_only_the_fields_that_are_asked_for_are_given() -> None:
+    fields = ["content", "generation_settings/n_predict", "timings/nothing", "content/x", "prompt"]
+    body = {"prompt": "Hi", "n_predict": 9, "response_fields": fields}
+    assert ask(make_app(ScriptedEngine()), "POST", "/completion", json=body).json() == {
+        "content": "Hello world",
+        "generation_settings/n_predict": 9,
+        "prompt": "Hi",
+    }
+
+
+def test_generation_settings_are_llama_servers() -> None:
+    body = {"prompt": "Hi", "logit_bias": [[5, False], [6, 1.5]], "samplers": "kp", "n_keep": 3, "n_discard": 4}
+    settings = ask(make_app(ScriptedEngine()), "POST", "/completion", json=body).json()["generation_settings"]
+    assert settings["logit_bias"] == [{"token": 5, "bias": None}, {"token": 6, "bias": 1.5}]
+    assert settings["samplers"] == ["top_k", "top_p"]
+    body = {"prompt": "Hi", "ignore_eos": True}
+    without_end = ask(make_app(ScriptedEngine()), "POST", "/completion", json=body).json()["generation_settings"]
+    assert without_end["logit_bias"] == [{"token": EOS, "bias": None}]
+    assert (settings["n_keep"], settings["n_discard"]) == (3, 4)
+    assert settings["adaptive_decay"] == 0.9
+
+
+@pytest.mark.parametrize(("milliseconds", "seconds"), [(500, 0.5), (-1, None), (0, None)])
+def test_a_time_limit_reaches_the_engine(milliseconds: int, seconds: float | None) -> None:
+    engine = ScriptedEngine()
+    ask(make_app(engine), "POST", "/completion", json={"prompt": "Hi", "t_max_predict_ms": milliseconds})
+    assert engine.requests[0].max_seconds == seconds
+
+
+# -- /infill ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_gap_is_filled_with_the_models_own_marks() -> None:
+    engine = ScriptedEngine(["mid"], add_bos=True)
+    engine.fill_tokens = FillTokens(prefix=200, suffix=201, middle=202)
+    body = {"input_prefix": "a", "prompt": "b", "input_suffix": "c", "input_extra": [{"text": "x"}], "n_predict": 5}
+    reply = ask(make_app(engine), "POST", "/infill", json=body).json()
+    assert reply["content"] == "mid"
+    request = engine.requests[0]
+    assert request.prompt_tokens[-7:] == (BOS, 200, 97, 98, 201, 99, 202)
+    assert bytes(request.prompt_tokens[:-7]).endswith(b"x")
+    assert request.max_tokens == 5
+
+
+def test_a_model_that_fills_no_gaps_says_so() -> None:
+    body = {"input_prefix": "a", "input_suffix": "c"}
+    response = ask(make_app(ScriptedEngine()), "POST", "/infill", json=body)
+    assert (response.status_code, response.json()["error"]["type"]) == (501, "not_supported_error")
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"input_prefix": None}, "input_prefix"),
+        ({"input_suffix": None}, "input_suffix"),
+        ({"input_suffix": 5}, "input_suffix"),
+        ({"prompt": ["a"]}, "prompt"),
+        ({"input_extra": {}}, "input_extra"),
+        ({"input_extra": [{}]}, "input_extra[0]"),
+        ({"input_extra": [{"text": "a"}, {"text": "b", "filename": 5}]}, "input_extra[1]"),
+        ({"input_extra": ["a"]}, "input_extra[0]"),
+    ],
+    ids=str,
+)
+def test_a_gap_that_is_none_is_refused_by_name(fields: dict[str, object], param: str) -> None:
+    engine = ScriptedEngine()
+    engine.fill_tokens = FillTokens(200, 201, 202)
+    body = {"input_prefix": "a", "input_suffix": "c", **fields}
+    response = ask(make_app(engine), "POST", "/infill", json=body)
+    assert (response.status_code, response.json()["error"]["param"]) == (400, param)
+
+
+# -- texts, tokens, templates -----------------------------------------------------------------------------------------
+
+
+def test_messages_become_the_templates_prompt() -> None:
+    engine = ScriptedEngine(chat_template="{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}")
+    body = {"messages": [{"role": "user", "content": "Hi"}]}
+    assert ask(make_app(engine), "POST", "/apply-template", json=body).json() == {"prompt": "[user]Hi"}
+    assert not engine.requests
+    assert ask(make_app(engine), "POST", "/apply-template", json={}).json()["error"]["param"] == "messages"
 
 
 def test_a_prompt_that_does_not_fit_is_told_with_the_numbers() -> None:
@@ -193,10 +364,47 @@ def test_tokens_that_are_none_are_refused(tokens: object) -> None:
     assert ask(make_app(ScriptedEngine()), "POST", "/detokenize", json={"tokens": tokens}).status_code == 400
 
 
-def test_props_tell_what_a_client_needs() -> None:
-    props = ask(make_app(ScriptedEngine()), "GET", "/props").json()
-    assert props["default_generation_settings"]["n_ctx"] == 4096
-    assert props["default_generation_settings"]["params"]["temperature"] == 0.8
-    assert (props["total_slots"], props["model_alias"], props["build_info"]) == (4, "scripted", "test")
-    assert (props["bos_token"], props["eos_token"]) == ("<s>", "</s>")
-    assert "<|im_start|>" in props["chat_template"]
+def test_a_grammar_reaches_the_engine_prepared() -> None:
+    engine = ScriptedEngine()
+    body = {"prompt": "Hi", "grammar": 'root ::= "x"'}
+    settings = ask(make_app(engine), "POST", "/completion", json=body).json()["generation_settings"]
+    assert engine.prepared == [engine.requests[0].sampling.grammar] == [Grammar(GrammarKind.GBNF, 'root ::= "x"')]
+    assert settings["grammar"] == 'root ::= "x"'
+
+
+def test_a_grammar_that_cannot_be_used_is_a_400(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_grammar: Grammar) -> None:
+        raise RequestError("the grammar can't be used", "grammar")
+
+    engine = ScriptedEngine()
+    monkeypatch.setattr(engine, "prepare", refuse)
+    response = ask(make_app(engine), "POST", "/completion", json={"prompt": "Hi", "grammar": "x", "stream": True})
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "grammar")
+    assert engine.requests == []
+
+
+@pytest.mark.parametrize("name", ["n_probs", "logprobs"])
+def test_probabilities_come_in_llama_servers_shape(name: str) -> None:
+    reply = ask(make_app(ScriptedEngine()), "POST", "/completion", json={"prompt": "Hi", name: 2}).json()
+    first, second = reply["completion_probabilities"]
+    assert (first["id"], first["token"], first["bytes"]) == (0, "Hello", list(b"Hello"))
+    assert [likely["id"] for likely in second["top_logprobs"]] == [1, 2]
+    assert second["logprob"] == second["top_logprobs"][0]["logprob"] == pytest.approx(-0.6931, abs=1e-4)
+    assert reply["generation_settings"]["n_probs"] == 2
+
+
+def test_each_event_of_a_stream_has_the_probabilities_of_its_text() -> None:
+    engine = ScriptedEngine(["one", "", "two"])
+    body = {"prompt": "Hi", "stream": True, "n_probs": 1, "post_sampling_probs": True}
+    events = [json.loads(event) for event in events_of(ask(make_app(engine), "POST", "/completion", json=body).text)]
+    assert [[each["token"] for each in event["completion_probabilities"]] for event in events[:-1]] == [
+        ["one"],
+        ["", "two"],
+    ]
+    assert events[0]["completion_probabilities"][0]["prob"] == 0.5
+    assert "completion_probabilities" not in events[-1]
+
+
+def test_there_are_no_probabilities_unless_they_are_asked_for() -> None:
+    reply = ask(make_app(ScriptedEngine()), "POST", "/completion", json={"prompt": "Hi"}).json()
+    assert "completion_probabilities" not in reply

@@ -1,8 +1,10 @@
 import json
+import math
 from typing import Any
 
 import pytest
 
+from runtime.engine.grammar import Grammar, GrammarKind
 from runtime.errors import EngineError
 from tests.fakes import BOS, ScriptedEngine
 from tests.serving import ask, events_of, make_app
@@ -94,13 +96,9 @@ def test_the_answer_is_bounded_by_the_request_or_the_default(fields: dict[str, A
     [
         ("tools", [{"type": "function"}]),
         ("tool_choice", "required"),
-        ("response_format", {"type": "json_object"}),
-        ("logprobs", True),
-        ("top_logprobs", 3),
         ("n", 2),
         ("logit_bias", {"50": "much"}),
         ("modalities", ["audio"]),
-        ("grammar", "root ::= x"),
     ],
 )
 def test_what_is_not_built_is_refused_by_name(name: str, value: object) -> None:
@@ -152,6 +150,69 @@ def test_a_failure_of_a_whole_answer_is_a_500() -> None:
     response = ask(make_app(engine), "POST", "/v1/chat/completions", json=CHAT)
     assert response.status_code == 500
     assert "/home" not in response.text
+
+
+SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+def test_a_response_format_reaches_the_engine_prepared(path: str) -> None:
+    engine = ScriptedEngine()
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA, "strict": True}}
+    body = {**CHAT, "prompt": "Hi", "response_format": wanted}
+    assert ask(make_app(engine), "POST", path, json=body).status_code == 200
+    grammar = Grammar(GrammarKind.JSON_SCHEMA, json.dumps(SCHEMA))
+    assert engine.requests[0].sampling.grammar == grammar
+    assert engine.prepared == [grammar]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("num_top", [0, 2])
+def test_logprobs_of_a_chat(stream: bool, num_top: int) -> None:
+    body = {**CHAT, "logprobs": True, "top_logprobs": num_top, "stream": stream}
+    response = ask(make_app(ScriptedEngine()), "POST", "/v1/chat/completions", json=body)
+    replies = [json.loads(event) for event in events_of(response.text)[:-1]] if stream else [response.json()]
+    told = [choice["logprobs"] for reply in replies for choice in reply["choices"] if choice["logprobs"]]
+    tokens = [token for logprobs in told for token in logprobs["content"]]
+    assert [token["token"] for token in tokens] == ["Hello", " world"]
+    assert [token["bytes"] for token in tokens] == [list(b"Hello"), list(b" world")]
+    assert all(token["logprob"] == -math.log(2) and len(token["top_logprobs"]) == num_top for token in tokens)
+    if stream:
+        assert [len(logprobs["content"]) for logprobs in told] == [1, 1]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_logprobs_of_a_text_completion(stream: bool) -> None:
+    body = {"prompt": "Hi", "logprobs": 2, "stream": stream}
+    response = ask(make_app(ScriptedEngine()), "POST", "/v1/completions", json=body)
+    replies = [json.loads(event) for event in events_of(response.text)[:-1]] if stream else [response.json()]
+    told = [reply["choices"][0]["logprobs"] for reply in replies if reply["choices"][0]["logprobs"]]
+    together = {key: [value for logprobs in told for value in logprobs[key]] for key in told[0]}
+    assert together["tokens"] == ["Hello", " world"]
+    assert together["text_offset"] == [0, 5]
+    assert together["token_logprobs"] == [-math.log(2)] * 2
+    assert [set(top) for top in together["top_logprobs"]] == [{"Hello", "?1"}, {" world", "?1"}]
+
+
+def test_tokens_of_a_stop_string_have_no_logprobs() -> None:
+    body = {**CHAT, "logprobs": True, "stop": " wor"}
+    (choice,) = ask(make_app(ScriptedEngine()), "POST", "/v1/chat/completions", json=body).json()["choices"]
+    assert choice["message"]["content"] == "Hello"
+    assert [token["token"] for token in choice["logprobs"]["content"]] == ["Hello"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"top_logprobs": 3}, "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"logprobs": 3}, "logprobs"),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
+    ],
+)
+def test_what_asks_wrongly_for_form_or_logprobs_is_refused(fields: dict[str, Any], param: str) -> None:
+    response = ask(make_app(ScriptedEngine()), "POST", "/v1/chat/completions", json={**CHAT, **fields})
+    assert (response.status_code, response.json()["error"]["param"]) == (400, param)
 
 
 def test_models() -> None:

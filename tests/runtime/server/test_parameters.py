@@ -46,6 +46,8 @@ def test_every_number_has_llama_cpps_name() -> None:
         "adaptive_decay": 0.8,
         "min_keep": 2,
         "seed": 7,
+        "n_probs": 5,
+        "post_sampling_probs": True,
     }
     params = read(**given)
     assert {name: getattr(params, name) for name in given} == given

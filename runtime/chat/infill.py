@@ -1,0 +1,78 @@
+"""A gap in a text to the prompt of a model that was trained to fill one. Pure.
+
+The layout is that of llama.cpp's `/infill`, which models of the Qwen-Coder family know: other files first, each behind
+its name, then what stands before the gap, what stands after it, and the mark that asks for the middle.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from runtime.engine.facts import FillTokens
+
+# Models are told of a project and a file by name, and llama.cpp has these for every one.
+_PROJECT, _FILE = "myproject\n", "filename\n"
+_NO_FILE_MARK = "\n\n--- snippet ---\n\n"
+_NUM_MARKS = 4  # prefix, suffix, middle and BOS
+
+Tokenize = Callable[[str], list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Snippet:
+    """A piece of another file."""
+
+    text: str
+    filename: str = "tmp"
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """What stands around the gap, `snippets` of other files, and the tokens that the middle begins with."""
+
+    prefix: str
+    suffix: str
+    snippets: tuple[Snippet, ...] = ()
+    beginning: tuple[int, ...] = ()
+
+
+def fill_prompt(
+    gap: Gap, marks: FillTokens, tokenize: Tokenize, *, bos: int | None, num_tokens: int
+) -> tuple[int, ...]:
+    """Return the prompt, at most `num_tokens` long as far as its beginning leaves room.
+
+    Of what is too long the parts that are farthest from the gap are left out: snippets first, then the prefix's head
+    and the suffix's tail, so that the prefix keeps three quarters of the room.
+    """
+    room = max(num_tokens - len(gap.beginning) - _NUM_MARKS, 0)
+    prefix, suffix = tokenize(gap.prefix), tokenize(gap.suffix)
+    prefix = _last(prefix, max(room * 3 // 4, room - len(suffix)))
+    suffix = suffix[: max(room - len(prefix), 0)]
+    others = _last(list(_snippet_tokens(gap.snippets, marks, tokenize)), room - len(prefix) - len(suffix))
+    first = [] if bos is None else [bos]
+    return (
+        *others,
+        *first,
+        *(marks.prefix, *prefix, *gap.beginning),
+        *(marks.suffix, *suffix),
+        marks.middle,
+    )
+
+
+def _snippet_tokens(snippets: tuple[Snippet, ...], marks: FillTokens, tokenize: Tokenize) -> Iterable[int]:
+    if marks.repository is not None:
+        yield marks.repository
+        yield from tokenize(_PROJECT)
+    for snippet in snippets:
+        if marks.file is None:
+            yield from tokenize(_NO_FILE_MARK)
+        else:
+            yield marks.file
+            yield from tokenize(f"{snippet.filename}\n")
+        yield from tokenize(snippet.text)
+    if marks.file is not None:
+        yield marks.file
+        yield from tokenize(_FILE)
+
+
+def _last(tokens: list[int], count: int) -> list[int]:
+    return tokens[max(len(tokens) - max(count, 0), 0) :]

@@ -1,0 +1,284 @@
+"""Grammars and probabilities through the whole engine, with real models."""
+
+import json
+import math
+import queue
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from runtime.engine.engine import Engine, EngineParams
+from runtime.engine.grammar import Grammar, GrammarKind
+from runtime.engine.native import Library, Model
+from runtime.engine.sampling import SamplingParams
+from runtime.engine.sequence import Event, Failed, Finished, FinishReason, GenerationRequest, TextDelta, TokenProbs
+from runtime.errors import RequestError
+from tests.runtime.engine.test_guidance import JSON
+from tests.schemas import random_schema
+
+GREEDY = SamplingParams(temperature=0)
+
+
+@dataclass
+class Heard:
+    """What a client heard of its request."""
+
+    text: str = ""
+    tokens: list[int] = field(default_factory=list)
+    probs: list[TokenProbs] = field(default_factory=list)
+    last: Finished | Failed | None = None
+
+    @property
+    def reason(self) -> FinishReason:
+        assert isinstance(self.last, Finished), self.last
+        return self.last.reason
+
+
+def submit(engine: Engine, prompt: str, sampling: SamplingParams, **more: object) -> "queue.Queue[Event]":
+    events: queue.Queue[Event] = queue.Queue()
+    tokens = tuple(engine.tokenize(prompt, add_special=True, parse_special=True))
+    request = GenerationRequest(tokens, sampling, **{"max_tokens": 64, **more})  # type: ignore[arg-type]
+    engine.submit(request, events.put)
+    return events
+
+
+def listen(events: "queue.Queue[Event]") -> Heard:
+    heard = Heard()
+    while heard.last is None:
+        event = events.get(timeout=60)
+        if isinstance(event, TextDelta):
+            heard.text += event.text
+            heard.tokens += event.tokens
+            heard.probs += event.probs
+        else:
+            heard.last = event
+    return heard
+
+
+def generate(engine: Engine, prompt: str, sampling: SamplingParams, **more: object) -> Heard:
+    return listen(submit(engine, prompt, sampling, **more))
+
+
+def under(kind: GrammarKind, source: str, *triggers: str, **more: object) -> SamplingParams:
+    return SamplingParams(grammar=Grammar(kind, source, triggers), **{"seed": 1, **more})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def stories(stories260k: Path) -> Iterator[Model]:
+    model = Model(Library(), stories260k)
+    yield model
+    model.close()
+
+
+@pytest.fixture
+def engine(stories: Model) -> Iterator[Engine]:
+    engine = Engine(stories, EngineParams(n_ctx=512, n_batch=64, num_slots=4), post=lambda call: call())
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def chat_engine(smollm2: Path) -> Iterator[Engine]:
+    model = Model(Library(), smollm2)
+    engine = Engine(model, EngineParams(n_ctx=1024, num_threads=2), post=lambda call: call())
+    yield engine
+    engine.close()
+    model.close()
+
+
+# -- grammars ---------------------------------------------------------------------------------------------------------
+
+# What llama-server of the same llama.cpp answers: temperature 0.8, this seed, 24 tokens.
+WORDS = 'root ::= ([a-z]+ " "){3,6} "."'
+RECURSIVE = 'root ::= "(" item ("," item)* ")"\nitem ::= [a-z ]{1,9} | root'
+LLAMA_SERVERS = [
+    (JSON, "Once upon a time", 40, '{ \n"Hello,"  \n \n \n \n  \n \n'),
+    (JSON, "The little dog", 41, '{ \n"Come on a jar," \n\n\n\n \n \n\n'),
+    (JSON, "Mom said", 42, "{    \n\"Don't all all her toys? You ne"),
+    (WORDS, "Once upon a time", 40, "uts were twins who lived inside ."),
+    (WORDS, "The little dog", 41, "s were outside and loved to ."),
+    (WORDS, "Mom said", 42, "siefels with a filthy label into ."),
+    (RECURSIVE, "Once upon a time", 40, "( lived a , there we, a little, pretty b, a little, fl"),
+    (RECURSIVE, "The little dog", 41, "(rae the f, deer who, is a goo, and she ,"),
+    (RECURSIVE, "Mom said", 42, "(thip, a little, a vase, a dog, a man, and"),
+]
+
+
+@pytest.mark.parametrize(("grammar", "prompt", "seed", "text"), LLAMA_SERVERS)
+def test_a_seed_gives_llama_servers_text(engine: Engine, grammar: str, prompt: str, seed: int, text: str) -> None:
+    sampling = under(GrammarKind.GBNF, grammar, temperature=0.8, seed=seed)
+    assert generate(engine, prompt, sampling, max_tokens=24).text == text
+
+
+def test_the_answers_of_200_random_schemas_validate(stories: Model) -> None:
+    params = EngineParams(n_ctx=16384, num_slots=8, max_waiting=200, num_threads=2)
+    engine = Engine(stories, params, post=lambda call: call())
+    schemas = [random_schema(seed) for seed in range(200)]
+    answers = []
+    for seed, schema in enumerate(schemas):
+        sampling = under(GrammarKind.JSON_SCHEMA, json.dumps(schema), temperature=1.2, seed=seed)
+        answers.append(submit(engine, "Once upon a time", sampling, max_tokens=4000))
+    for schema, events in zip(schemas, answers, strict=True):
+        heard = listen(events)
+        assert heard.reason is FinishReason.END_OF_TEXT, heard.text
+        jsonschema.Draft202012Validator(schema, format_checker=FORMATS).validate(json.loads(heard.text))
+    engine.close()
+
+
+FORMATS = jsonschema.Draft202012Validator.FORMAT_CHECKER
+_is_date, _is_date_time = FORMATS.checkers["date"][0], FORMATS.checkers["date-time"][0]
+
+
+@FORMATS.checks("date")
+def is_date(value: object) -> bool:
+    """RFC 3339 has a year 0000, Python has not."""
+    return bool(_is_date("2000" + value[4:] if isinstance(value, str) and value.startswith("0000") else value))
+
+
+@FORMATS.checks("date-time")
+def is_date_time(value: object) -> bool:
+    return bool(_is_date_time("2000" + value[4:] if isinstance(value, str) and value.startswith("0000") else value))
+
+
+PERSON = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 20},
+        "age": {"type": "integer", "minimum": 0, "maximum": 120},
+    },
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+
+
+def test_a_chat_model_answers_in_json(chat_engine: Engine) -> None:
+    prompt = "<|im_start|>user\nDescribe a person as JSON.<|im_end|>\n<|im_start|>assistant\n"
+    clients = [
+        submit(chat_engine, prompt, under(GrammarKind.JSON_SCHEMA, json.dumps(PERSON), temperature=1.0, seed=seed))
+        for seed in range(6)
+    ]
+    for events in clients:
+        heard = listen(events)
+        assert heard.reason is FinishReason.END_OF_TEXT
+        jsonschema.validate(json.loads(heard.text), PERSON)
+
+
+def test_a_lazy_grammar_waits_for_its_trigger(engine: Engine) -> None:
+    free = generate(engine, "Once upon a time", SamplingParams(seed=1)).text
+    assert " there was" in free
+    lazy = generate(engine, "Once upon a time", under(GrammarKind.REGEX, "was a [0-9]{3}!", "was a")).text
+    assert lazy.startswith(free[: free.index("was a")])
+    assert lazy[free.index("was a") :].removeprefix("was a ").removesuffix("!").isdecimal()
+
+
+def test_a_grammar_survives_being_put_off(stories: Model) -> None:
+    """The pool has cells for one of the two only, so one gives its cells back half way."""
+    engine = Engine(stories, EngineParams(n_ctx=96, n_batch=64, num_slots=2), post=lambda call: call())
+    sampling = under(GrammarKind.REGEX, "([a-z]{5}-){10}!")
+    alone = generate(engine, "Once", sampling, max_tokens=80).text
+    clients = [submit(engine, "Once", sampling, max_tokens=80, cache_prompt=False) for _ in range(2)]
+    assert [listen(events).text for events in clients] == [alone, alone]
+    assert alone.endswith("-!")
+    engine.close()
+
+
+def test_the_end_of_a_grammar_is_the_end_even_of_an_answer_without_end(engine: Engine) -> None:
+    heard = generate(engine, "Once", under(GrammarKind.GBNF, 'root ::= "yes"'), ignore_eos=True)
+    assert (heard.text, heard.reason) == ("yes", FinishReason.END_OF_TEXT)
+
+
+def test_forbidding_all_that_a_grammar_allows_changes_nothing(engine: Engine) -> None:
+    forbidden = tuple((token, -math.inf) for token in range(engine.info.n_vocab))
+    heard = generate(engine, "Once", under(GrammarKind.GBNF, 'root ::= "yes"', logit_bias=forbidden))
+    assert heard.text == "yes"
+
+
+def test_penalties_and_a_grammar_work_together(engine: Engine) -> None:
+    plain = under(GrammarKind.REGEX, "[a-e]{40}", temperature=0)
+    penalized = under(GrammarKind.REGEX, "[a-e]{40}", temperature=0, frequency_penalty=5.0)
+    monotonous, varied = (generate(engine, "Once", sampling).text for sampling in (plain, penalized))
+    assert len(set(monotonous)) < len(set(varied)) <= 5
+    assert len(monotonous) == len(varied) == 40
+
+
+def test_a_bad_grammar_is_refused_at_once(engine: Engine) -> None:
+    for sampling in (under(GrammarKind.GBNF, "root :="), under(GrammarKind.JSON_SCHEMA, '{"not": {}}')):
+        with pytest.raises(RequestError):
+            submit(engine, "Once", sampling)
+        assert sampling.grammar is not None
+        with pytest.raises(RequestError):
+            engine.prepare(sampling.grammar)
+
+
+def test_a_grammar_that_grows_too_complex_fails_its_request_and_no_other(stories: Model) -> None:
+    engine = Engine(stories, EngineParams(n_ctx=4096, num_slots=2, num_threads=1), post=lambda call: call())
+    letters = tuple((token, 100.0) for token in range(stories.facts.n_vocab) if stories.piece(token) == b"a")
+    hostile = under(GrammarKind.GBNF, 'root ::= x* "(" root ")" | x*\nx ::= [a]+ | [a ]*', logit_bias=letters)
+    failing = submit(engine, "Once", hostile, max_tokens=3000, ignore_eos=True)
+    fine = submit(engine, "Once", GREEDY, max_tokens=40)
+    assert isinstance(listen(fine).last, Finished)
+    heard = listen(failing)
+    assert isinstance(heard.last, Failed)
+    assert isinstance(heard.last.error, RequestError)
+    assert "too complex" in str(heard.last.error)
+    assert generate(engine, "Once", GREEDY, max_tokens=2).reason is FinishReason.LENGTH
+    engine.close()
+
+
+# -- probabilities ----------------------------------------------------------------------------------------------------
+
+
+def test_probabilities_are_those_of_the_logits_whatever_the_samplers_do(engine: Engine) -> None:
+    sampling = SamplingParams(seed=3, n_probs=3)
+    heard = generate(engine, "Once upon a time", sampling, max_tokens=8)
+    assert [each.token for each in heard.probs] == heard.tokens
+    hotter = generate(engine, "Once upon a time", SamplingParams(seed=3, n_probs=3, temperature=3.0), max_tokens=1)
+    for (token, _piece, logprob), (cool_token, _, cool) in zip(hotter.probs[0].top, heard.probs[0].top, strict=True):
+        assert (token, logprob) == (cool_token, pytest.approx(cool, abs=1e-3))
+    for each in heard.probs:
+        assert [logprob for _token, _piece, logprob in each.top] == sorted((p for _, _, p in each.top), reverse=True)
+        assert all(engine.piece(token) == piece for token, piece, _logprob in each.top)
+        assert each.piece == engine.piece(each.token)
+
+
+def test_all_probabilities_together_are_one(engine: Engine) -> None:
+    count = engine.info.n_vocab
+    for is_after in (False, True):
+        sampling = SamplingParams(seed=3, n_probs=count, post_sampling_probs=is_after)
+        (probs,) = generate(engine, "Once upon a time", sampling, max_tokens=1).probs
+        assert sum(math.exp(logprob) for _token, _piece, logprob in probs.top) == pytest.approx(1, abs=1e-4)
+        assert len(probs.top) == count if not is_after else 1 <= len(probs.top) <= 40
+        assert (probs.token, probs.piece, probs.logprob) in probs.top
+
+
+def test_after_sampling_a_greedy_choice_is_certain(engine: Engine) -> None:
+    sampling = SamplingParams(temperature=0, n_probs=5, post_sampling_probs=True)
+    for each in generate(engine, "Once", sampling, max_tokens=4).probs:
+        assert each.top == ((each.token, each.piece, 0.0),)
+
+
+# What llama-server says of the first two tokens after this prompt: token, logprob, and the two likeliest.
+LLAMA_SERVERS_LOGPROBS = [(504, -0.641047, (504, 60)), (3575, -0.006740, (3575, 14937))]
+
+
+def test_probabilities_are_llama_servers(chat_engine: Engine) -> None:
+    prompt = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
+    heard = generate(chat_engine, prompt, SamplingParams(temperature=0, n_probs=2), max_tokens=2)
+    for each, (token, logprob, top) in zip(heard.probs, LLAMA_SERVERS_LOGPROBS, strict=True):
+        assert (each.token, tuple(likely[0] for likely in each.top)) == (token, top)
+        assert each.logprob == pytest.approx(logprob, abs=0.01)
+
+
+def test_a_grammar_leaves_the_models_own_probabilities_as_they_are(engine: Engine) -> None:
+    sampling = under(GrammarKind.GBNF, 'root ::= "xyz"', n_probs=2, temperature=0)
+    (first, *_rest) = generate(engine, "Once upon a time", sampling).probs
+    assert first.piece.startswith(b"x")
+    assert first.logprob < first.top[1][2]
+
+
+def test_nothing_is_told_that_was_not_asked_for(engine: Engine) -> None:
+    assert generate(engine, "Once", SamplingParams(seed=1), max_tokens=4).probs == []
+    assert engine._candidates is None

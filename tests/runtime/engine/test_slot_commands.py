@@ -1,0 +1,227 @@
+"""What is done with slots beside generating, on the engine's thread with a real model."""
+
+import queue
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtime.engine.engine import Engine
+from runtime.engine.native import Library, Model
+from runtime.engine.params import EngineParams
+from runtime.engine.sampling import SamplingParams
+from runtime.engine.sequence import Finished, GenerationRequest, TextDelta
+from runtime.engine.slot_commands import Command, EraseSlot, ListSlots, RestoreSlot, Saved, SaveSlot, unpack
+from runtime.errors import EngineError, HoldallError, RequestError, Unavailable
+
+TEXT = "Once upon a time, there was a little girl named Lily"
+HEADER_BYTES = 12  # of llama.cpp's file: magic, version, number of words
+
+
+@pytest.fixture(scope="module")
+def stories(stories260k: Path) -> Iterator[Model]:
+    model = Model(Library(), stories260k)
+    yield model
+    model.close()
+
+
+@pytest.fixture
+def engine(stories: Model) -> Iterator[Engine]:
+    engine = Engine(stories, EngineParams(n_ctx=128, n_batch=64, num_slots=3), post=lambda call: call())
+    yield engine
+    engine.close()
+
+
+def do(engine: Engine, command: Command[Any]) -> Any:
+    """Return what came of a command; raise what it failed with."""
+    answers: queue.Queue[Any] = queue.Queue()
+    engine.command(command, answers.put)
+    answer = answers.get(timeout=30)
+    if isinstance(answer, HoldallError):
+        raise answer
+    return answer
+
+
+def say(engine: Engine, text: str, slot: int | None, max_tokens: int = 8) -> tuple[str, Finished]:
+    events: queue.Queue[Any] = queue.Queue()
+    prompt = tuple(engine.tokenize(text, add_special=True, parse_special=True))
+    engine.submit(GenerationRequest(prompt, SamplingParams(temperature=0), max_tokens, slot=slot), events.put)
+    said = ""
+    while True:
+        event = events.get(timeout=30)
+        if isinstance(event, Finished):
+            return said, event
+        assert isinstance(event, TextDelta)
+        said += event.text
+
+
+def test_a_saved_slot_comes_back_into_another_one(engine: Engine, tmp_path: Path) -> None:
+    said, first = say(engine, TEXT, slot=1)
+    assert first.slot == 1
+    saved = do(engine, SaveSlot(1, tmp_path / "lily"))
+    num_tokens = first.timings.num_prompt_tokens + 7  # the last token was chosen, not computed
+    assert saved == Saved(num_tokens, (tmp_path / "lily").stat().st_size)
+    assert do(engine, EraseSlot(1)) == num_tokens
+    assert do(engine, RestoreSlot(2, tmp_path / "lily")) == saved
+    again, second = say(engine, TEXT, slot=2)
+    assert (again, second.slot) == (said, 2)
+    assert second.timings.num_prompt_tokens == 1
+
+
+def test_a_saved_slot_comes_back_into_another_process(engine: Engine, stories: Model, tmp_path: Path) -> None:
+    said, _first = say(engine, TEXT, slot=0)
+    do(engine, SaveSlot(0, tmp_path / "lily"))
+    other = Engine(stories, EngineParams(n_ctx=128, n_batch=64, num_slots=2), post=lambda call: call())
+    try:
+        do(other, RestoreSlot(1, tmp_path / "lily"))
+        again, finished = say(other, TEXT, slot=1)
+    finally:
+        other.close()
+    assert (again, finished.timings.num_prompt_tokens) == (said, 1)
+
+
+def test_a_file_that_holds_the_tokens_alone_is_read_too(engine: Engine, tmp_path: Path) -> None:
+    say(engine, TEXT, slot=0)
+    saved = do(engine, SaveSlot(0, tmp_path / "new"))
+    data = (tmp_path / "new").read_bytes()
+    num_words = struct.unpack_from("=I", data, HEADER_BYTES - 4)[0]
+    words = data[HEADER_BYTES : HEADER_BYTES + 4 * num_words]
+    old = (
+        data[: HEADER_BYTES - 4]
+        + struct.pack("=I", saved.num_tokens)
+        + words[12:-4]
+        + data[HEADER_BYTES + len(words) :]
+    )
+    (tmp_path / "old").write_bytes(old)
+    assert do(engine, RestoreSlot(1, tmp_path / "old")).num_tokens == saved.num_tokens
+    assert say(engine, TEXT, slot=1)[1].timings.num_prompt_tokens == 1
+
+
+def test_idle_caches_make_room_for_a_saved_one(engine: Engine, tmp_path: Path) -> None:
+    say(engine, TEXT, slot=0, max_tokens=90)
+    saved = do(engine, SaveSlot(0, tmp_path / "lily"))
+    do(engine, EraseSlot(0))
+    say(engine, TEXT, slot=1, max_tokens=80)
+    say(engine, TEXT, slot=2, max_tokens=80)
+    assert do(engine, RestoreSlot(0, tmp_path / "lily")) == saved
+    held = [state.num_tokens for state in do(engine, ListSlots())]
+    assert held[:2] == [saved.num_tokens, 0]  # the one that was not used for the longest time had to go
+    assert sum(held) <= engine.info.n_ctx
+    assert say(engine, TEXT, slot=0, max_tokens=2)[1].timings.num_prompt_tokens == 1
+
+
+def test_a_saved_slot_does_not_push_out_requests_that_run(engine: Engine, tmp_path: Path) -> None:
+    say(engine, TEXT, slot=0, max_tokens=150)
+    do(engine, SaveSlot(0, tmp_path / "lily"))
+    do(engine, EraseSlot(0))
+    events: queue.Queue[Any] = queue.Queue()
+    prompt = tuple(engine.tokenize(TEXT * 6, add_special=True, parse_special=True))
+    engine.submit(GenerationRequest(prompt, SamplingParams(temperature=0), 60, ignore_eos=True, slot=1), events.put)
+    events.get(timeout=30)
+    with pytest.raises(RequestError, match="doesn't fit beside the requests that run"):
+        do(engine, RestoreSlot(0, tmp_path / "lily"))
+    while not isinstance(events.get(timeout=30), Finished):
+        pass
+
+
+@pytest.mark.parametrize("damage", ["cut", "garbage", "empty", "flip", "count"])
+def test_a_file_that_is_no_saved_slot_is_refused_and_the_slot_works_on(
+    engine: Engine, tmp_path: Path, damage: str
+) -> None:
+    said, _first = say(engine, TEXT, slot=0)
+    do(engine, SaveSlot(0, tmp_path / "file"))
+    data = bytearray((tmp_path / "file").read_bytes())
+    if damage == "flip":
+        data[0] ^= 0xFF
+    elif damage == "count":
+        struct.pack_into("=I", data, HEADER_BYTES + 8, 3)
+    else:
+        data = {"cut": data[: len(data) // 2], "garbage": b"x" * 5000, "empty": b""}[damage]
+    (tmp_path / "file").write_bytes(data)
+    with pytest.raises(RequestError, match="can't be restored") as refusal:
+        do(engine, RestoreSlot(0, tmp_path / "file"))
+    assert str(tmp_path) not in str(refusal.value)
+    assert say(engine, TEXT, slot=0)[0] == said
+
+
+def test_a_file_that_is_not_there_is_told_by_its_name_alone(engine: Engine, tmp_path: Path) -> None:
+    say(engine, TEXT, slot=0)
+    with pytest.raises(RequestError, match="there is no saved slot 'nothing'"):
+        do(engine, RestoreSlot(0, tmp_path / "nothing"))
+    assert do(engine, ListSlots())[0].num_tokens > 0  # and the slot keeps what it had
+
+
+def test_what_can_not_be_saved_leaves_no_half_file(engine: Engine, tmp_path: Path) -> None:
+    say(engine, TEXT, slot=0)
+    with pytest.raises(Unavailable, match="could not be saved"):
+        do(engine, SaveSlot(0, tmp_path / "no-such-folder" / "file"))
+    folder = tmp_path / "file"
+    folder.mkdir()
+    with pytest.raises(Unavailable, match="could not be saved"):
+        do(engine, SaveSlot(0, folder))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_slot_at_work_is_told_of_and_waited_for(engine: Engine, tmp_path: Path) -> None:
+    events: queue.Queue[Any] = queue.Queue()
+    answers: queue.Queue[Any] = queue.Queue()
+    prompt = tuple(engine.tokenize(TEXT, add_special=True, parse_special=True))
+    request = GenerationRequest(prompt, SamplingParams(temperature=0), 60, ignore_eos=True, slot=1)
+    engine.submit(request, events.put)
+    events.get(timeout=30)
+    engine.command(SaveSlot(1, tmp_path / "later"), answers.put)
+    idle, busy, _other = do(engine, ListSlots())
+    assert (idle.index, idle.num_tokens, idle.work) == (0, 0, None)
+    assert busy.work is not None
+    assert busy.work.request is request
+    assert busy.work.timings.num_generated_tokens >= 1
+    while not isinstance(events.get(timeout=30), Finished):
+        pass
+    assert answers.get(timeout=30).num_tokens == len(prompt) + 59
+
+
+def test_the_end_of_the_engine_is_told_to_who_waits(stories: Model) -> None:
+    engine = Engine(stories, EngineParams(n_ctx=64, num_slots=1), post=lambda call: call())
+    engine.close()
+    with pytest.raises(Unavailable):
+        do(engine, ListSlots())
+
+
+def test_a_bug_in_a_command_concerns_who_gave_it_alone(engine: Engine) -> None:
+    class Broken(Command[None]):
+        def run(self, *_: object) -> None:
+            raise ZeroDivisionError
+
+    with pytest.raises(EngineError, match="ZeroDivisionError"):
+        do(engine, Broken())
+    assert say(engine, TEXT, slot=0)[0]
+
+
+def test_what_waits_for_a_slot_hears_of_the_engines_end(stories: Model) -> None:
+    engine = Engine(stories, EngineParams(n_ctx=256, num_slots=1), post=lambda call: call())
+    events: queue.Queue[Any] = queue.Queue()
+    answers: queue.Queue[Any] = queue.Queue()
+    engine.submit(GenerationRequest((1,), SamplingParams(temperature=0), ignore_eos=True), events.put)
+    events.get(timeout=30)
+    engine.command(EraseSlot(0), answers.put)
+    engine.close()
+    assert isinstance(answers.get(timeout=30), (Unavailable, int))  # closed, or just before the last step
+
+
+@pytest.mark.parametrize(
+    ("words", "tokens"),
+    [
+        ([], []),
+        ([5, 6], [5, 6]),
+        ([-1, 1, 2, 5, 6, 0], [5, 6]),
+        ([-1, 1, 0, 0], []),
+        ([-1, 2, 2, 5, 6, 0], []),
+        ([-1, 1, 2, 5, 6], []),
+        ([-1, 1, 1, 5, 1, 0], []),  # a picture at 0
+        ([-1], []),
+    ],
+)
+def test_the_words_of_a_file_are_its_tokens_when_the_layout_is_known(words: list[int], tokens: list[int]) -> None:
+    assert unpack(words) == tokens
