@@ -23,8 +23,8 @@ class Served:
 
 
 @pytest.fixture
-def script() -> Script:
-    return Script()
+def script(tmp_path: Path) -> Script:
+    return Script(tmp_path / "chats.sqlite")
 
 
 @pytest.fixture

@@ -28,7 +28,9 @@ def click_in_bar(page: Page, message: Locator, name: str | re.Pattern[str]) -> N
 
 def open_menu(page: Page) -> None:
     """Make the list of chats visible: on a phone it is behind a button."""
-    if page.locator("#open-menu").is_visible() and "has-menu" not in (page.locator("body").get_attribute("class") or ""):
+    if page.locator("#open-menu").is_visible() and "has-menu" not in (
+        page.locator("body").get_attribute("class") or ""
+    ):
         page.locator("#open-menu").click()
         expect(page.locator("#close-menu")).to_be_focused()
 

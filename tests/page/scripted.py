@@ -1,10 +1,11 @@
 """A program with a scripted model behind the real page: what it says, how fast, and what goes wrong is the test's choice.
 
-The page's files and their headers come from the real server; chats are kept in memory, in the shapes of the real one.
+The page's files, their headers and the kept chats are the real server's.
 """
 
 import asyncio
 import contextlib
+import functools
 import json
 import math
 import re
@@ -19,7 +20,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from runtime.server.chats import chat_endpoints
+from runtime.server.errors import answering_errors
+from runtime.server.history import History
 from runtime.server.pages import WEBCLIENT, page_endpoints
+from runtime.store.documents import chat_to_json, read_chat
+from runtime.store.store import ChatStore
+from tests.serving import serving_from_a_thread
 
 Json = dict[str, Any]
 
@@ -66,12 +73,11 @@ class Answer:
 class Script:
     """The program's state, which a test reads and changes."""
 
+    file: Path  # of the kept chats
     answers: list[Answer] = field(default_factory=list)  # used up one by one; then the default again
     face: Json = field(default_factory=lambda: json.loads(json.dumps(FACE)))
     health: Json | None = None  # the body of a 503
-    chats: dict[str, Json] = field(default_factory=dict)
     requests: list[Json] = field(default_factory=list)  # bodies of what asked for text
-    num_written: int = 0
     can_embed: bool = True
     has_quit: bool = False
     foreign_quits: int = 0
@@ -83,11 +89,23 @@ class Script:
     def keep(self, *messages: Json, title: str = "Kept", **fields: Any) -> str:
         """Put a chat among those kept; return its id."""
         chat_id = fields.pop("id", f"chat{len(self.chats)}")
-        now = int(time.time() * 1000)
-        base = {"id": chat_id, "title": title, "is_pinned": False, "created": now, "updated": now, "settings": {}}
-        leaf = messages[-1]["id"] if messages else None
-        self.chats[chat_id] = {**base, "leaf": leaf, "messages": list(messages), **fields}
+        document = {"title": title, "messages": list(messages), **fields}
+        self._store.put_chat(read_chat(document, chat_id, int(time.time() * 1000)))
         return str(chat_id)
+
+    @property
+    def chats(self) -> dict[str, Json]:
+        """What is kept, as a second program of the same bundle sees it."""
+        ids = self._store.ids()
+        found = {chat_id: self._store.chat(chat_id) for chat_id in ids}
+        return {chat_id: chat_to_json(chat) for chat_id, chat in found.items() if chat}
+
+    @functools.cached_property
+    def _store(self) -> ChatStore:
+        return ChatStore(self.file)
+
+    def close(self) -> None:
+        self._store.close()
 
 
 def message(id: str, role: str, content: str, parent: str | None = None, **fields: Any) -> Json:  # noqa: A002
@@ -136,61 +154,6 @@ class Program:
         data = [{"index": index, "embedding": _vector(text)} for index, text in enumerate(inputs)]
         return JSONResponse({"object": "list", "data": data})
 
-    async def chats(self, request: Request) -> Response:
-        words = request.query_params.get("search", "").lower()
-        found = [chat for chat in self.script.chats.values() if words in json.dumps(chat, ensure_ascii=False).lower()]
-        found.sort(key=lambda chat: (not chat["is_pinned"], -chat["updated"]))
-        facts = ("id", "title", "is_pinned", "created", "updated")
-        rows = [{**{key: chat[key] for key in facts}, "num_messages": len(chat["messages"])} for chat in found]
-        return JSONResponse({"chats": rows})
-
-    async def chat(self, request: Request) -> Response:
-        chat_id = request.path_params["id"]
-        if request.method == "PUT":
-            self.script.chats[chat_id] = await request.json()
-        if chat_id not in self.script.chats:
-            return JSONResponse({"error": {"message": "there is no such chat"}}, 404)
-        if request.method == "DELETE":
-            del self.script.chats[chat_id]
-            return JSONResponse({})
-        chat = self.script.chats[chat_id]
-        if request.method == "PATCH":
-            chat.update(await request.json())
-        return JSONResponse(chat)
-
-    async def chat_message(self, request: Request) -> Response:
-        chat_id, message_id = request.path_params["id"], request.path_params["message"]
-        if chat_id not in self.script.chats:
-            self.script.keep(id=chat_id, title="")
-        chat = self.script.chats[chat_id]
-        if request.method == "DELETE":
-            gone = {message_id}
-            for each in chat["messages"]:
-                if each["parent"] in gone:
-                    gone.add(each["id"])
-            chat["messages"] = [each for each in chat["messages"] if each["id"] not in gone]
-            return JSONResponse({})
-        body = await request.json()
-        self.script.num_written += 1
-        chat.update({key: body.pop(key) for key in ("leaf", "title") if key in body})
-        chat["updated"] = int(time.time() * 1000)
-        others = [each["id"] for each in chat["messages"]]
-        if message_id in others:
-            chat["messages"][others.index(message_id)] = body
-        else:
-            chat["messages"].append(body)
-        return JSONResponse({})
-
-    async def export(self, _request: Request) -> Response:
-        chats = list(self.script.chats.values())
-        return JSONResponse({"format": "holdall.chats", "version": 1, "chats": chats})
-
-    async def import_(self, request: Request) -> Response:
-        chats = (await request.json())["chats"]
-        for chat in chats:
-            self.script.keep(**{**chat, "id": f"imported{len(self.script.chats)}", "messages": chat["messages"]})
-        return JSONResponse({"imported": len(chats)})
-
     async def quit(self, request: Request) -> Response:
         if request.headers.get("x-holdall") != "page":
             self.script.foreign_quits += 1
@@ -209,15 +172,13 @@ def scripted_app(script: Script, webclient: Path = WEBCLIENT) -> Starlette:
         ("POST", "/completion", program.completion),
         ("POST", "/tokenize", program.tokenize),
         ("POST", "/v1/embeddings", program.embeddings),
-        ("GET", "/chats", program.chats),
-        ("GET", "/chats/export", program.export),
-        ("POST", "/chats/import", program.import_),
-        ("GET PUT PATCH DELETE", "/chats/{id}", program.chat),
-        ("PUT DELETE", "/chats/{id}/messages/{message}", program.chat_message),
         ("POST", "/quit", program.quit),
+        *chat_endpoints(History(lambda: ChatStore(script.file))),
         *(("GET", path, endpoint) for path, endpoint in page_endpoints(webclient)),
     ]
-    return Starlette(routes=[Route(path, endpoint, methods=methods.split()) for methods, path, endpoint in table])
+    return Starlette(
+        routes=[Route(path, answering_errors(endpoint), methods=[method]) for method, path, endpoint in table]
+    )
 
 
 def _pieces(text: str, length: int) -> Iterator[str]:
@@ -260,7 +221,6 @@ def _vector(text: str) -> list[float]:
 @contextlib.contextmanager
 def serving(script: Script) -> Iterator[str]:
     """Serve a script on a port of its own; yields the address."""
-    from tests.serving import serving_from_a_thread
-
     with serving_from_a_thread(scripted_app(script)) as url:
         yield url
+    script.close()

@@ -75,7 +75,9 @@ def test_a_chat_is_saved_as_markdown_and_json(chat: Page, tmp_path: Path) -> Non
         choose_in_menu(chat, "Leeks", 2)
     assert download.value.suggested_filename == "Leeks.md"
     download.value.save_as(tmp_path / "it.md")
-    assert (tmp_path / "it.md").read_text() == "# Leeks\n\n**You**\n\nAbout Leeks?\n\n**Model**\n\nAll about **Leeks**.\n"
+    assert (
+        tmp_path / "it.md"
+    ).read_text() == "# Leeks\n\n**You**\n\nAbout Leeks?\n\n**Model**\n\nAll about **Leeks**.\n"
     with chat.expect_download() as download:
         choose_in_menu(chat, "Leeks", 3)
     download.value.save_as(tmp_path / "it.json")
@@ -129,9 +131,7 @@ def test_without_history_chats_live_as_long_as_the_page(chat: Page, script: Scri
     assert "Remember me" not in json.dumps(script.chats)
 
 
-def test_what_could_not_be_saved_is_saved_when_the_program_is_back(
-    chat: Page, script: Script, faults: Faults
-) -> None:
+def test_what_could_not_be_saved_is_saved_when_the_program_is_back(chat: Page, script: Script, faults: Faults) -> None:
     faults.forgive("net::ERR_CONNECTION_REFUSED")
     chat.route("**/chats/**", lambda route: route.abort("connectionrefused"))
     ask_and_wait(chat, "Keep this")

@@ -144,7 +144,10 @@ function opening({ block, long = [] }, line, at) {
 
 function tokenAt(language, line, at) {
   const character = line[at];
-  if (language.quotes.includes(character)) return ["string", textLength(line, at, character)];
+  if (language.quotes.includes(character)) {
+    const length = textLength(line, at, character);
+    return [length > 1 ? "string" : "", length];
+  }
   if (language.isMarkup && character === "<") {
     const tag = /^<[/!?]?[\w:-]*/.exec(line.slice(at, at + 100));
     return ["keyword", tag[0].length];

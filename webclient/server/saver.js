@@ -17,14 +17,19 @@ export class Saver {
 
   /** Save a message within a second. */
   soon(chat, message) {
-    this.#waiting.set(message.id, [chat, message]);
+    this.#note(chat, message);
     this.#timer ??= setTimeout(() => this.flush(), PAUSE_MS);
   }
 
   /** Save a message at once; resolves when everything that waited is saved or has failed. */
   now(chat, message) {
-    this.#waiting.set(message.id, [chat, message]);
+    this.#note(chat, message);
     return this.flush();
+  }
+
+  /** A new entry for every change, in the place of the first: what hangs below something is saved after it. */
+  #note(chat, message) {
+    this.#waiting.set(message.id, [chat, message]);
   }
 
   forget(messages) {
@@ -38,16 +43,23 @@ export class Saver {
   }
 
   async #saveAll() {
-    for (const [id, [chat, message]] of [...this.#waiting]) {
-      this.#waiting.delete(id);
-      const { leaf, title } = chat;
+    for (const [id, entry] of [...this.#waiting]) {
+      const [chat, message] = entry;
       try {
-        await this.#chats.writeMessage(chat.id, message.toJson(), { leaf, title });
+        await this.#chats.writeMessage(chat.id, message.toJson(), this.#fieldsWith(chat, message));
       } catch (error) {
-        if (!this.#waiting.has(id)) this.#waiting.set(id, [chat, message]);
         this.#onTrouble(error);
-        return;
+        return; // the rest may hang below this one
       }
+      if (this.#waiting.get(id) === entry) this.#waiting.delete(id);
     }
+  }
+
+  /** The end of the branch that is shown, as far as it is saved with this message. */
+  #fieldsWith({ title, path }, message) {
+    const index = path.indexOf(message);
+    if (index < 0) return { title };
+    const saved = path.slice(index + 1).filter(({ id }) => !this.#waiting.has(id));
+    return { title, leaf: (saved.at(-1) ?? message).id };
   }
 }

@@ -64,9 +64,17 @@ export function requestFields(settings) {
   if (maxTokens !== undefined) fields.max_tokens = maxTokens;
   if (stops?.length > 0) fields.stop = stops;
   if (format === "json") fields.response_format = { type: "json_object" };
-  if (format === "schema" && schema) {
+  if (format === "schema" && isJson(schema)) {
     fields.response_format = { type: "json_schema", json_schema: { name: "answer", schema: JSON.parse(schema) } };
   }
   if (format === "grammar" && grammar) fields.grammar = grammar;
   return fields;
+}
+
+export function isJson(text) {
+  try {
+    return typeof JSON.parse(text) === "object";
+  } catch {
+    return false;
+  }
 }

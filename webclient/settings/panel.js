@@ -3,7 +3,7 @@
 import { strings } from "../language/words.js";
 import { $, element, iconButton, textButton } from "../ui/dom.js";
 import { toast } from "../ui/toast.js";
-import { FIELDS, GROUPS, knownSettings, standardOf } from "./fields.js";
+import { FIELDS, GROUPS, isJson, knownSettings, standardOf } from "./fields.js";
 
 const OWN = ""; // the bundle's, in the list of presets
 const CHANGED = "\0changed";
@@ -187,14 +187,6 @@ export class SettingsPanel {
       area.value = isLines ? value.join("\n") : value;
     });
     return element("div", {}, area, trouble);
-  }
-}
-
-function isJson(text) {
-  try {
-    return typeof JSON.parse(text) === "object";
-  } catch {
-    return false;
   }
 }
 
