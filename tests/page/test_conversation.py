@@ -140,7 +140,8 @@ def test_a_message_and_code_are_copied_as_they_were_written(chat: Page, script: 
 
 def test_markdown_becomes_elements(chat: Page, script: Script) -> None:
     script.say(
-        "# Title\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n- [x] done\n- two\n\n```js\nlet a = 1; // why\n```\n\n$$\n\\frac{a}{b}\n$$"
+        "# Title\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n- [x] done\n- two\n\n"
+        "```js\nlet a = 1; // why\n```\n\n$$\n\\frac{a}{b}\n$$"
     )
     answer = ask_and_wait(chat, "Show")
     expect(answer.get_by_role("heading", name="Title")).to_be_visible()

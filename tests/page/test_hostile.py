@@ -11,9 +11,11 @@ from tests.page.person import ask_and_wait
 from tests.page.scripted import Script, message
 
 NOTHING_BUT_OURS = """() => {
-    const bad = "script, iframe, object, embed, img:not([src^='data:image']), style, link, form, base, meta, svg, video";
+    const images = "img:not([src^='data:image']), svg, video";
+    const bad = `${images}, script, iframe, object, embed, style, link, form, base, meta`;
     const answers = [...document.querySelectorAll(".answer, .question, .thoughts, .passages p, .title")];
-    const found = answers.flatMap((answer) => [...answer.querySelectorAll(bad)]).filter((each) => !each.closest("button"));
+    const all = answers.flatMap((answer) => [...answer.querySelectorAll(bad)]);
+    const found = all.filter((each) => !each.closest("button, summary"));
     const elements = answers.flatMap((answer) => [...answer.querySelectorAll("*")]);
     const handlers = elements.flatMap((each) => each.getAttributeNames()).filter((name) => name.startsWith("on"));
     const links = elements.filter((each) => each.hasAttribute("href")).map((each) => each.href);
