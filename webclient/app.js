@@ -7,11 +7,12 @@ import { KeptChats, PassingChats } from "./server/chats.js";
 import { watchServer } from "./server/watch.js";
 import { Presets } from "./settings/presets.js";
 import { applyAppearance, openApi, openModelCard, openPreferences, openQuit } from "./ui/dialogs.js";
-import { $, isTouch } from "./ui/dom.js";
+import { $, drawIcons, isTouch } from "./ui/dom.js";
 import { explain, showEnd, showFace, showNotice } from "./ui/face.js";
 import { Workspace } from "./workspace.js";
 
 applyAppearance();
+drawIcons();
 fillInWords();
 
 let face = {};

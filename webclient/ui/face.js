@@ -29,6 +29,7 @@ export function showFace(face, { onSuggestion }) {
     ),
   );
   $("no-history").hidden = face.has_history !== false;
+  $("no-history").title = face.history_problem ?? "";
 }
 
 /** A line above the composer while the model is not ready. */
