@@ -75,6 +75,20 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Face:
+    """What the page greets people with. `icon` is a data URL; `system` is the prompt that chats begin with.
+
+    Chats are kept under `id`, by default the bundle's name: with one, a bundle can be renamed and keep its chats.
+    """
+
+    id: str = ""
+    icon: str = ""
+    welcome: str = ""
+    suggestions: tuple[str, ...] = ()
+    system: str = ""
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What a bundle says about itself; `members` are all but the manifest, in the order they lie in the file.
 
@@ -86,6 +100,7 @@ class Manifest:
     description: str = ""
     model: Mapping[str, JSON] = field(default_factory=dict)
     defaults: Mapping[str, JSON] = field(default_factory=dict)
+    face: Face = Face()
     license: str = ""
     source: str = ""
     platform: str = ""
@@ -117,7 +132,8 @@ class Manifest:
                 raise ValueError("members: names are not unique")
             texts = {name: _typed(value, name, str) for name in _TEXT_FIELDS}
             mappings = {name: _typed(value, name, dict) for name in ("model", "defaults")}
-            return cls(members=members, format_version=version, **texts, **mappings)
+            face = _parse_face(value.get("face", {}))  # bundles made before there were faces have none
+            return cls(members=members, format_version=version, face=face, **texts, **mappings)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ContainerError(f"altered: {MANIFEST_NAME} can't be read ({error})") from error
 
@@ -130,6 +146,14 @@ def _parse_member(value: Any) -> Member:
     if size < 0:
         raise ValueError("a member's size is negative")
     return Member(_typed(value, "name", str), MemberKind(value["kind"]), size, _typed(value, "sha256", str))
+
+
+def _parse_face(value: Any) -> Face:
+    texts = {name: _typed(value, name, str) for name in ("id", "icon", "welcome", "system") if name in value}
+    suggestions = _typed(value, "suggestions", list) if "suggestions" in value else []
+    if not all(isinstance(suggestion, str) for suggestion in suggestions):
+        raise TypeError("face: a suggestion is no text")
+    return Face(suggestions=tuple(suggestions), **texts)
 
 
 def _typed(value: Any, name: str, kind: type) -> Any:

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { EventParser } from "../../webclient/sse.js";
+import { EventParser } from "../../../webclient/server/sse.js";
 
 const STREAM = [
   ": a comment\n",
