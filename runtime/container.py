@@ -99,12 +99,12 @@ class Manifest:
     description: str = ""
     model: Mapping[str, JSON] = field(default_factory=dict)
     defaults: Mapping[str, JSON] = field(default_factory=dict)
-    face: Face = Face()
     license: str = ""
     source: str = ""
     platform: str = ""
     tool_version: str = ""
     format_version: int = FORMAT_VERSION
+    face: Face = field(default_factory=Face)
 
     def to_json(self) -> bytes:
         """Return the bytes of holdall.json, the same for the same manifest."""
