@@ -53,7 +53,7 @@ def describe(container: Container) -> str:
 
 
 def _face(face: Face) -> list[tuple[str, str]]:
-    icon = f"{face.icon.partition(';')[0].removeprefix('data:')}, {format_bytes(len(face.icon))}" if face.icon else ""
+    icon = face.icon.removeprefix("data:").partition(";")[0]
     texts = [("chats under", face.id), ("icon", icon), ("welcome", face.welcome), ("system prompt", face.system)]
     texts += [("suggestion", suggestion) for suggestion in face.suggestions]
     return [(label, " ".join(text.split())) for label, text in texts]

@@ -131,7 +131,8 @@ class Manifest:
                 raise ValueError("members: names are not unique")
             texts = {name: _typed(value, name, str) for name in _TEXT_FIELDS}
             mappings = {name: _typed(value, name, dict) for name in ("model", "defaults")}
-            face = _parse_face(value.get("face", {}))  # bundles made before there were faces have none
+            # Bundles made before there were faces have none.
+            face = _parse_face(_typed(value, "face", dict)) if "face" in value else Face()
             return cls(members=members, format_version=version, face=face, **texts, **mappings)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ContainerError(f"altered: {MANIFEST_NAME} can't be read ({error})") from error
