@@ -100,12 +100,12 @@ class Manifest:
     description: str = ""
     model: Mapping[str, JSON] = field(default_factory=dict)
     defaults: Mapping[str, JSON] = field(default_factory=dict)
-    face: Face = Face()
     license: str = ""
     source: str = ""
     platform: str = ""
     tool_version: str = ""
     format_version: int = FORMAT_VERSION
+    face: Face = field(default_factory=Face)
 
     def to_json(self) -> bytes:
         """Return the bytes of holdall.json, the same for the same manifest."""
@@ -132,7 +132,8 @@ class Manifest:
                 raise ValueError("members: names are not unique")
             texts = {name: _typed(value, name, str) for name in _TEXT_FIELDS}
             mappings = {name: _typed(value, name, dict) for name in ("model", "defaults")}
-            face = _parse_face(value.get("face", {}))  # bundles made before there were faces have none
+            # Bundles made before there were faces have none.
+            face = _parse_face(_typed(value, "face", dict)) if "face" in value else Face()
             return cls(members=members, format_version=version, face=face, **texts, **mappings)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ContainerError(f"altered: {MANIFEST_NAME} can't be read ({error})") from error

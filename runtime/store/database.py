@@ -134,8 +134,9 @@ def _make(path: Path) -> None:
 
 
 def _migrate(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]]) -> None:
-    if _version(connection, len(migrations)) == len(migrations):
-        return
+    with transaction(connection, writes=False):
+        if _version(connection, len(migrations)) == len(migrations):
+            return
     with transaction(connection, writes=True):
         # Asked again: another process may have been here meanwhile.
         for statements in migrations[_version(connection, len(migrations)) :]:
@@ -146,7 +147,10 @@ def _migrate(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]]
 
 
 def _version(connection: sqlite3.Connection, newest: int) -> int:
-    """Return how many migrations a file has seen. Raises HistoryError when it isn't ours or of a later program."""
+    """Return how many migrations a file has seen; asked within a transaction, so that the answers fit each other.
+
+    Raises HistoryError when the file isn't ours or of a later program.
+    """
     [application_id] = connection.execute("PRAGMA application_id").fetchone()
     [version] = connection.execute("PRAGMA user_version").fetchone()
     [num_tables] = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()

@@ -1,11 +1,11 @@
 """How a search sees text: letters without case and accents, so that "ete" finds "Été". Pure."""
 
 import unicodedata
-from bisect import bisect_left
 
 _CONTEXT = 60  # characters shown before what was found
 _SNIPPET = 200
-_PIECE = 1024
+_PIECE = 64
+_MAX_WORDS = 16
 
 
 def fold(text: str) -> str:
@@ -17,29 +17,26 @@ def fold(text: str) -> str:
 
 
 def words_of(query: str) -> list[str]:
-    """Return the folded words of a query; each must be found somewhere in a chat."""
-    return fold(query).split()
+    """Return the folded words of a query, no more than a person means; each must be found somewhere in a chat."""
+    return list(dict.fromkeys(fold(query).split()))[:_MAX_WORDS]
 
 
-def snippet(text: str, word: str) -> str:
-    """Return the piece of a text around a folded word, on one line, the whole beginning when it isn't there."""
-    start = max(_position(text, word) - _CONTEXT, 0)
+def snippet(text: str, folded: str, word: str) -> str:
+    """Return the piece of a text around a folded word, on one line; its beginning when the word isn't there."""
+    start = max(_position(text, folded, word) - _CONTEXT, 0)
     end = start + _SNIPPET
     piece = " ".join(text[start:end].split())
     return ("…" if start else "") + piece + ("…" if end < len(text) else "")
 
 
-def _position(text: str, word: str) -> int:
-    """Return where in a text the folded word begins, 0 when it doesn't."""
-    left = max(fold(text).find(word), 0)
-    if text.isascii():
+def _position(text: str, folded: str, word: str) -> int:
+    """Return about where in a text the folded word begins, 0 when it doesn't."""
+    left = max(folded.find(word), 0)
+    if len(folded) == len(text):  # nearly always: "É" and "e" have one character each
         return left
-    # Folding changes lengths, so the text is folded again piece by piece until as much has gone by.
     for start in range(0, len(text), _PIECE):
-        piece = text[start : start + _PIECE]
-        num_folded = len(fold(piece))
+        num_folded = len(fold(text[start : start + _PIECE]))
         if left < num_folded:
-            ends = range(len(piece) + 1)
-            return start + max(bisect_left(ends, left + 1, key=lambda end: len(fold(piece[:end]))) - 1, 0)
+            return start + left * _PIECE // num_folded
         left -= num_folded
     return 0

@@ -81,9 +81,9 @@ class ChatStore:
             having = in_titles | in_messages.keys()
             found = having if found is None else found & having
             for chat_id in in_messages.keys() & found - texts.keys():
-                query = "SELECT content FROM messages WHERE position = ?"
-                [content] = self._connection.execute(query, [in_messages[chat_id]]).fetchone()
-                texts[chat_id] = snippet(content, word)
+                query = "SELECT content, folded FROM messages WHERE position = ?"
+                content, folded = self._connection.execute(query, [in_messages[chat_id]]).fetchone()
+                texts[chat_id] = snippet(content, folded, word)
         return {chat_id: texts.get(chat_id) for chat_id in found or ()}
 
     def chat(self, chat_id: str) -> Chat | None:
