@@ -241,6 +241,7 @@ class Program:
             model_alias=chosen.alias or self._name,
             default_max_tokens=chosen.n_predict if chosen.n_predict >= 0 else None,
             n_keep=chosen.n_keep,
+            embd_normalize=chosen.embd_normalize,
             props={"build_info": _BUILD_INFO, "model_path": f"{self._name}.gguf"},
             access=Access(
                 keys=chosen.api_keys, hosts=(chosen.host, *chosen.allowed_hosts), origins=chosen.cors_origins

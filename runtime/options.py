@@ -172,6 +172,15 @@ class Settings:
             text="How embeddings are made of a text's tokens. [default: the model's own way, else the mean]",
         ),
     )
+    embd_normalize: int = field(
+        default=2,
+        metadata=_option(
+            "--embd-normalize",
+            kind=click.IntRange(-1, 1000),
+            text="How vectors are scaled where a request doesn't say: -1 not at all, 0 by the largest, 1 taxicab, "
+            "2 to length 1, others p-norm.",
+        ),
+    )
     n_predict: int = field(
         default=-1,
         metadata=_option(

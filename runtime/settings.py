@@ -25,6 +25,10 @@ _ALREADY_SO = {
     "-cb": "the same",
     "--kv-unified": "all slots always share one cache",
     "-kvu": "the same",
+    "--embedding": "vectors are always served",
+    "--embeddings": "the same",
+    "--rerank": "a model that can rank does",
+    "--reranking": "the same",
     "--jinja": "templates are always rendered by Jinja",
     "--no-jinja": "no template is built in that could take its place",
 }

@@ -42,6 +42,7 @@ def create_app(
     default_max_tokens: int | None,
     props: Mapping[str, Any],
     n_keep: int = 0,
+    embd_normalize: int = 2,
     access: Access | None = None,
     offer: Offer | None = None,
     model_file: ModelFile | None = None,
@@ -63,6 +64,7 @@ def create_app(
         default_max_tokens,
         props,
         n_keep,
+        embd_normalize,
         offer or Offer(),
         model_file or ModelFile(),
     )

@@ -36,7 +36,7 @@ class ModelFile:
 class Service:
     """`model_alias` is the model's name towards clients; `props` are facts that `/props` adds to its own.
 
-    `default_max_tokens` and `n_keep` hold where a request doesn't name its own.
+    `default_max_tokens`, `n_keep` and `embd_normalize` hold where a request doesn't name its own.
     """
 
     lifecycle: Lifecycle
@@ -45,6 +45,7 @@ class Service:
     default_max_tokens: int | None
     props: Mapping[str, Any]
     n_keep: int = 0
+    embd_normalize: int = 2
     offer: Offer = field(default_factory=Offer)
     model_file: ModelFile = field(default_factory=ModelFile)
     created: int = field(default_factory=lambda: int(time.time()))

@@ -59,7 +59,7 @@ class Embeddings:
     async def openai(self, request: Request) -> Response:
         body = await read_body(request)
         is_base64 = _read_is_base64(body)
-        kind = _NORMALIZE.read(body, EUCLIDEAN)
+        kind = _NORMALIZE.read(body, self._service.embd_normalize)
         engine = await self._service.engine()
         num_dimensions = _DIMENSIONS.read(body, engine.info.n_embd)
         if num_dimensions > engine.info.n_embd:
@@ -84,7 +84,7 @@ class Embeddings:
     async def llamacpp(self, request: Request) -> Response:
         body = await read_body(request)
         is_base64 = _read_is_base64(body)
-        kind = _NORMALIZE.read(body, EUCLIDEAN)
+        kind = _NORMALIZE.read(body, self._service.embd_normalize)
         engine = await self._service.engine()
         if engine.pooling is Pooling.RANK:
             raise _no_vectors(engine, _name_of_input(body))
@@ -103,7 +103,7 @@ class Embeddings:
     @operation("Texts to vectors, as llamafile's server", _CONTENT, _INPUT, _NORMALIZE)
     async def llamafile(self, request: Request) -> Response:
         body = await read_body(request)
-        kind = _NORMALIZE.read(body, EUCLIDEAN)
+        kind = _NORMALIZE.read(body, self._service.embd_normalize)
         engine = await self._service.engine()
         name = _name_of_input(body)
         vectors = await one_vector_each(request, engine, await _tokenized(engine, body, name), name)

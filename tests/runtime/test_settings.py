@@ -158,9 +158,15 @@ def test_each_layer_covers_the_ones_below_and_is_remembered() -> None:
     }
 
 
+def test_llama_server_s_flags_for_vectors_and_ranks_are_understood() -> None:
+    assert words("--embeddings", "--reranking", "--pooling", "cls", "--embd-normalize", "-1") == {
+        "pooling": "cls",
+        "embd_normalize": -1,
+    }
+
+
 def test_a_flag_for_a_list_that_is_given_twice_adds_up() -> None:
-    words = ["--lora", "a.gguf", "--lora", "b.gguf,c.gguf", "--api-key", "k1", "--api-key=k2"]
-    assert settings.from_words(words, origin="test") == {
+    assert words("--lora", "a.gguf", "--lora", "b.gguf,c.gguf", "--api-key", "k1", "--api-key=k2") == {
         "lora": ("a.gguf", "b.gguf", "c.gguf"),
         "api_keys": ("k1", "k2"),
     }

@@ -55,6 +55,13 @@ def test_openai_s_and_llamafile_s_shape_know_llama_server_s_norms_too() -> None:
     assert post("/embedding", body).json()["embedding"] == [2.0, 195.0] + [0.0] * 6
 
 
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/embeddings", "/embedding"])
+def test_the_server_s_norm_holds_where_a_request_names_none(path: str) -> None:
+    app = make_app(ScriptedEngine(), embd_normalize=1)
+    assert "0.98984" in ask(app, "POST", path, json={"input": "ab"}).text  # 195 of 2 + 195
+    assert "0.98984" not in ask(app, "POST", path, json={"input": "ab", "embd_normalize": 2}).text
+
+
 @pytest.mark.parametrize("one", ["ab", [97, 98], [97, "b"]], ids=["text", "tokens", "tokens and text"])
 def test_one_text_in_any_form_is_one_in_llamafile_s_shape(one: object) -> None:
     assert post("/embedding", {"content": one}).json() == {"embedding": pytest.approx(unit(2, 195))}
