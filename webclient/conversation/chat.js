@@ -28,6 +28,7 @@ export class Message {
   stats = {};
   attachments = [];
   error = null; // why there is no more of it; not kept
+  isKept = false; // the program has some version of it
 
   constructor(fields) {
     Object.assign(this, fields);
@@ -49,6 +50,7 @@ export class Message {
       end: json.is_partial ? End.BROKEN : ENDS.has(end) ? end : End.DONE,
       stats,
       attachments: Array.isArray(json.attachments) ? json.attachments.filter(isAttachment) : [],
+      isKept: true,
     });
   }
 

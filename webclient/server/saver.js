@@ -51,15 +51,16 @@ export class Saver {
         this.#onTrouble(error);
         return; // the rest may hang below this one
       }
+      message.isKept = true;
       if (this.#waiting.get(id) === entry) this.#waiting.delete(id);
     }
   }
 
-  /** The end of the branch that is shown, as far as it is saved with this message. */
+  /** The title, and the end of the branch that is shown, as far as it is kept by then. */
   #fieldsWith({ title, path }, message) {
     const index = path.indexOf(message);
     if (index < 0) return { title };
-    const saved = path.slice(index + 1).filter(({ id }) => !this.#waiting.has(id));
-    return { title, leaf: (saved.at(-1) ?? message).id };
+    const kept = path.slice(index + 1).filter(({ isKept }) => isKept);
+    return { title, leaf: (kept.at(-1) ?? message).id };
   }
 }

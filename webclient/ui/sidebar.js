@@ -64,7 +64,7 @@ export class Sidebar {
     let group = null;
     for (const chat of this.#chats) {
       const name = this.#words ? null : groupOf(chat);
-      if (name !== group) rows.push(() => element("li", { className: "group", role: "presentation" }, strings[name]));
+      if (name !== group) rows.push(() => element("li", { className: "group" }, strings[name]));
       group = name;
       rows.push(() => this.#row(chat));
     }
