@@ -37,6 +37,6 @@ def _position(text: str, folded: str, word: str) -> int:
     for start in range(0, len(text), _PIECE):
         num_folded = len(fold(text[start : start + _PIECE]))
         if left < num_folded:
-            return start + left * _PIECE // num_folded
+            return start
         left -= num_folded
     return 0

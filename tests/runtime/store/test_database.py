@@ -1,10 +1,11 @@
 """The file itself: made, opened, brought up to date, or left alone."""
 
+import contextlib
 import os
 import sqlite3
 import stat
-import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,24 +70,26 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_programs_that_open_a_new_file_at_once_all_find_it_ours(tmp_path: Path) -> None:
-    failures: list[Exception] = []
-    barrier = threading.Barrier(4)
+def test_a_file_that_another_program_makes_while_it_is_looked_at_is_ours(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_SECONDS_TO_WAIT", 0.01)
+    others: list[str] = []
 
-    def open_each() -> None:
-        for number in range(25):
-            barrier.wait()
-            try:
-                database.connect(tmp_path / f"{number}.chats", LATER).close()
-            except Exception as error:
-                failures.append(error)
+    class Interrupted(sqlite3.Connection):
+        """Half-way through the look at the header the other program comes."""
 
-    threads = [threading.Thread(target=open_each) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+        def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+            if sql == "PRAGMA user_version" and not others:
+                others.append(sql)
+                with contextlib.suppress(HistoryError):  # it is held off until we are done
+                    database.connect(path).close()
+            return super().execute(sql, *parameters)
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *given, **named: connect(*given, **named, factory=Interrupted))
+    database.connect(path).close()
+    assert others
 
 
 def of_another_program(path: Path) -> None:

@@ -127,6 +127,9 @@ def test_a_new_message_that_follows_the_leaf_becomes_it(store: ChatStore) -> Non
     assert (store.chat("c1") or chat()).leaf == "m2"
     store.put_message("c1", message("m4", "m1"), {"leaf": "m3"})
     assert (store.chat("c1") or chat()).leaf == "m3"
+    store.put_message("c1", message("m4", "m1"), {"leaf": "m1"})
+    store.put_message("c1", message("m2", "m1", content="grown"), {})
+    assert (store.chat("c1") or chat()).leaf == "m1"
 
 
 def test_a_message_without_a_place_is_refused_and_makes_no_chat(store: ChatStore) -> None:
