@@ -2,8 +2,9 @@
 
 import { fillInWords, strings } from "./language/words.js";
 import { Notebook } from "./notebook/notebook.js";
-import { quit, readFace } from "./server/api.js";
+import { ApiError, quit, readFace } from "./server/api.js";
 import { KeptChats, PassingChats } from "./server/chats.js";
+import { hasKey, setKey, whenKeyIsWanted } from "./server/key.js";
 import { watchServer } from "./server/watch.js";
 import { Presets } from "./settings/presets.js";
 import { applyAppearance, openApi, openModelCard, openPreferences, openQuit } from "./ui/dialogs.js";
@@ -17,6 +18,7 @@ fillInWords();
 
 let face = {};
 let health = { status: "gone" };
+let lock = null; // `{isWrong}` while the program wants a key
 let workspace = null;
 let notebook = null;
 const checkServer = watchServer(showHealth);
@@ -26,17 +28,36 @@ listen();
 async function showHealth(now) {
   const before = health;
   health = now;
-  const canSend = now.status === "ready" || now.status === "loading";
-  showNotice(now);
-  if (before.status === "gone" && canSend && workspace) $("announcer").textContent = strings.back;
+  if (before.status === "gone" && isUp() && workspace) $("announcer").textContent = strings.back;
   // Another program may have come back at this address; and facts about the model are known only when it is loaded.
-  if (canSend && (before.status !== now.status || !workspace)) await meet().catch(() => {});
+  if (isUp() && (before.status !== now.status || !(workspace || lock))) await meet();
+  else showState();
+}
+
+function isUp() {
+  return health.status === "ready" || health.status === "loading";
+}
+
+function showState() {
+  const canSend = isUp() && lock === null;
+  showNotice(isUp() && lock ? { status: "locked", ...lock } : health);
   workspace?.setCanSend(canSend);
   notebook?.setCanWrite(canSend);
 }
 
+/** Learn what the bundle is, and whether it takes our key; what fails here is tried again with the next look at it. */
 async function meet() {
-  face = (await readFace()) ?? face;
+  try {
+    face = await readFace();
+    lock = null;
+    await showBundle();
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+  }
+  showState();
+}
+
+async function showBundle() {
   showFace(face, { onSuggestion: (text) => workspace.ask(text) });
   if (workspace === null) {
     const chats = face.has_history ? new KeptChats() : new PassingChats();
@@ -47,14 +68,27 @@ async function meet() {
 }
 
 function listen() {
+  whenKeyIsWanted((isWrong) => {
+    const isNews = lock?.isWrong !== isWrong;
+    lock = { isWrong };
+    showState();
+    if (isNews) $("key").focus(); // and not again while it is being typed
+  });
+  $("key-form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    setKey($("key").value.trim());
+    await meet();
+    if (lock) $("key").select();
+    else $("question").focus();
+  });
   $("about-model").addEventListener("click", () => openModelCard(face));
-  $("open-api").addEventListener("click", () => openApi(face.model?.name ?? face.name));
+  $("open-api").addEventListener("click", () => openApi(face.model?.name ?? face.name, hasKey()));
   $("open-preferences").addEventListener("click", () =>
     openPreferences({
       onLanguage: () => {
         showFace(face, { onSuggestion: (text) => workspace.ask(text) });
         workspace?.redraw();
-        showNotice(health);
+        showState();
       },
       onExport: () => workspace.exportAll(),
       onImport: (file) => workspace.import(file),

@@ -38,7 +38,7 @@ export class Workspace {
   #composer;
   #sidebar;
   #panel;
-  #opened = new Map(); // chats whose answers are still being written, by id
+  #opened = new Map(); // by id: chats whose answers are still being written, and those that could not be kept
   #settingsTimer = null;
   #isPreparing = false;
 
@@ -48,7 +48,10 @@ export class Workspace {
     this.#presets = presets;
     this.#face = face;
     this.#checkServer = checkServer;
-    this.#saver = new Saver(chats, () => checkServer());
+    this.#saver = new Saver(chats, {
+      onTrouble: (error) => (error.fault === Fault.UNREACHABLE ? checkServer() : toast(strings.notSaved)),
+      onRefusal: (chat, error) => this.#refused(chat, error),
+    });
     this.#answers = new Answers(this.#saver, {
       onGrow: (chat, message) => chat === this.#chat && this.#transcript.grow(message),
       onEnd: (chat, message) => this.#ended(chat, message),
@@ -91,8 +94,8 @@ export class Workspace {
   }
 
   setCanSend(canSend) {
+    if (canSend && !this.#canSend) this.#saver.flush();
     this.#canSend = canSend;
-    if (canSend) this.#saver.flush();
     this.#updateComposer();
   }
 
@@ -192,7 +195,7 @@ export class Workspace {
   }
 
   #ended(chat, message) {
-    this.#opened.delete(chat.id);
+    if (!this.#saver.isRefused(chat)) this.#opened.delete(chat.id);
     if (message.error) this.#checkServer();
     if (chat === this.#chat) {
       this.#draw();
@@ -259,15 +262,34 @@ export class Workspace {
     const { leaf } = chat;
     const removed = chat.remove(message);
     this.#saver.forget(removed);
-    this.#keep(this.#chats.removeMessage(chat.id, message.id).then(() => this.#chats.change(chat.id, { leaf: chat.leaf })));
+    this.#keep(this.#saver.isRefused(chat) ? this.#saveWhole(chat) : this.#removeKept(chat, message));
     this.#draw();
     const undo = async () => {
       for (const each of removed) chat.tree.add(each);
       chat.leaf = leaf;
       if (chat === this.#chat) this.#draw();
-      await this.#keep(this.#chats.write(chat.toJson()));
+      await this.#keep(this.#saveWhole(chat));
     };
     toast(strings.messagesDeleted, { label: strings.undo, run: undo });
+  }
+
+  async #removeKept(chat, message) {
+    await this.#chats.removeMessage(chat.id, message.id);
+    await this.#chats.change(chat.id, { leaf: chat.leaf });
+  }
+
+  // What could not be kept
+
+  #refused(chat, error) {
+    this.#opened.set(chat.id, chat);
+    this.#drawTitle();
+    toast(strings.notKept(error.message), { label: strings.exportJson, run: () => this.#save(chat.id, "json") });
+  }
+
+  async #saveWhole(chat) {
+    await this.#saver.saveWhole(chat);
+    if (!this.#saver.isRefused(chat) && !this.#answers.isRunning(chat.id)) this.#opened.delete(chat.id);
+    this.#drawTitle();
   }
 
   // The list
@@ -325,8 +347,8 @@ export class Workspace {
     if (!chat.isEmpty) this.#settingsTimer = setTimeout(() => this.#changeQuietly(chat), SETTINGS_PAUSE_MS);
   }
 
-  #changeQuietly({ id, settings }) {
-    return this.#chats.change(id, { settings }).catch(() => {});
+  #changeQuietly(chat) {
+    if (!this.#saver.isRefused(chat)) this.#chats.change(chat.id, { settings: chat.settings }).catch(() => {});
   }
 
   #showSettings() {
@@ -350,6 +372,7 @@ export class Workspace {
 
   #drawTitle() {
     $("chat-title").textContent = this.#chat.isEmpty ? strings.newChat : this.#chat.title || strings.untitled;
+    $("unsaved").hidden = !this.#saver.isRefused(this.#chat);
   }
 
   #updateComposer() {

@@ -19,11 +19,13 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runtime.server.chats import chat_endpoints
 from runtime.server.errors import answering_errors
 from runtime.server.history import History
 from runtime.server.pages import WEBCLIENT, page_endpoints
+from runtime.server.security import Access, Door
 from runtime.store.documents import chat_to_json, read_chat
 from runtime.store.store import ChatStore
 from tests.serving import serving_from_a_thread
@@ -83,6 +85,7 @@ class Script:
     health: Json | None = None  # the body of a 503
     requests: list[Json] = field(default_factory=list)  # bodies of what asked for text
     can_embed: bool = True
+    keys: tuple[str, ...] = ()  # without one nobody is let in, if there are any
     has_quit: bool = False
     foreign_quits: int = 0
 
@@ -96,6 +99,10 @@ class Script:
         document = {"title": title, "messages": list(messages), **fields}
         self._store.put_chat(read_chat(document, chat_id, int(time.time() * 1000)))
         return str(chat_id)
+
+    def forget(self, chat_id: str) -> None:
+        """Delete a chat, as another window would."""
+        self._store.delete_chat(chat_id)
 
     @property
     def chats(self) -> dict[str, Json]:
@@ -166,9 +173,10 @@ class Program:
         return JSONResponse({"quitting": True})
 
 
-def scripted_app(script: Script, webclient: Path = WEBCLIENT) -> Starlette:
+def scripted_app(script: Script, webclient: Path = WEBCLIENT) -> ASGIApp:
     """Return the program as an application."""
     program = Program(script)
+    page = dict(page_endpoints(webclient))
     table = [
         ("GET", "/health", program.health),
         ("GET", "/page.json", program.face),
@@ -178,11 +186,16 @@ def scripted_app(script: Script, webclient: Path = WEBCLIENT) -> Starlette:
         ("POST", "/v1/embeddings", program.embeddings),
         ("POST", "/quit", program.quit),
         *chat_endpoints(History(lambda: ChatStore(script.file))),
-        *(("GET", path, endpoint) for path, endpoint in page_endpoints(webclient)),
+        *(("GET", path, endpoint) for path, endpoint in page.items()),
     ]
-    return Starlette(
+    app = Starlette(
         routes=[Route(path, answering_errors(endpoint), methods=[method]) for method, path, endpoint in table]
     )
+
+    async def behind_a_door(scope: Scope, receive: Receive, send: Send) -> None:
+        await Door(app, Access(keys=script.keys), {"/health", *page})(scope, receive, send)
+
+    return behind_a_door
 
 
 def _pieces(text: str, length: int) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """A person gives the model files."""
 
+import struct
 import zlib
 from pathlib import Path
 
@@ -9,9 +10,16 @@ from playwright.sync_api import Page, expect
 from tests.page.person import ask_and_wait
 from tests.page.scripted import Script
 
-PIXEL = bytes.fromhex(
-    "89504e470d0a1a0a0000000d494844520000000100000001080600000"
-    "01f15c4890000000d49444154789c6360f8cf500f0003860180a1d2b0fb0000000049454e44ae426082"
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+PIXEL = (
+    b"\x89PNG\r\n\x1a\n"
+    + png_chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0))
+    + png_chunk(b"IDAT", zlib.compress(b"\0\xc8\x50\x40"))
+    + png_chunk(b"IEND", b"")
 )
 DROP = """([name, content]) => {
     const transfer = new DataTransfer();
@@ -91,6 +99,7 @@ def test_the_text_of_a_pdf_is_read(chat: Page, script: Script, tmp_path: Path) -
         ("scan.pdf", b"%PDF-1.4\nnothing here", "holds no text"),
         ("cat.png", PIXEL, "cannot see pictures"),
     ],
+    ids=["sound", "scan", "picture"],
 )
 def test_what_cannot_be_read_is_refused_in_words(
     chat: Page, tmp_path: Path, name: str, content: bytes, words: str

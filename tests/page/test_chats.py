@@ -5,10 +5,11 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.e2e.browser import Faults
-from tests.page.person import ask_and_wait, chat_row, choose_in_menu, open_menu
+from tests.e2e.bundle import wait_until
+from tests.page.person import ask_and_wait, chat_row, choose_in_menu, click_in_bar, open_menu
 from tests.page.scripted import Script, message
 
 
@@ -23,12 +24,22 @@ def kept(script: Script) -> None:
         )
 
 
+def wait_until_kept(script: Script, chat_id: str, contents: list[str]) -> None:
+    """Wait until the program has these messages: the page saves them just after it shows them."""
+
+    def is_kept() -> bool:
+        chat = script.chats.get(chat_id, {"messages": []})
+        return [each["content"] for each in chat["messages"]] == contents
+
+    wait_until(is_kept, 15, "saving the chat")
+
+
 def test_a_kept_chat_is_opened_and_goes_on(any_chat: Page, script: Script) -> None:
     open_menu(any_chat)
     any_chat.get_by_role("button", name="Leeks", exact=True).click()
     expect(any_chat.locator(".answer")).to_have_text("All about Leeks.")
     ask_and_wait(any_chat, "More")
-    assert [each["content"] for each in script.chats["leeks"]["messages"]][2:] == ["More", "Hello from the model."]
+    wait_until_kept(script, "leeks", ["About Leeks?", "All about **Leeks**.", "More", "Hello from the model."])
 
 
 def test_a_new_chat_gets_its_title_from_its_question(any_chat: Page, script: Script) -> None:
@@ -143,3 +154,41 @@ def test_what_could_not_be_saved_is_saved_when_the_program_is_back(chat: Page, s
     expect(chat.locator("#notice")).to_be_hidden()
     expect(chat_row(chat, "Keep this")).to_be_visible()
     assert "Keep this" in json.dumps(script.chats)
+
+
+def test_a_chat_that_was_deleted_elsewhere_is_kept_again(chat: Page, script: Script, faults: Faults) -> None:
+    faults.forgive("the server responded with a status of 400")
+    faults.forgive("the server responded with a status of 404")
+    chat.get_by_role("button", name="Leeks", exact=True).click()
+    expect(chat.locator(".answer")).to_have_text("All about Leeks.")
+    script.forget("leeks")
+    ask_and_wait(chat, "More")
+    wait_until_kept(script, "leeks", ["About Leeks?", "All about **Leeks**.", "More", "Hello from the model."])
+    expect(chat.locator("#unsaved")).to_be_hidden()
+
+
+def test_a_chat_that_the_program_refuses_is_told_and_not_sent_again(any_chat: Page, faults: Faults) -> None:
+    faults.forgive("the server responded with a status of 413")
+    refused = []
+
+    def refuse(route: Route) -> None:
+        if route.request.method == "PUT":
+            refused.append(route.request.url)
+            route.fulfill(status=413, json={"error": {"message": "the chat is too large", "code": 413}})
+        else:
+            route.continue_()
+
+    any_chat.route("**/chats/**", refuse)
+    ask_and_wait(any_chat, "One")
+    expect(any_chat.locator(".toast")).to_contain_text("the chat is too large")
+    expect(any_chat.locator("#unsaved")).to_be_visible()
+    num_refused = len(refused)
+    ask_and_wait(any_chat, "Two")
+    with any_chat.expect_download() as download:
+        any_chat.locator(".toast button").click()
+    messages = json.loads(Path(download.value.path()).read_text())["chats"][0]["messages"]
+    assert [each["content"] for each in messages[::2]] == ["One", "Two"]
+    assert len(refused) == num_refused
+    any_chat.unroute("**/chats/**")
+    click_in_bar(any_chat, any_chat.locator(".from-reader").last, re.compile("Delete|Supprimer"))
+    expect(any_chat.locator("#unsaved")).to_be_hidden()

@@ -1,8 +1,11 @@
 // The page's words in English. Every language is a file like this one, with the same keys.
 
-const number = (value, options) => new Intl.NumberFormat("en", options).format(value);
+import { numbersIn } from "./numbers.js";
+
+const { number, formats } = numbersIn("en");
 
 export default {
+  ...formats,
   language: "en",
   languageName: "English",
 
@@ -106,24 +109,23 @@ export default {
   cardOrigin: "Origin",
   cardVersion: "holdall",
   contextOf: (used, trained) => (trained && trained !== used ? `${number(used)} of ${number(trained)} tokens` : `${number(used)} tokens`),
-  size: (bytes) =>
-    bytes < 1e6
-      ? number(bytes / 1e3, { style: "unit", unit: "kilobyte", maximumFractionDigits: 0 })
-      : bytes < 1e9
-        ? number(bytes / 1e6, { style: "unit", unit: "megabyte", maximumFractionDigits: 0 })
-        : number(bytes / 1e9, { style: "unit", unit: "gigabyte", maximumFractionDigits: 1 }),
-  short: (value) => number(value, { notation: "compact", maximumFractionDigits: 1 }),
   unknown: "not stated",
 
   // The program's state
   loading: "Getting the model ready…",
-  percent: (fraction) => number(fraction, { style: "percent" }),
   loadingWait: "You can already write. The answer starts as soon as the model is ready.",
   gone: "The program isn’t running any more.",
   goneHint: "Start it again, and this page carries on where you left off.",
   unavailable: "The model isn’t available.",
   back: "The program is running again.",
   notSaved: "The chat could not be saved.",
+  notKept: (reason) => `This chat is no longer saved: ${reason}`,
+  unsaved: "not saved",
+  locked: "The program asks for a key.",
+  lockedHint: "Whoever started it knows the key. It is kept until you close this tab.",
+  wrongKey: "That key is not the right one.",
+  key: "Key",
+  useKey: "Continue",
   errorUnreachable: "The program stopped answering in the middle of this.",
   errorContextFull: "This conversation has become longer than the model can keep in mind. Start a new chat to go on.",
   errorContextFullBy: (needed, available) =>
@@ -208,7 +210,9 @@ export default {
   keyEditLast: "Edit your last message",
 
   // The API
-  apiHint: "Programs on this computer can use the model as they use OpenAI’s or Ollama’s. Any key and any model name will do.",
+  apiHint: "Programs on this computer can use the model as they use OpenAI’s or Ollama’s. Any model name will do.",
+  anyKey: "Any key will do, too.",
+  ownKey: "Put the program’s key in the place of YOUR_KEY.",
   baseUrl: "Base URL",
 
   // Attachments
@@ -235,7 +239,6 @@ export default {
   retryGeneration: "Other ending",
   clear: "Clear",
   showChances: "Show how sure the model was",
-  chanceOf: (chance) => number(chance, { style: "percent", maximumFractionDigits: 1 }),
   chances: "What it could have written",
   howMuch: "Tokens at a time",
 };

@@ -1,8 +1,11 @@
 // The page's words in French; the keys are those of en.js.
 
-const number = (value, options) => new Intl.NumberFormat("fr", options).format(value);
+import { numbersIn } from "./numbers.js";
+
+const { number, formats } = numbersIn("fr");
 
 export default {
+  ...formats,
   language: "fr",
   languageName: "Français",
 
@@ -106,24 +109,23 @@ export default {
   cardOrigin: "Origine",
   cardVersion: "holdall",
   contextOf: (used, trained) => (trained && trained !== used ? `${number(used)} jetons sur ${number(trained)}` : `${number(used)} jetons`),
-  size: (bytes) =>
-    bytes < 1e6
-      ? number(bytes / 1e3, { style: "unit", unit: "kilobyte", maximumFractionDigits: 0 })
-      : bytes < 1e9
-        ? number(bytes / 1e6, { style: "unit", unit: "megabyte", maximumFractionDigits: 0 })
-        : number(bytes / 1e9, { style: "unit", unit: "gigabyte", maximumFractionDigits: 1 }),
-  short: (value) => number(value, { notation: "compact", maximumFractionDigits: 1 }),
   unknown: "non précisé",
 
   // The program's state
   loading: "Préparation du modèle…",
-  percent: (fraction) => number(fraction, { style: "percent" }),
   loadingWait: "Vous pouvez déjà écrire. La réponse commencera dès que le modèle sera prêt.",
   gone: "Le programme ne fonctionne plus.",
   goneHint: "Relancez-le, et cette page reprendra où vous en étiez.",
   unavailable: "Le modèle n’est pas disponible.",
   back: "Le programme fonctionne à nouveau.",
   notSaved: "La conversation n’a pas pu être enregistrée.",
+  notKept: (reason) => `Cette conversation n’est plus enregistrée : ${reason}`,
+  unsaved: "non enregistrée",
+  locked: "Le programme demande une clé.",
+  lockedHint: "La personne qui l’a lancé connaît la clé. Elle est gardée jusqu’à la fermeture de cet onglet.",
+  wrongKey: "Cette clé n’est pas la bonne.",
+  key: "Clé",
+  useKey: "Continuer",
   errorUnreachable: "Le programme a cessé de répondre en cours de route.",
   errorContextFull:
     "Cette conversation est devenue plus longue que ce que le modèle peut retenir. Commencez-en une nouvelle pour continuer.",
@@ -211,7 +213,9 @@ export default {
 
   // The API
   apiHint:
-    "Les programmes de cet ordinateur peuvent utiliser le modèle comme ceux d’OpenAI ou d’Ollama. N’importe quelle clé et n’importe quel nom de modèle conviennent.",
+    "Les programmes de cet ordinateur peuvent utiliser le modèle comme ceux d’OpenAI ou d’Ollama. N’importe quel nom de modèle convient.",
+  anyKey: "N’importe quelle clé convient aussi.",
+  ownKey: "Mettez la clé du programme à la place de YOUR_KEY.",
   baseUrl: "Adresse de base",
 
   // Attachments
@@ -239,7 +243,6 @@ export default {
   retryGeneration: "Autre suite",
   clear: "Effacer",
   showChances: "Montrer la certitude du modèle",
-  chanceOf: (chance) => number(chance, { style: "percent", maximumFractionDigits: 1 }),
   chances: "Ce qu’il aurait pu écrire",
   howMuch: "Jetons à la fois",
 };

@@ -27,10 +27,6 @@ export function fillInWords(root = document) {
   }
 }
 
-export function count(value) {
-  return new Intl.NumberFormat(strings.language).format(value);
-}
-
 function firstLanguage() {
   const wanted = [localStorage.getItem(KEY), ...navigator.languages].map((tag) => tag?.slice(0, 2).toLowerCase());
   return wanted.find((code) => Object.hasOwn(LANGUAGES, code)) ?? "en";

@@ -1,5 +1,6 @@
 // The page's side of the HTTP API: requests, and replies turned into values and typed errors. Knows no DOM, no words.
 
+import { keyHeaders, noteRefusal } from "./key.js";
 import { EventParser } from "./sse.js";
 
 const HEALTH_TIMEOUT_MS = 10_000;
@@ -8,6 +9,7 @@ export const Fault = Object.freeze({
   UNREACHABLE: "unreachable", // no reply, or the connection died
   BROKEN: "broken", // the stream ended without saying how the answer ended
   CONTEXT_FULL: "context-full",
+  LOCKED: "locked", // the program wants a key
   REFUSED: "refused", // the API said no, and why
 });
 
@@ -18,6 +20,11 @@ export class ApiError extends Error {
     this.status = status;
     this.numPromptTokens = numPromptTokens;
     this.contextSize = contextSize;
+  }
+
+  /** The request itself is wrong: sending it again would change nothing. */
+  get isFinal() {
+    return this.fault === Fault.REFUSED && this.status >= 400 && this.status < 500;
   }
 }
 
@@ -32,10 +39,9 @@ export async function readHealth() {
   return { status: "failed", message: body?.error?.message ?? "" };
 }
 
-/** What the page shows of its bundle; `page.json` as the server writes it, or null when there is none. */
-export async function readFace() {
-  const response = await request("page.json", { signal: AbortSignal.timeout(HEALTH_TIMEOUT_MS) });
-  return response.ok ? await readJson(response) : null;
+/** What the page shows of its bundle; `page.json` as the server writes it. */
+export function readFace() {
+  return requestJson("GET", "page.json", undefined, { signal: AbortSignal.timeout(HEALTH_TIMEOUT_MS) });
 }
 
 /**
@@ -130,12 +136,13 @@ async function* events(response, signal) {
   }
 }
 
-async function request(url, options) {
-  try {
-    return await fetch(url, { cache: "no-store", ...options });
-  } catch (error) {
+async function request(url, { headers, ...options }) {
+  const response = await fetch(url, { cache: "no-store", headers: { ...headers, ...keyHeaders() }, ...options }).catch((error) => {
     throw connectionError(error, options.signal);
-  }
+  });
+  if (response.status !== 401) return response;
+  noteRefusal();
+  throw new ApiError(Fault.LOCKED, { status: 401 });
 }
 
 /** What a failed read means: the reader's own abort stays one; a timeout or a dead connection is the server's. */

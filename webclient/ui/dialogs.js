@@ -46,10 +46,10 @@ export function pictureOf(picture, size) {
   return element("img", { src: source, alt: "", width: size, height: size, className: "picture" });
 }
 
-export function openApi(modelName) {
+export function openApi(modelName, hasKey) {
   const base = new URL(".", location.href).href.replace(/\/$/, "");
   const address = `${base}/v1`;
-  const all = snippets(base, modelName || "model");
+  const all = snippets(base, modelName || "model", hasKey ? "YOUR_KEY" : null);
   const names = Object.keys(all);
   const code = element("code");
   const box = element("pre", { tabIndex: 0, dir: "ltr", role: "tabpanel", id: "snippet" }, code);
@@ -76,7 +76,7 @@ export function openApi(modelName) {
   show(names[0]);
   openDialog(
     strings.api,
-    element("p", {}, strings.apiHint),
+    element("p", {}, `${strings.apiHint} ${hasKey ? strings.ownKey : strings.anyKey}`),
     element("div", { className: "field" }, element("label", { for: "base-url" }, strings.baseUrl), element("div", { className: "row" }, element("input", { id: "base-url", readOnly: true, value: address, dir: "ltr" }), copyButton(strings, () => address))),
     list,
     element("div", { className: "snippet" }, box, copyButton({ copy: strings.copyCode, copied: strings.copied }, () => code.textContent)),

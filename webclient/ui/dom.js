@@ -65,7 +65,7 @@ export function icon(name) {
 
 /** Draw the icons that elements of the page ask for by name. */
 export function drawIcons() {
-  for (const place of document.querySelectorAll("[data-icon]")) place.replaceWith(icon(place.dataset.icon));
+  for (const place of document.querySelectorAll("[data-icon]")) place.prepend(icon(place.dataset.icon));
 }
 
 /** A button with an icon; its words are its name and its tooltip. */

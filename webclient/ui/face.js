@@ -32,7 +32,7 @@ export function showFace(face, { onSuggestion }) {
   $("no-history").title = face.history_problem ?? "";
 }
 
-/** A line above the composer while the model is not ready. */
+/** A line above the composer while the model is not ready: `readHealth`'s answer, or `{status: "locked", isWrong}`. */
 export function showNotice(health) {
   const { status, progress = null } = health;
   const notice = $("notice");
@@ -44,6 +44,7 @@ export function showNotice(health) {
     gone: [strings.gone, strings.goneHint, "warning"],
     failed: [health.title ?? strings.unavailable, health.message ?? "", "danger"],
     loading: [strings.loading, strings.loadingWait, "calm"],
+    locked: [health.isWrong ? strings.wrongKey : strings.locked, strings.lockedHint, "calm"],
   }[status];
   notice.dataset.tone = tone;
   // Read out when it comes, not with every percent.
@@ -53,6 +54,8 @@ export function showNotice(health) {
   $("notice-percent").textContent = progress === null ? "" : strings.percent(progress);
   $("progress").hidden = progress === null;
   if (progress !== null) $("progress").value = progress;
+  $("key-form").hidden = status !== "locked";
+  $("key").setAttribute("aria-invalid", String(health.isWrong === true));
   notice.hidden = false;
 }
 
@@ -67,5 +70,6 @@ export function showEnd() {
 export function explain(error) {
   if (error.fault === Fault.UNREACHABLE) return strings.errorUnreachable;
   if (error.fault === Fault.BROKEN) return strings.broken;
+  if (error.fault === Fault.LOCKED) return strings.locked;
   return strings.errorAnswer(error.message || strings.errorStatus(error.status));
 }

@@ -3,7 +3,6 @@ import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { test } from "node:test";
-import { deflateSync } from "node:zlib";
 
 import en from "../../../webclient/language/en.js";
 import fr from "../../../webclient/language/fr.js";
@@ -38,13 +37,4 @@ test("no word is there that nobody asks for", () => {
   const names = FIELDS.map(({ key }) => key);
   const unused = Object.keys(en).filter((key) => !new RegExp(`\\b${key}\\b`).test(all) && !computed.test(key) && !names.includes(key));
   assert.deepEqual(unused, []);
-});
-
-test("the whole page stays small, as it is and as it lies packed in a bundle", () => {
-  const paths = readdirSync(PAGE, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
-  const contents = paths.map(({ parentPath, path, name }) => readFileSync(join(parentPath ?? path, name)));
-  const sum = (sizes) => sizes.reduce((total, size) => total + size, 0);
-  const bytes = sum(contents.map((content) => content.length));
-  const packed = sum(contents.map((content) => deflateSync(content).length));
-  assert.ok(bytes <= 250_000 && packed <= 110_000, `${bytes} bytes, packed ${packed}`);
 });
