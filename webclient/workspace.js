@@ -50,6 +50,7 @@ export class Workspace {
     this.#checkServer = checkServer;
     this.#saver = new Saver(chats, {
       onTrouble: (error) => (error.fault === Fault.UNREACHABLE ? checkServer() : toast(strings.notSaved)),
+      onRecovery: () => this.#refreshList(),
       onRefusal: (chat, error) => this.#refused(chat, error),
     });
     this.#answers = new Answers(this.#saver, {
@@ -94,7 +95,6 @@ export class Workspace {
   }
 
   setCanSend(canSend) {
-    if (canSend && !this.#canSend) this.#saver.flush();
     this.#canSend = canSend;
     this.#updateComposer();
   }
@@ -112,9 +112,10 @@ export class Workspace {
   }
 
   /** Look again at what the program keeps, after it was away or the page was. */
-  refresh() {
+  async refresh() {
     this.#showSettings();
-    return this.#refreshList();
+    await this.#saver.flush();
+    await this.#refreshList();
   }
 
   redraw() {

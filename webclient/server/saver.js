@@ -17,8 +17,8 @@ export class Saver {
   #running = Promise.resolve();
 
   /**
-   * `handlers`: onTrouble(error) when saving begins to fail; it is tried again until it succeeds. onRefusal(chat, error)
-   * when the program does not take the chat, which is in this page only from then on.
+   * `handlers`: onTrouble(error) when saving begins to fail, it is tried again until it succeeds; onRecovery() when it
+   * has; onRefusal(chat, error) when the program does not take the chat, which is in this page only from then on.
    */
   constructor(chats, handlers) {
     this.#chats = chats;
@@ -88,9 +88,10 @@ export class Saver {
         this.#isFailing = true;
         return; // the rest may hang below this one
       }
-      this.#isFailing = false;
       if (this.#waiting.get(id) === entry) this.#waiting.delete(id);
     }
+    if (this.#isFailing) this.#handlers.onRecovery();
+    this.#isFailing = false;
   }
 
   async #save(chat, message) {

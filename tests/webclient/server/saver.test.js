@@ -33,7 +33,7 @@ class Kept {
   }
 }
 
-const NEVER = { onTrouble: assert.fail, onRefusal: assert.fail };
+const NEVER = { onTrouble: assert.fail, onRecovery: assert.fail, onRefusal: assert.fail };
 
 function asked() {
   const chat = new Chat();
@@ -57,13 +57,16 @@ test("what could not be kept is kept later, in the order in which it hangs toget
   const { chat, question, answer } = asked();
   const kept = new Kept();
   let numTroubles = 0;
-  const saver = new Saver(kept, { ...NEVER, onTrouble: () => numTroubles++ });
+  let numRecoveries = 0;
+  const saver = new Saver(kept, { ...NEVER, onTrouble: () => numTroubles++, onRecovery: () => numRecoveries++ });
   kept.isAway = true;
   await saver.now(chat, question);
   await saver.now(chat, answer);
   assert.equal(numTroubles, 1, "told once");
   kept.isAway = false;
   await saver.flush();
+  await saver.flush();
+  assert.equal(numRecoveries, 1);
   assert.deepEqual([...kept.messages.keys()], [question.id, answer.id]);
 });
 
@@ -92,7 +95,7 @@ test("saving is tried again by itself", async () => {
   mock.timers.enable({ apis: ["setTimeout"] });
   const { chat, question } = asked();
   const kept = new Kept();
-  const saver = new Saver(kept, { ...NEVER, onTrouble: () => {} });
+  const saver = new Saver(kept, { ...NEVER, onTrouble: () => {}, onRecovery: () => {} });
   kept.isAway = true;
   await saver.now(chat, question);
   kept.isAway = false;
