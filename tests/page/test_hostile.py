@@ -79,6 +79,7 @@ def test_hostile_chats_are_brought_in_and_opened(chat: Page, script: Script, tmp
     assert len(kept) == len(TEXTS)
     for chat_id in kept:
         chat.evaluate("id => { location.hash = id; }", chat_id)
+        expect(chat.locator(f"[data-chat='{chat_id}'].is-current")).to_be_attached()
         expect(chat.locator("#messages .from-model")).to_have_count(1)
         assert chat.evaluate(NOTHING_BUT_OURS) == CLEAN
 
