@@ -9,6 +9,7 @@ import httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from tests.e2e.browser import Faults
 from tests.e2e.bundle import Process
 from tests.page.person import chat_row, open_menu
 
@@ -89,8 +90,24 @@ def test_the_notebook_goes_on_with_chances(chat: Page) -> None:
     expect(chat.locator("#mirror span").first).to_be_attached()
 
 
-def test_quit_ends_the_program(page: Page, start: Callable[..., Process]) -> None:
+def test_a_program_with_a_key_asks_for_it(page: Page, faults: Faults, start: Callable[..., Process]) -> None:
+    faults.forgive("the server responded with a status of 401")
+    process = start("--server", "--nobrowser", "--api-key", "open-sesame", "-n", "64").wait_until_ready()
+    faults.forgive(f"request to another origin: {process.url}/")  # this one is the page's own
+    page.goto(process.url)
+    page.locator("#key").fill("open-barley")
+    page.keyboard.press("Enter")
+    expect(page.locator("#notice-title")).to_have_text("That key is not the right one.")
+    page.locator("#key").fill("open-sesame")
+    page.keyboard.press("Enter")
+    expect(page.locator("#notice")).to_be_hidden()
+    wait_for_text(ask(page, "Name a colour."))
+
+
+def test_quit_ends_the_program(page: Page, faults: Faults, start: Callable[..., Process]) -> None:
     process = start().wait_until_ready()
+    faults.forgive(f"request to another origin: {process.url}/")  # this one is the page's own
+    faults.forgive("net::ERR_CONNECTION_REFUSED")  # once it has ended
     page.goto(process.url)
     expect(page.locator("#welcome-line")).not_to_be_empty()
     assert httpx.post(f"{process.url}/quit").status_code == 403
