@@ -28,7 +28,7 @@ from pypi_simple import ACCEPT_ANY, PyPISimple
 from pypi_simple.errors import NoSuchProjectError, UnsupportedContentTypeError
 from requests import RequestException
 
-from bundler import cache, elf
+from bundler import cache, changes, elf
 from bundler.errors import HashMismatch, SourceError, ToolchainError
 from bundler.progress import Progress
 
@@ -87,15 +87,6 @@ WRAPPERS = {
     "zig-ranlib": ARCHIVER_WRAPPER.format(command="ranlib"),
 }
 
-# What is changed in the sources before they are compiled: in a file, a text that is there once, and what it becomes.
-#
-# GCC's discrete_distribution draws no random number when there is one value to choose from, clang's does. Mirostat
-# often leaves a single token, so a seed would give another text than in a llama-server built with GCC, as most are.
-_DISTRIBUTION = "    std::discrete_distribution<int> dist(probs_iterator{cur_p->data}"
-CHANGES = {
-    "src/llama-sampler.cpp": (_DISTRIBUTION, "    if (cur_p->size == 1) {\n        return 0;\n    }\n" + _DISTRIBUTION),
-}
-
 # The bindings alone: the package's own `__init__` would import numpy and much else.
 BINDINGS = ("llama_cpp.py", "_ctypes_extensions.py")
 
@@ -110,9 +101,10 @@ _NINJA_STATUS = re.compile(r"\[(\d+)/(\d+)\]")
 
 
 def libraries_key() -> str:
-    changes = [text for path, change in CHANGES.items() for text in (path, *change)]
     tools = (version("ziglang"), version("cmake"))
-    return cache.key_of(SDIST_SHA256, *tools, *CMAKE_OPTIONS, *WRAPPERS.values(), *changes, *BINDINGS, sys.platform)
+    return cache.key_of(
+        SDIST_SHA256, *tools, *CMAKE_OPTIONS, *WRAPPERS.values(), *changes.identity(), *BINDINGS, sys.platform
+    )
 
 
 def libraries(progress: Progress) -> Path:
@@ -129,7 +121,7 @@ def libraries(progress: Progress) -> Path:
     def make(folder: Path) -> None:
         work = folder / "work"
         unpack(sdist(progress), work / "source", progress)
-        change(work / "source" / _LLAMA_CPP)
+        changes.apply(work / "source" / _LLAMA_CPP)
         build(work, log, progress)
         collect(work, folder)
         shutil.rmtree(work)
@@ -183,16 +175,6 @@ def _is_wanted(inside: PurePosixPath) -> bool:
     if inside in _NOTICES or (inside.parent == PurePosixPath("llama_cpp") and inside.name in BINDINGS):
         return True
     return any(inside == source or source in inside.parents for source in _SOURCES)
-
-
-def change(sources: Path) -> None:
-    """Make `CHANGES` in llama.cpp's sources. Raises ToolchainError when these are not what they were written for."""
-    for name, (before, after) in CHANGES.items():
-        path = sources / name
-        text = path.read_text(encoding="utf-8")
-        if text.count(before) != 1:
-            raise ToolchainError(f"{name} has changed: look whether what CHANGES does to it is still needed")
-        path.write_text(text.replace(before, after), encoding="utf-8")
 
 
 def build(work: Path, log: Path, progress: Progress) -> None:

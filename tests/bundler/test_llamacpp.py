@@ -35,21 +35,6 @@ def test_only_what_the_build_needs_is_unpacked(tmp_path: Path, progress: Progres
     assert sorted(found) == wanted
 
 
-def test_a_change_is_made_once_and_only_where_it_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(llamacpp, "CHANGES", {"src/a.cpp": ("old", "new and old")})
-    path = tmp_path / "src" / "a.cpp"
-    path.parent.mkdir()
-    path.write_text("an old line\n")
-    before = llamacpp.libraries_key()
-    llamacpp.change(tmp_path)
-    assert path.read_text() == "an new and old line\n"
-    path.write_text("old and old\n")
-    with pytest.raises(ToolchainError, match=r"src/a.cpp has changed"):
-        llamacpp.change(tmp_path)
-    monkeypatch.setattr(llamacpp, "CHANGES", {"src/a.cpp": ("old", "newer")})
-    assert llamacpp.libraries_key() != before
-
-
 @pytest.mark.usefixtures("cache")
 def test_an_altered_source_archive_is_refused_and_not_kept(
     index: IndexServer, progress: Progress, monkeypatch: pytest.MonkeyPatch

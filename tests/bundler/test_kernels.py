@@ -1,0 +1,101 @@
+"""What the compiled CPU backends compute, each that this processor can run, called without a model."""
+
+import ctypes
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+import pytest
+
+LIB = Path(llama_cpp.__path__[0]) / "lib"
+# These processors are older than kernels/tiles.h asks for, and ggml's own tiles for them sum in another order.
+WITHOUT_TILES = ("x64", "sse42", "sandybridge", "ivybridge", "piledriver")
+TYPES = {"Q4_1": 3, "Q8_0": 8}  # enum ggml_type
+F32 = 0
+
+
+class InitParams(ctypes.Structure):
+    _fields_ = [("mem_size", ctypes.c_size_t), ("mem_buffer", ctypes.c_void_p), ("no_alloc", ctypes.c_bool)]
+
+
+def backends() -> list[str]:
+    ctypes.CDLL(str(LIB / "libggml-base.so.0"), mode=ctypes.RTLD_GLOBAL)
+    found = []
+    for path in sorted(LIB.glob("libggml-cpu-*.so")):
+        has_tiles = not path.stem.endswith(WITHOUT_TILES)
+        if has_tiles and ctypes.CDLL(str(path)).ggml_backend_score() > 0:
+            found.append(path.name)
+    return found
+
+
+class Ggml:
+    """Just enough of ggml to multiply two matrices."""
+
+    def __init__(self, backend: str) -> None:
+        self._base: Any = ctypes.CDLL(str(LIB / "libggml-base.so.0"))
+        self._cpu: Any = ctypes.CDLL(str(LIB / backend))
+        self._base.ggml_init.argtypes = [InitParams]
+        for name in ("ggml_init", "ggml_new_tensor_2d", "ggml_mul_mat", "ggml_new_graph", "ggml_get_data"):
+            getattr(self._base, name).restype = ctypes.c_void_p
+        self._cpu.ggml_cpu_init()
+        self._context = ctypes.c_void_p(self._base.ggml_init(InitParams(1 << 24, None, False)))
+
+    def close(self) -> None:
+        self._base.ggml_free(self._context)
+
+    def multiply(self, type_name: str, rows: list[list[float]], columns: list[list[float]]) -> list[list[float]]:
+        """Return the products of each column with all rows, whose numbers are quantized first."""
+        width, base = len(rows[0]), self._base
+        weights = self._new(TYPES[type_name], width, len(rows))
+        flat = [number for row in rows for number in row]
+        source = (ctypes.c_float * len(flat))(*flat)
+        start, num_rows, row_size = ctypes.c_int64(0), ctypes.c_int64(len(rows)), ctypes.c_int64(width)
+        target = ctypes.c_void_p(base.ggml_get_data(weights))
+        base.ggml_quantize_chunk(TYPES[type_name], source, target, start, num_rows, row_size, None)
+        activations = self._new(F32, width, len(columns))
+        numbers = [number for column in columns for number in column]
+        ctypes.memmove(base.ggml_get_data(activations), (ctypes.c_float * len(numbers))(*numbers), 4 * len(numbers))
+        product = ctypes.c_void_p(base.ggml_mul_mat(self._context, weights, activations))
+        graph = ctypes.c_void_p(base.ggml_new_graph(self._context))
+        base.ggml_build_forward_expand(graph, product)
+        assert self._cpu.ggml_graph_compute_with_ctx(self._context, graph, 2) == 0
+        out = (ctypes.c_float * (len(rows) * len(columns))).from_address(base.ggml_get_data(product))
+        return [list(out[index * len(rows) : (index + 1) * len(rows)]) for index in range(len(columns))]
+
+    def _new(self, ggml_type: int, width: int, height: int) -> ctypes.c_void_p:
+        pointer = self._base.ggml_new_tensor_2d(self._context, ggml_type, ctypes.c_int64(width), ctypes.c_int64(height))
+        return ctypes.c_void_p(pointer)
+
+
+@pytest.fixture(params=backends())
+def ggml(request: pytest.FixtureRequest) -> Iterator[Ggml]:
+    library = Ggml(request.param)
+    yield library
+    library.close()
+
+
+def matrix(num_rows: int, width: int, seed: int) -> list[list[float]]:
+    source = random.Random(seed)
+    return [[source.gauss(0, 1) for _ in range(width)] for _ in range(num_rows)]
+
+
+@pytest.mark.parametrize("num_rows", [8, 37])  # whole tiles, and some that are not
+@pytest.mark.parametrize("type_name", TYPES)
+def test_columns_multiplied_together_give_what_each_gives_alone(ggml: Ggml, type_name: str, num_rows: int) -> None:
+    rows = matrix(num_rows, 96, seed=1)
+    for num_columns in (2, 3, 4, 5, 17):
+        columns = matrix(num_columns, 96, seed=num_columns)
+        together = ggml.multiply(type_name, rows, columns)
+        assert together == [ggml.multiply(type_name, rows, [column])[0] for column in columns]
+
+
+@pytest.mark.parametrize("type_name", TYPES)
+def test_products_are_near_those_of_exact_numbers(ggml: Ggml, type_name: str) -> None:
+    rows, columns = matrix(16, 96, seed=2), matrix(4, 96, seed=3)
+    for column, found in zip(columns, ggml.multiply(type_name, rows, columns), strict=True):
+        exact = [sum(a * b for a, b in zip(row, column, strict=True)) for row in rows]
+        # 4 bits a weight: the errors of 96 products add up to about 1.
+        assert found == pytest.approx(exact, abs=4.0)
+        assert max(map(abs, exact)) > 10
