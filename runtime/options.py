@@ -479,6 +479,9 @@ class Settings:
             text="Load adapters, but leave it to requests to apply them.",
         ),
     )
+    no_history: bool = field(
+        default=False, metadata=_option("--no-history", kind=click.BOOL, text="Keep no chats on this computer.")
+    )
     verbose: bool = field(
         default=False, metadata=_option("-v", "--verbose", kind=click.BOOL, text="Say more, llama.cpp included.")
     )
