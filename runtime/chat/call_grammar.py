@@ -10,12 +10,11 @@ An answer that may call tools but needn't is free until it contains what begins 
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from runtime.chat.call_form import CallForm, Hole, TaggedArguments, Text
-from runtime.chat.calls import HOLES, beginnings, text_arguments
+from runtime.chat.calls import HOLES, arguments_of, beginnings, text_arguments
 from runtime.chat.conversation import Tool
 from runtime.chat.reasoning import Stage, Thought
 from runtime.engine import schema
@@ -112,8 +111,9 @@ class GrammarWriter:
     def _tagged_arguments(self, tags: TaggedArguments, tool: Tool, rule: str) -> Iterator[str]:
         """Yield the rules of arguments one by one, in the schema's order."""
         described = json.loads(arguments_schema(tool))
-        properties: Mapping[str, Any] = described.get("properties") or {}
-        required = described.get("required") or []
+        properties = arguments_of(tool)
+        required = described.get("required")
+        required = required if isinstance(required, list) else []
         names = [f"{rule}_{index}" + ("" if key in required else "?") for index, key in enumerate(properties)]
         yield f"{rule}: {' '.join(names) or _quoted('')}"
         definitions = {name: described[name] for name in ("$defs", "definitions") if name in described}
@@ -124,7 +124,7 @@ class GrammarWriter:
             if key not in text_arguments(tool):
                 yield f"{name}: {head} {name}_value {closing}"
                 yield f"{name}_value: %json {schema.relaxed({**value, **definitions})}"
-            elif "enum" in value:
+            elif isinstance(value.get("enum"), list) and value["enum"]:
                 yield f"{name}: {head} ({' | '.join(map(_quoted, value['enum']))}) {closing}"
             else:
                 yield f"{name}: {head} {self._up_to(f'{name}_text', tags.value_closing)}"
@@ -168,8 +168,7 @@ def arguments_schema(tool: Tool) -> str:
 def loosened(tool: Tool) -> Tool:
     """Return the tool with a schema of its arguments that says no more than which there are, and which are texts."""
     texts = text_arguments(tool)
-    named = tool.parameters.get("properties") or {}
-    properties = {name: {"type": "string"} if name in texts else {} for name in named}
+    properties = {name: {"type": "string"} if name in texts else {} for name in arguments_of(tool)}
     return replace(tool, parameters={"properties": properties} if properties else {"type": "object"})
 
 
