@@ -20,6 +20,7 @@ class _State(Enum):
     CALLS = auto()
 
 
+_MAX_HEAD = 100  # characters of marks and a channel's name, before what begins a call
 _BEGIN = {Stage.POSSIBLE: _State.BEGINNING, Stage.BEGUN: _State.THINKING, Stage.ENDED: _State.GAP}
 
 
@@ -58,9 +59,7 @@ class AnswerReader:
                 case _State.THINKING:
                     events += self._think(is_last=is_last)
                 case _State.GAP:
-                    self._held = self._held.lstrip()
-                    if self._held:
-                        self._state = _State.TEXT
+                    self._bridge(is_last=is_last)
                 case _State.TEXT:
                     events += self._say(is_last=is_last)
                 case _State.CALLS:
@@ -73,12 +72,30 @@ class AnswerReader:
 
     def _begin(self, *, is_last: bool) -> None:
         assert self._marks is not None
-        text, opening = self._held.lstrip(), self._marks.opening
+        text, opening, first_mark = self._held.lstrip(), self._marks.opening, self._marks.first_mark
         if text.startswith(opening):
             self._held = text[len(opening) :]
             self._state = _State.THINKING
-        elif is_last or not opening.startswith(text):
+        elif is_last or not (opening.startswith(text) or first_mark.startswith(text)):
+            self._state = _State.GAP if first_mark and text.startswith(first_mark) else _State.TEXT
+
+    def _bridge(self, *, is_last: bool) -> None:
+        self._held = self._held.lstrip()
+        num_chars = self._length_of_head(self._held)
+        if num_chars is not None or is_last:
+            self._held = self._held[num_chars or 0 :]
             self._state = _State.TEXT
+
+    def _length_of_head(self, text: str) -> int | None:
+        """Return how much of a text that begins after the thinking is neither answer nor call; None: not known yet."""
+        assert self._marks is not None
+        opening, first_mark = self._marks.answer_opening, self._marks.first_mark
+        if opening and text.startswith(opening):
+            return len(opening)
+        if self._calls and first_mark and text.startswith(first_mark):
+            begin = self._calls.find(text)
+            return begin if begin is not None or len(text) < _MAX_HEAD else 0
+        return None if opening.startswith(text) else 0
 
     def _think(self, *, is_last: bool) -> list[AnswerEvent]:
         assert self._marks is not None

@@ -149,6 +149,8 @@ def _message_json(message: Message, spelling: Spelling, called: Mapping[str, str
         written["content"] = [{"type": "text", "text": message.text}]
     if message.reasoning:
         written["reasoning_content"] = message.reasoning
+        if not (message.tool_calls and message.text):  # one template has no place for all three
+            written["thinking"] = message.reasoning
     if message.tool_calls:
         written["tool_calls"] = [_call_json(call, spelling) for call in message.tool_calls]
         if spelling.no_text_is_null and not message.text:

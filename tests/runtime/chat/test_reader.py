@@ -33,6 +33,7 @@ TAGGED = CallForm(
     arguments=TaggedArguments("<key>", "</key><value>", "</value>\n"),
 )
 UNMARKED = CallForm(opening=('{"name": "',), middle=('", "parameters": ',), between=None, closing=("}",))
+TO_CHANNEL = CallForm(("to=",), ("<|channel|>json<|message|>",), None, ())
 
 
 def read(pieces: list[str], thought: Thought | None, form: CallForm | None) -> Message:
@@ -145,3 +146,39 @@ def test_what_only_looks_like_a_call_is_text() -> None:
 )
 def test_a_call_that_is_cut_off_has_what_there_is_of_it(form: CallForm, text: str, calls: list[object]) -> None:
     assert in_every_way(text, None, form) == ("", "", calls)
+
+
+CHANNELS = ThinkingMarks(
+    "<|channel|>analysis<|message|>", "<|end|><|start|>assistant", True, "<|channel|>final<|message|>"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Hello <b>",
+            ("Hello <b>", "Hm."),
+        ),
+        ("<|channel|>final<|message|>Hello", ("Hello", "")),
+        ("<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|chan", ("<|chan", "Hm.")),
+        ("Hello", ("Hello", "")),
+    ],
+)
+def test_the_answers_own_mark_is_no_part_of_it(text: str, expected: tuple[str, str]) -> None:
+    assert in_every_way(text, Thought(CHANNELS), None) == (*expected, [])
+
+
+@pytest.mark.parametrize("head", ["", "<|channel|>commentary "])
+@pytest.mark.parametrize("thought", ["", "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant"])
+def test_a_call_may_stand_where_the_answers_own_mark_would(head: str, thought: str) -> None:
+    text = f'{thought}{head}to=weather<|channel|>json<|message|>{{"days": 1}}'
+    message = in_every_way(text, Thought(CHANNELS), TO_CHANNEL)
+    assert message == ("", "Hm." if thought else "", [("weather", '{"days": 1}')])
+
+
+def test_an_answer_in_a_channel_of_its_own_is_text_with_tools_as_well() -> None:
+    text = "<|channel|>final<|message|>Hello to=nobody"
+    assert in_every_way(text, Thought(CHANNELS), TO_CHANNEL) == ("Hello to=nobody", "", [])
+    unheard = "<|channel|>" + "x" * 120
+    assert in_every_way(unheard, Thought(CHANNELS), TO_CHANNEL) == (unheard, "", [])

@@ -29,3 +29,19 @@ KEPT = "{{% for m in messages %}}{{% if m.reasoning_content %}}{}{{% endif %}}{{
 )
 def test_the_marks_of_thinking_are_learnt(source: str, marks: ThinkingMarks) -> None:
     assert learn_thinking_marks(load_template(source, "", "")) == marks
+
+
+def test_an_answer_may_have_a_mark_of_its_own_and_thinking_a_message() -> None:
+    source = (
+        "{% for m in messages %}{% if m.role == 'assistant' %}"
+        "{% if m.thinking %}<|start|>assistant<|channel|>analysis<|message|>{{ m.thinking }}<|end|>{% endif %}"
+        "<|start|>assistant<|channel|>final<|message|>{{ m.content }}<|end|>"
+        "{% else %}<|start|>{{ m.role }}<|message|>{{ m.content }}<|end|>{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|start|>assistant{% endif %}"
+    )
+    assert learn_thinking_marks(load_template(source, "", "")) == ThinkingMarks(
+        "<|channel|>analysis<|message|>",
+        "<|end|><|start|>assistant",
+        is_known=True,
+        answer_opening="<|channel|>final<|message|>",
+    )
