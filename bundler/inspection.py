@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from bundler.progress import format_bytes
-from runtime.container import JSON, MANIFEST_NAME, Container
+from runtime.container import JSON, MANIFEST_NAME, Container, Face
 
 
 def describe_json(container: Container) -> dict[str, JSON]:
@@ -44,11 +44,19 @@ def describe(container: Container) -> str:
         ("size", f"{format_bytes(size)} ({size} bytes)"),
         ("arguments", " ".join(container.args())),
         *((f"default {name}", json.dumps(value)) for name, value in manifest.defaults.items()),
+        *_face(manifest.face),
     ]
     known = [name for name in _LABELS if name in manifest.model]
     others = [name for name in manifest.model if name not in _LABELS]
     model = [(_LABELS.get(name, name), _plain(manifest.model[name])) for name in known + others]
     return "\n\n".join([_pairs(bundle), "model\n" + _pairs(model, indent="  "), "members\n" + _members(container)])
+
+
+def _face(face: Face) -> list[tuple[str, str]]:
+    icon = face.icon.removeprefix("data:").partition(";")[0]
+    texts = [("chats under", face.id), ("icon", icon), ("welcome", face.welcome), ("system prompt", face.system)]
+    texts += [("suggestion", suggestion) for suggestion in face.suggestions]
+    return [(label, " ".join(text.split())) for label, text in texts]
 
 
 _LABELS = {  # in the order they are told

@@ -67,14 +67,15 @@ def plan(
     parts.append((_hashed(RUNTIME_NAME, MemberKind.RUNTIME, pack.pkg), pack.pkg))
     manifest = Manifest(
         name=recipe.named_after(model.file_name),
-        description=facts.description,
+        description=recipe.description or facts.description,
         model=_model_facts(model, facts) | ({"media": ", ".join(media)} if media else {}),
         defaults=dict(recipe.defaults),
         members=tuple(member for member, _ in parts),
-        license=facts.license or model.license,
-        source=model.origin,
+        license=recipe.license or facts.license or model.license,
+        source=recipe.origin or model.origin,
         platform=pack.fact("platform"),
         tool_version=pack.fact("tool_version"),
+        face=recipe.face,
     )
     return Weldment(pack.stub, manifest, tuple(payload for _, payload in parts))
 

@@ -29,13 +29,14 @@ from runtime.engine.native import Library, LoraAdapter, Model, Projector, read_s
 from runtime.engine.params import EngineParams
 from runtime.engine.sampling import SamplingParams
 from runtime.engine.threads import default_num_threads
-from runtime.errors import EngineError, HoldallError, ModelError, UsageError
+from runtime.errors import EngineError, HistoryError, HoldallError, ModelError, UsageError
 from runtime.options import Settings
 
 if TYPE_CHECKING:
     from runtime.server.conversation import ChatDefaults
     from runtime.server.lifecycle import Lifecycle
     from runtime.server.listener import Listener
+    from runtime.store.store import ChatStore
 
 _DEFAULT_N_CTX = 8192
 _MIB = 1024 * 1024
@@ -60,9 +61,8 @@ def main() -> int:
 
 def _run(words: list[str], environment: Mapping[str, str]) -> int:
     command_line = settings.from_words(words, origin="command line")
-    program = Path(sys.argv[0]).name
     if command_line.pop("show_help", False):
-        print(settings.help_text(program))
+        print(settings.help_text(Path(sys.argv[0]).name))
         return 0
     container = locate(Path(sys.executable))
     if command_line.pop("show_version", False):
@@ -87,7 +87,24 @@ def _run(words: list[str], environment: Mapping[str, str]) -> int:
         _say("warning: other computers can use it without a key; --api-key KEY asks for one")
     if chosen.ui and not (chosen.server or chosen.nobrowser):
         launch.open_page(url, environment)
-    return asyncio.new_event_loop().run_until_complete(Program(chosen, name, weights, container).serve(bound))
+    open_store = None if chosen.no_history else lambda: _open_store(container, name, environment)
+    program = Program(chosen, name, weights, container, open_store)
+    return asyncio.new_event_loop().run_until_complete(program.serve(bound))
+
+
+def _open_store(container: Container | None, name: str, environment: Mapping[str, str]) -> "ChatStore":
+    """Open the chats of this bundle, whichever model it runs with. Says why it can't be, and raises HistoryError."""
+    from runtime.store.place import chats_file
+    from runtime.store.store import ChatStore
+
+    identity = (container.manifest.face.id or container.manifest.name) if container else name
+    path = None
+    try:
+        path = chats_file(Path(sys.executable), identity, environment, sys.platform)
+        return ChatStore(path)
+    except HistoryError as error:
+        _say(f"warning: {error}" + (f" [{path}]" if path else ""))
+        raise
 
 
 def with_files_read(chosen: Settings) -> Settings:
@@ -194,11 +211,20 @@ def _whole_file(path: Path) -> Extent:
 class Program:
     """The server and the engine from the first request to the last; everything but `_load` runs on the event loop."""
 
-    def __init__(self, chosen: Settings, name: str, weights: Extent, container: Container | None = None) -> None:
+    def __init__(
+        self,
+        chosen: Settings,
+        name: str,
+        weights: Extent,
+        container: Container | None = None,
+        open_store: "Callable[[], ChatStore] | None" = None,
+    ) -> None:
+        """Without `open_store` no chats are kept."""
         self._settings = chosen
         self._name = name
         self._weights = weights
         self._container = container
+        self._open_store = open_store
 
     async def serve(self, bound: list[socket.socket]) -> int:
         """Serve until a signal comes or the model can't be loaded; return the exit status.
@@ -210,6 +236,7 @@ class Program:
         # First of all: the weights come in while Python still imports the server.
         threading.Thread(target=self._load, name="load", daemon=True).start()
         from runtime.server.app import create_app
+        from runtime.server.history import History
         from runtime.server.lifecycle import Lifecycle
         from runtime.server.listener import Listener
         from runtime.server.pages import WEBCLIENT
@@ -218,6 +245,7 @@ class Program:
 
         chosen = self._settings
         lifecycle = Lifecycle()
+        history = History(self._open_store) if self._open_store else None
         app = create_app(
             lifecycle,
             _sampling_defaults(chosen),
@@ -243,6 +271,9 @@ class Program:
             ),
             chat=_chat_defaults(chosen),
             webclient=WEBCLIENT if chosen.ui else None,
+            manifest=self._container.manifest if self._container and self._settings.model is None else None,
+            history=history,
+            end_program=lambda: listener.stop(),
         )
         listener = Listener(app, verbose=chosen.verbose)
         for number in _SIGNALS:
@@ -251,6 +282,8 @@ class Program:
         await listener.run_on(bound)
         lifecycle.set_stopping()
         watch.cancel()
+        if history:
+            history.close()
         if self._loaded.done():
             self._loaded.result().close()  # or raises why there is no engine
         return 0

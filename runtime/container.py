@@ -76,6 +76,20 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Face:
+    """What the page greets people with. `icon` is a data URL; `system` is the prompt that chats begin with.
+
+    Chats are kept under `id`, by default the bundle's name: with one, a bundle can be renamed and keep its chats.
+    """
+
+    id: str = ""
+    icon: str = ""
+    welcome: str = ""
+    suggestions: tuple[str, ...] = ()
+    system: str = ""
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What a bundle says about itself; `members` are all but the manifest, in the order they lie in the file.
 
@@ -92,6 +106,7 @@ class Manifest:
     platform: str = ""
     tool_version: str = ""
     format_version: int = FORMAT_VERSION
+    face: Face = field(default_factory=Face)
 
     def to_json(self) -> bytes:
         """Return the bytes of holdall.json, the same for the same manifest."""
@@ -118,7 +133,9 @@ class Manifest:
                 raise ValueError("members: names are not unique")
             texts = {name: _typed(value, name, str) for name in _TEXT_FIELDS}
             mappings = {name: _typed(value, name, dict) for name in ("model", "defaults")}
-            return cls(members=members, format_version=version, **texts, **mappings)
+            # Bundles made before there were faces have none.
+            face = _parse_face(_typed(value, "face", dict)) if "face" in value else Face()
+            return cls(members=members, format_version=version, face=face, **texts, **mappings)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ContainerError(f"altered: {MANIFEST_NAME} can't be read ({error})") from error
 
@@ -131,6 +148,14 @@ def _parse_member(value: Any) -> Member:
     if size < 0:
         raise ValueError("a member's size is negative")
     return Member(_typed(value, "name", str), MemberKind(value["kind"]), size, _typed(value, "sha256", str))
+
+
+def _parse_face(value: Any) -> Face:
+    texts = {name: _typed(value, name, str) for name in ("id", "icon", "welcome", "system") if name in value}
+    suggestions = _typed(value, "suggestions", list) if "suggestions" in value else []
+    if not all(isinstance(suggestion, str) for suggestion in suggestions):
+        raise TypeError("face: a suggestion is no text")
+    return Face(suggestions=tuple(suggestions), **texts)
 
 
 def _typed(value: Any, name: str, kind: type) -> Any:

@@ -7,10 +7,12 @@
     │   ├── ModelError            the model is missing or can't be used
     │   │   └── NotEnoughMemory   it and its context need more than this computer has
     │   └── RequestError          a bad request; `param` names the field
-    │       └── PromptTooLong     carries the numbers
-    │           └── TextTooLong   of a text that was to become a vector
+    │       ├── PromptTooLong     carries the numbers
+    │       │   └── TextTooLong   of a text that was to become a vector
+    │       └── ChatTooLarge      more than is kept of one chat
     ├── MomentError               the moment's: try again, or elsewhere
     │   ├── PortInUse
+    │   ├── HistoryError          chats can't be kept or read
     │   └── Unavailable           stopping, or there will be no model
     │       └── QueueFull         too many wait already; says when to come back
     └── EngineError               ours: llama.cpp failed, or a bug
@@ -88,6 +90,14 @@ class TextTooLong(PromptTooLong):
         self.n_ctx = max_tokens
 
 
+class ChatTooLarge(RequestError):
+    """A chat would hold more than `max_bytes`."""
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(f"a chat can hold {max_bytes >> 20} MB of texts and attachments; begin a new one")
+        self.max_bytes = max_bytes
+
+
 class MomentError(HoldallError):
     exit_status = 5
 
@@ -99,6 +109,10 @@ class PortInUse(MomentError):
         super().__init__(f"port {port} on {host} is taken by another program; choose another with --port")
         self.host = host
         self.port = port
+
+
+class HistoryError(MomentError):
+    """The file of chats can't be used; the words name no path of this machine."""
 
 
 class Unavailable(MomentError):

@@ -63,6 +63,7 @@ METAVARS: dict[Any, str] = {
     _JsonObject: "JSON",
 }
 _FRACTION = click.FloatRange(0, 1)
+_FILE = click.Path(path_type=Path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +75,7 @@ class Settings:
         metadata=_option(
             "-m",
             "--model",
-            kind=click.Path(path_type=Path),
+            kind=_FILE,
             env="LLAMA_ARG_MODEL",
             text="GGUF file to use instead of the model inside this file.",
         ),
@@ -179,10 +180,7 @@ class Settings:
     projector: Path | None = field(
         default=None,
         metadata=_option(
-            *("-mm", "--mmproj"),
-            kind=click.Path(path_type=Path),
-            env="LLAMA_ARG_MMPROJ",
-            text="GGUF file of the projector with which the model reads pictures or sounds.",
+            "-mm", "--mmproj", kind=_FILE, env="LLAMA_ARG_MMPROJ", text="Projector to read pictures or sounds with."
         ),
     )
     no_projector: bool = field(
@@ -195,7 +193,7 @@ class Settings:
             "-md",
             "--model-draft",
             "--spec-draft-model",
-            kind=click.Path(path_type=Path),
+            kind=_FILE,
             env="LLAMA_ARG_SPEC_DRAFT_MODEL",
             text="GGUF file of a small model of the same family that guesses tokens ahead; the text is the same.",
         ),
@@ -352,7 +350,7 @@ class Settings:
         default=None,
         metadata=_option(
             "--chat-template-file",
-            kind=click.Path(path_type=Path),
+            kind=_FILE,
             env="LLAMA_ARG_CHAT_TEMPLATE_FILE",
             text="File with such a template.",
         ),
@@ -407,7 +405,7 @@ class Settings:
         default=None,
         metadata=_option(
             "--api-key-file",
-            kind=click.Path(path_type=Path),
+            kind=_FILE,
             text="File with such keys, one a line; lines that begin with # are skipped.",
         ),
     )
@@ -441,7 +439,7 @@ class Settings:
         default=None,
         metadata=_option(
             "--slot-save-path",
-            kind=click.Path(path_type=Path),
+            kind=_FILE,
             text="Folder in which POST /slots may save the slots' KV cache. [default: it may not]",
         ),
     )
@@ -491,6 +489,9 @@ class Settings:
             kind=click.BOOL,
             text="Load adapters, but leave it to requests to apply them.",
         ),
+    )
+    no_history: bool = field(
+        default=False, metadata=_option("--no-history", kind=click.BOOL, text="Keep no chats on this computer.")
     )
     verbose: bool = field(
         default=False, metadata=_option("-v", "--verbose", kind=click.BOOL, text="Say more, llama.cpp included.")

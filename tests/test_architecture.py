@@ -14,7 +14,7 @@ LAYERS = [
     ["runtime.errors"],
     ["runtime.options"],
     ["runtime.container", "runtime.settings", "runtime.launch"],
-    ["runtime.engine"],
+    ["runtime.engine", "runtime.store"],
     ["runtime.chat"],
     ["runtime.server"],
     ["runtime.cli"],
@@ -29,8 +29,10 @@ PURE = {
     *("batch", "facts", "gbnf", "grammar", "media", "memory", "pace", "parking", "sampling", "schema", "scheduler"),
     *("sequence", "slots", "speculation", "text"),
 }
-PURE_MODULES = {f"runtime.engine.{name}" for name in PURE} | {"runtime.server.streaming"}
-IMPURE = {"llama_cpp", "ctypes", "asyncio", "threading", "socket"}
+PURE_MODULES = {f"runtime.engine.{name}" for name in PURE} | {
+    *("runtime.server.streaming", "runtime.store.chat", "runtime.store.documents", "runtime.store.search"),
+}
+IMPURE = {"llama_cpp", "ctypes", "asyncio", "threading", "socket", "sqlite3"}
 MAX_LINES = 500  # a prompt to ask whether a module holds two ideas, not a law
 
 MODULES = {
@@ -129,6 +131,7 @@ def test_what_only_computes_knows_no_thread_loop_or_library(module: str) -> None
     [
         ("llama_cpp", ONLY_LLAMA_IMPORTER),
         ("llguidance", "runtime.engine.guidance"),
+        ("sqlite3", "runtime.store"),
         ("PyInstaller", ONLY_PYINSTALLER_USER),
     ],
 )

@@ -1,121 +1,163 @@
-// The page's life: watch the server, ask, show the answer as it comes, stop, start over.
+// The page begins here: it asks what the bundle is, watches the program, and puts the parts together.
 
-import { ApiError, Fault, readModelName, streamAnswer } from "./api.js";
-import { Conversation, State } from "./conversation.js";
-import { strings } from "./strings.js";
-import { View } from "./view.js";
-import { watchServer } from "./watch.js";
+import { fillInWords, strings } from "./language/words.js";
+import { Notebook } from "./notebook/notebook.js";
+import { ApiError, quit, readFace } from "./server/api.js";
+import { KeptChats, PassingChats } from "./server/chats.js";
+import { hasKey, setKey, whenKeyIsWanted } from "./server/key.js";
+import { watchServer } from "./server/watch.js";
+import { Presets } from "./settings/presets.js";
+import { applyAppearance, openApi, openModelCard, openPreferences, openQuit } from "./ui/dialogs.js";
+import { $, drawIcons, isTouch } from "./ui/dom.js";
+import { explain, showEnd, showFace, showNotice } from "./ui/face.js";
+import { Workspace } from "./workspace.js";
 
-let conversation = new Conversation();
-let request = new AbortController();
-let modelName = "";
-let wasAway = true; // also at the start: the name has yet to be asked for
+applyAppearance();
+drawIcons();
+fillInWords();
 
-const view = new View({ onAsk: ask, onStop: stop, onNewChat: newChat, onRemedy: remedy });
-view.showModelName(modelName);
+let face = {};
+let health = { status: "gone" };
+let lock = null; // `{isWrong}` while the program wants a key
+let workspace = null;
+let notebook = null;
 const checkServer = watchServer(showHealth);
 document.addEventListener("visibilitychange", () => document.hidden || checkServer());
+listen();
 
-async function showHealth(health) {
-  view.setCanSend(health.status === "ready" || health.status === "loading");
-  if (health.status === "ready") view.hideNotice();
-  else view.showNotice(noticeFor(health));
-
-  if (health.status === "gone") wasAway = true;
-  else if (wasAway || modelName === "") {
-    if (wasAway && modelName !== "") view.announce(strings.back);
-    // Another program may have come back at this address, with another model.
-    modelName = await readModelName().catch(() => modelName);
-    wasAway = false;
-    view.showModelName(modelName);
-  }
+async function showHealth(now) {
+  const before = health;
+  health = now;
+  if (before.status === "gone" && isUp() && workspace) $("announcer").textContent = strings.back;
+  // Another program may have come back at this address; and facts about the model are known only when it is loaded.
+  if (isUp() && (before.status !== now.status || !(workspace || lock))) await meet();
+  else showState();
 }
 
-function noticeFor({ status, progress, message }) {
-  if (status === "gone") return { title: strings.gone, hint: strings.goneHint, tone: "warning" };
-  if (status === "failed") return { title: strings.unavailable, hint: message, tone: "danger" };
-  return { title: strings.loading, hint: strings.loadingWait, progress };
+function isUp() {
+  return health.status === "ready" || health.status === "loading";
 }
 
-function ask(question) {
-  const exchange = conversation.ask(question);
-  view.addExchange(exchange);
-  answer(exchange);
+function showState() {
+  const canSend = isUp() && lock === null;
+  showNotice(isUp() && lock ? { status: "locked", ...lock } : health);
+  workspace?.setCanSend(canSend);
+  notebook?.setCanWrite(canSend);
 }
 
-async function answer(exchange) {
-  const messages = conversation.messagesFor(exchange);
-  const { signal } = (request = new AbortController());
-  view.setAnswering(true);
-  view.announce(strings.answering);
+/** Learn what the bundle is, and whether it takes our key; what fails here is tried again with the next look at it. */
+async function meet() {
   try {
-    const end = await streamAnswer(messages, {
-      signal,
-      onPiece(piece) {
-        exchange.append(piece);
-        view.updateExchangeSoon(exchange);
-      },
-    });
-    exchange.finish(end);
+    face = await readFace();
+    lock = null;
+    await showBundle();
   } catch (error) {
-    if (signal.aborted) return; // whoever aborted has told the exchange and the page
-    exchange.fail(error);
-    checkServer();
-    if (!(error instanceof ApiError)) reportError(error); // ours: shown to the reader, and to the console
+    if (!(error instanceof ApiError)) throw error;
   }
-  settle(exchange);
+  showState();
 }
 
-function stop() {
-  const exchange = conversation.openExchange;
-  if (exchange === null) return;
-  request.abort();
-  exchange.stop();
-  settle(exchange);
+async function showBundle() {
+  showFace(face, { onSuggestion: (text) => workspace.ask(text) });
+  if (workspace === null) {
+    const chats = face.has_history ? new KeptChats() : new PassingChats();
+    workspace = new Workspace({ chats, presets: new Presets(face.name ?? ""), face: () => face, checkServer });
+    notebook = new Notebook(() => workspace.settings, explain);
+    await workspace.open(location.hash.slice(1) || null);
+  } else await workspace.refresh();
 }
 
-function settle(exchange) {
-  view.updateExchange(exchange, exchange.state === State.FAILED ? troubleOf(exchange.error) : null);
-  view.setAnswering(false);
-  view.announce(exchange.answer);
-  view.focusQuestion();
+function listen() {
+  whenKeyIsWanted((isWrong) => {
+    const isNews = lock?.isWrong !== isWrong;
+    lock = { isWrong };
+    showState();
+    if (isNews) $("key").focus(); // and not again while it is being typed
+  });
+  $("key-form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    setKey($("key").value.trim());
+    await meet();
+    if (lock) $("key").select();
+    else $("question").focus();
+  });
+  $("about-model").addEventListener("click", () => openModelCard(face));
+  $("open-api").addEventListener("click", () => openApi(face.model?.name ?? face.name, hasKey()));
+  $("open-preferences").addEventListener("click", () =>
+    openPreferences({
+      onLanguage: () => {
+        showFace(face, { onSuggestion: (text) => workspace.ask(text) });
+        workspace?.redraw();
+        showState();
+      },
+      onExport: () => workspace.exportAll(),
+      onImport: (file) => workspace.import(file),
+    }),
+  );
+  $("open-quit").addEventListener("click", () => openQuit(face.has_history, end));
+  $("open-settings").addEventListener("click", () => togglePanel($("settings"), $("open-settings")));
+  $("close-settings").addEventListener("click", () => togglePanel($("settings"), $("open-settings")));
+  $("open-menu").addEventListener("click", () => setMenu(true));
+  $("close-menu").addEventListener("click", () => setMenu(false));
+  $("scrim").addEventListener("click", () => setMenu(false));
+  $("sidebar").addEventListener("click", ({ target }) => {
+    if (target.closest(".open, #new-chat")) setMode("chat");
+    if (target.closest(".open, #new-chat, .modes button")) setMenu(false);
+  });
+  for (const mode of ["chat", "notebook"]) $(`mode-${mode}`).addEventListener("click", () => setMode(mode));
+  document.addEventListener("keydown", pressed);
 }
 
-function newChat() {
-  request.abort();
-  conversation = new Conversation();
-  view.clear();
-  view.setAnswering(false);
-  view.focusQuestion();
-}
-
-/** What the button beside a failed answer does: a full context cannot be helped by asking again. */
-function remedy(exchange) {
-  if (exchange.error.fault === Fault.CONTEXT_FULL) return newChat();
-  if (conversation.openExchange !== null) return;
-  exchange.reopen();
-  view.updateExchange(exchange);
-  answer(exchange);
-}
-
-function troubleOf(error) {
-  switch (error.fault) {
-    case Fault.CONTEXT_FULL:
-      return { words: contextFullWords(error), remedy: strings.newChat };
-    case Fault.UNREACHABLE:
-      return { words: strings.errorUnreachable, remedy: strings.tryAgain };
-    case Fault.BROKEN:
-      return { words: strings.errorBroken, remedy: strings.tryAgain };
-    default:
-      return {
-        words: strings.errorAnswer(error.message || strings.errorStatus(error.status)),
-        remedy: strings.tryAgain,
-      };
+function pressed(event) {
+  if (event.isComposing) return;
+  if (event.key === "Escape" && !$("dialog").open && !event.defaultPrevented) {
+    if (document.body.classList.contains("has-menu")) setMenu(false);
+    else if (notebook?.isRunning) notebook.stop();
+    else if (workspace?.isAnswering) workspace.stop();
+    else if (!$("settings").hidden) togglePanel($("settings"), $("open-settings"));
+  }
+  if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") {
+    event.preventDefault();
+    setMenu(true);
+    $("search").focus();
   }
 }
 
-function contextFullWords({ numPromptTokens, contextSize }) {
-  if (conversation.exchanges.length === 1) return strings.errorTooLong;
-  if (numPromptTokens === null || contextSize === null) return strings.errorContextFull;
-  return strings.errorContextFullBy(numPromptTokens, contextSize);
+function togglePanel(panel, button) {
+  panel.hidden = !panel.hidden;
+  button.setAttribute("aria-expanded", String(!panel.hidden));
+  if (panel.hidden) button.focus();
+  else $("close-settings").focus();
+}
+
+/** The menu is beside the page where there is room, and over it where there is none. */
+function setMenu(isOpen) {
+  const isOver = getComputedStyle($("open-menu")).display !== "none";
+  if (!isOver) return;
+  const wasOpen = document.body.classList.contains("has-menu");
+  document.body.classList.toggle("has-menu", isOpen);
+  $("open-menu").setAttribute("aria-expanded", String(isOpen));
+  $("main").inert = isOpen;
+  if (isOpen) $("close-menu").focus();
+  else if (wasOpen && !isTouch()) $("open-menu").focus();
+}
+
+function setMode(mode) {
+  for (const each of ["chat", "notebook"]) {
+    $(`mode-${each}`).setAttribute("aria-pressed", String(each === mode));
+    $(`${each}-view`).hidden = each !== mode;
+  }
+  $("chat-title").hidden = mode !== "chat";
+  $("notebook-title").hidden = mode === "chat";
+  if (!isTouch()) (mode === "chat" ? $("question") : $("text")).focus();
+}
+
+async function end() {
+  try {
+    await workspace?.rest();
+    await quit();
+    showEnd();
+  } catch (error) {
+    showNotice({ status: "failed", message: explain(error), title: strings.quitFailed });
+  }
 }

@@ -10,12 +10,12 @@ An answer that may call tools but needn't is free until it contains what begins 
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import groupby
 
 from runtime.chat.call_form import CallForm, Hole, TaggedArguments, Text
-from runtime.chat.calls import HOLES, beginnings, text_arguments
+from runtime.chat.calls import HOLES, arguments_of, beginnings, text_arguments
 from runtime.chat.conversation import Tool
 from runtime.chat.reasoning import Stage, Thought
 from runtime.engine import schema
@@ -103,7 +103,7 @@ class GrammarWriter:
         yield f"calls: {self._literal(form.opening)} call {more} {self._literal(form.closing)}"
         yield "call: " + " | ".join(f"call_{index}" for index in range(len(calls.tools)))
         for index, tool in enumerate(calls.tools):
-            yield f"call_{index}: {_quoted(tool.name)} {self._literal(form.middle)} arguments_{index}"
+            yield f"call_{index}: {self._literal((tool.name, *form.middle))} arguments_{index}"
             if form.arguments is None:
                 yield f"arguments_{index}: %json {arguments_schema(tool)}"
             else:
@@ -112,32 +112,38 @@ class GrammarWriter:
     def _tagged_arguments(self, tags: TaggedArguments, tool: Tool, rule: str) -> Iterator[str]:
         """Yield the rules of arguments one by one, in the schema's order."""
         described = json.loads(arguments_schema(tool))
-        properties: Mapping[str, Any] = described.get("properties") or {}
-        required = described.get("required") or []
+        properties = arguments_of(tool)
+        required = described.get("required")
+        required = required if isinstance(required, list) else []
         names = [f"{rule}_{index}" + ("" if key in required else "?") for index, key in enumerate(properties)]
         yield f"{rule}: {' '.join(names) or _quoted('')}"
         definitions = {name: described[name] for name in ("$defs", "definitions") if name in described}
         for index, (key, value) in enumerate(properties.items()):
             name = f"{rule}_{index}"
-            head = f"{self._literal((tags.key_opening,))} {_quoted(key)} {self._literal((tags.value_opening,))}"
+            head = self._literal((tags.key_opening, key, tags.value_opening))
             closing = self._literal((tags.value_closing,))
             if key not in text_arguments(tool):
                 yield f"{name}: {head} {name}_value {closing}"
                 yield f"{name}_value: %json {schema.relaxed({**value, **definitions})}"
-            elif "enum" in value:
-                yield f"{name}: {head} ({' | '.join(map(_quoted, value['enum']))}) {closing}"
+            elif isinstance(value.get("enum"), list) and value["enum"]:
+                allowed = (self._literal((each, tags.value_closing)) for each in value["enum"] if isinstance(each, str))
+                yield f"{name}: {head} ({' | '.join(allowed) or _quoted('')})"
             else:
                 yield f"{name}: {head} {self._up_to(f'{name}_text', tags.value_closing)}"
                 yield from self._up_to_rules(f"{name}_text", tags.value_closing)
 
     def _literal(self, text: Text) -> str:
-        """Return Lark for a text: strings, control tokens, and what holes may be filled with."""
+        """Return Lark for a text: strings, control tokens, and what holes may be filled with.
+
+        What is text in one piece must be one string: llguidance's lexer takes the longest that fits so far and never
+        goes back, so of "\\n" "</b>" and "\\n<a>" only the latter could come.
+        """
         written: list[str] = []
-        for piece in self._pieces(text):
-            if isinstance(piece, Hole):
-                written.append(f"/{HOLES[piece]}/")
+        for is_text, pieces in groupby(self._pieces(text), key=lambda piece: isinstance(piece, str)):
+            if is_text:
+                written.append(_quoted("".join(map(str, pieces))))
             else:
-                written.append(f"<[{piece}]>" if isinstance(piece, int) else _quoted(piece))
+                written += (f"/{HOLES[each]}/" if isinstance(each, Hole) else f"<[{each}]>" for each in pieces)
         return " ".join(written) or _quoted("")
 
     def _pieces(self, text: Text) -> Iterator[str | Hole | int]:
@@ -168,8 +174,7 @@ def arguments_schema(tool: Tool) -> str:
 def loosened(tool: Tool) -> Tool:
     """Return the tool with a schema of its arguments that says no more than which there are, and which are texts."""
     texts = text_arguments(tool)
-    named = tool.parameters.get("properties") or {}
-    properties = {name: {"type": "string"} if name in texts else {} for name in named}
+    properties = {name: {"type": "string"} if name in texts else {} for name in arguments_of(tool)}
     return replace(tool, parameters={"properties": properties} if properties else {"type": "object"})
 
 

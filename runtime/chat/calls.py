@@ -7,8 +7,9 @@ after what begins a call come a name, arguments, and either the next call or the
 import json
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum, auto
+from typing import Any
 
 from runtime.chat.answer import AnswerEvent, ArgumentsPart, CallBegun, CallEnded
 from runtime.chat.call_form import CallForm, Hole, TaggedArguments, Text
@@ -216,6 +217,11 @@ class _TaggedArguments:
 
 def text_arguments(tool: Tool) -> frozenset[str]:
     """Return the names of a tool's arguments that are texts, which tagged arguments show without quotation marks."""
+    return frozenset(name for name, schema in arguments_of(tool).items() if schema.get("type") == "string")
+
+
+def arguments_of(tool: Tool) -> dict[str, Mapping[str, Any]]:
+    """Return the schemas of a tool's arguments that are told one by one; no schema is one that says nothing."""
     properties = tool.parameters.get("properties")
-    named = properties.items() if isinstance(properties, dict) else ()
-    return frozenset(name for name, schema in named if isinstance(schema, dict) and schema.get("type") == "string")
+    named = properties.items() if isinstance(properties, Mapping) else ()
+    return {name: schema if isinstance(schema, Mapping) else {} for name, schema in named}

@@ -1,6 +1,7 @@
 """Tools as JSON: read from the shape that most dialects share, and told to models whose template doesn't do so."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,8 @@ from runtime.errors import RequestError
 
 _RESULT_BEGIN, _RESULT_END = "<tool_response>\n", "\n</tool_response>"
 _MAX_TOOLS = 512
-_MAX_NAME = 256
+# What stands within no other form of calls than its own: no quotation marks, brackets or white space.
+_NAME = re.compile(r"[\w.:/@$+-]{1,256}")
 
 
 def parse_tools(value: object, param: str = "tools") -> tuple[Tool, ...]:
@@ -55,8 +57,10 @@ def parse_function(value: object, param: str, *, parameters: str = "parameters")
     if not isinstance(value, Mapping):
         raise RequestError(f"'{param}' must be an object with 'name', 'description' and '{parameters}'", param)
     name, description, schema = value.get("name"), value.get("description"), value.get(parameters)
-    if not isinstance(name, str) or not 0 < len(name) <= _MAX_NAME or not name.isprintable():
-        raise RequestError(f"'{param}.name' must be a text of up to {_MAX_NAME} characters", f"{param}.name")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise RequestError(
+            f"'{param}.name' must be a text of up to 256 letters, digits and signs like _ - . / :", f"{param}.name"
+        )
     if description is not None and not isinstance(description, str):
         raise RequestError(f"'{param}.description' must be a text", f"{param}.description")
     if schema is not None and (not isinstance(schema, Mapping) or schema.get("type", "object") != "object"):

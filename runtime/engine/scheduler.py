@@ -35,8 +35,8 @@ _NUM_NEVER_KEPT = 4
 class SchedulerParams:
     """Sizes in tokens. `num_cells` is the pool, of which a sequence uses up to `n_ctx`.
 
-    `n_batch` bounds a step; `num_prefill_beside_decode` its prompts' part while others generate.
-    `num_outputs` bounds how many of a step's tokens have logits: at least one for each slot.
+    `n_batch` bounds a step; `num_prefill_beside_decode` its prompts' part while others generate. `num_outputs` bounds
+    how many of a step's tokens have logits: at least one for each slot.
     `is_cuttable` tells whether the model's memory can drop the end of a sequence, `can_shift` whether its middle.
     `context_shift` is whether a full context shall. `num_always_kept` tokens stay in any case: BOS, where there is one.
     """

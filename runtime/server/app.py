@@ -1,6 +1,6 @@
 """The routes, in one table."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,14 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
+from runtime.container import Manifest
 from runtime.engine.sampling import SamplingParams
 from runtime.server.anthropic import Anthropic
+from runtime.server.chats import chat_endpoints
 from runtime.server.conversation import ChatDefaults
 from runtime.server.errors import Endpoint, answering_errors, routing_error
+from runtime.server.face import PageFacts
+from runtime.server.history import History
 from runtime.server.lifecycle import Lifecycle
 from runtime.server.llamacpp import LlamaCpp
 from runtime.server.lora import Lora
@@ -25,6 +29,7 @@ from runtime.server.openai_completions import OpenAICompletions
 from runtime.server.openai_responses import OpenAIResponses
 from runtime.server.openapi import openapi_endpoint
 from runtime.server.pages import WEBCLIENT, page_endpoints
+from runtime.server.quitting import Quit
 from runtime.server.security import Access, Door
 from runtime.server.service import ModelFile, Offer, Service
 from runtime.server.slots import Slots
@@ -47,11 +52,15 @@ def create_app(
     model_file: ModelFile | None = None,
     chat: ChatDefaults | None = None,
     webclient: Path | None = WEBCLIENT,
+    manifest: Manifest | None = None,
+    history: History | None = None,
+    end_program: Callable[[], None] = lambda: None,
 ) -> Starlette:
     """Return the application. `default_max_tokens` None: an answer ends when the model ends it or the context is full.
 
     `props` are facts that `/props` adds to its own; its `build_info` names the program elsewhere too. Without a
-    `webclient` there is no page; the health and the page's files need no key.
+    `webclient` there is no page; the health and the page's files need no key. `manifest` is that of the model's bundle;
+    without a `history` no chats are kept.
     """
     service = Service(
         lifecycle,
@@ -133,6 +142,12 @@ def create_app(
         ("GET", "/openapi.json", openapi_endpoint(table)),
         *(("GET", path, endpoint) for path, endpoint in page.items()),
     ]
+    if webclient:
+        table += [
+            ("GET", "/page.json", PageFacts(service, manifest, history).read),
+            ("POST", "/quit", Quit(end_program).quit),
+            *chat_endpoints(history),
+        ]
     routes = [Route(path, answering_errors(endpoint), methods=[method]) for method, path, endpoint in table]
     door = Middleware(Door, access=access or Access(), public_paths={"/health", "/v1/health", *page})
     app = Starlette(routes=routes, middleware=[door], exception_handlers={HTTPException: routing_error})

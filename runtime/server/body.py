@@ -19,7 +19,7 @@ _FLOAT32_MAX = 3.4e38  # llama.cpp computes with 32-bit floats
 
 
 class BodyTooLarge(RequestError):
-    """More than `MAX_BODY_BYTES`."""
+    """More than an endpoint takes."""
 
 
 class Body:
@@ -111,23 +111,24 @@ class Body:
 
 async def read_body(request: Request) -> Body:
     """Read and parse a request's body. Raises BodyTooLarge, or RequestError when it isn't a JSON object."""
-    return Body(parse_object(await _read_bytes(request)))
+    return Body(parse_object(await read_bytes(request, MAX_BODY_BYTES)))
 
 
 async def read_list(request: Request) -> list[Any]:
     """The same for a body that is a JSON list."""
-    return parse_list(await _read_bytes(request))
+    return parse_list(await read_bytes(request, MAX_BODY_BYTES))
 
 
-async def _read_bytes(request: Request) -> bytes:
+async def read_bytes(request: Request, max_bytes: int) -> bytes:
+    """Read a request's body. Raises BodyTooLarge."""
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > MAX_BODY_BYTES:
-        raise _too_large()
+    if declared.isdecimal() and int(declared) > max_bytes:
+        raise BodyTooLarge(f"the body is larger than {max_bytes} bytes")
     data = bytearray()
     async for chunk in request.stream():
         data += chunk
-        if len(data) > MAX_BODY_BYTES:
-            raise _too_large()
+        if len(data) > max_bytes:
+            raise BodyTooLarge(f"the body is larger than {max_bytes} bytes")
     return bytes(data)
 
 
@@ -184,10 +185,6 @@ def _parse_float(digits: str) -> float:
     if math.isinf(value):
         raise ValueError(f"the number {digits[:40]} is too large")
     return value
-
-
-def _too_large() -> BodyTooLarge:
-    return BodyTooLarge(f"the body is larger than {MAX_BODY_BYTES} bytes")
 
 
 def _wrong(name: str, wanted: str) -> RequestError:

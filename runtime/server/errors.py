@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from runtime.errors import PromptTooLong, QueueFull, RequestError, Unavailable
+from runtime.errors import ChatTooLarge, HistoryError, PromptTooLong, QueueFull, RequestError, Unavailable
 from runtime.server.body import BodyTooLarge
 from runtime.server.responses import JsonResponse, NoResponse, log_fault
 
@@ -71,6 +71,7 @@ class NoThreads(RequestError):
 # What isn't here is a plain 400.
 _STATUSES: dict[type[Exception], int] = {
     BodyTooLarge: 413,
+    ChatTooLarge: 413,
     Forbidden: 403,
     NotFound: 404,
     NotOffered: 501,
@@ -94,7 +95,7 @@ def describe(error: Exception) -> tuple[int, dict[str, Any]]:
     if isinstance(error, RequestError):
         status = _STATUSES.get(type(error), 400)
         return status, _error(status, str(error), error.param)
-    if isinstance(error, Unavailable):
+    if isinstance(error, (HistoryError, Unavailable)):
         return 503, _error(503, str(error))
     if isinstance(error, HTTPException):
         return error.status_code, _error(error.status_code, error.detail)

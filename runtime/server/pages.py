@@ -1,5 +1,6 @@
-"""The chat page's files, and the headers that keep the page to itself."""
+"""The chat page's files, packed on their way, and the headers that keep the page to itself."""
 
+import functools
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,7 @@ _HEADERS = {
     "referrer-policy": "no-referrer",
     # Two bundles may take turns on one port: a browser must ask again, and the ETag makes asking cheap.
     "cache-control": "no-cache",
+    "vary": "accept-encoding",
 }
 
 
@@ -50,13 +52,29 @@ def page_endpoints(folder: Path) -> Iterator[tuple[str, Endpoint]]:
 
 
 def _endpoint(content: bytes, media_type: str) -> Endpoint:
-    etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    headers = {**_HEADERS, "etag": etag}
+    digest = hashlib.sha256(content).hexdigest()[:32]
+
+    @functools.cache
+    def packed() -> bytes:  # when somebody asks: the start is not to wait for it
+        import gzip
+
+        return gzip.compress(content, mtime=0)
 
     async def serve(request: Request) -> Response:
+        is_packed = _takes_gzip(request.headers.get("accept-encoding", ""))
+        etag = f'"{digest}-gzip"' if is_packed else f'"{digest}"'
+        headers = {**_HEADERS, "etag": etag, **({"content-encoding": "gzip"} if is_packed else {})}
         known = request.headers.get("if-none-match", "")
         if etag in known or known.strip() == "*":
             return Response(status_code=304, headers=headers)
-        return Response(content, headers=headers, media_type=media_type)
+        return Response(packed() if is_packed else content, headers=headers, media_type=media_type)
 
     return serve
+
+
+def _takes_gzip(accept_encoding: str) -> bool:
+    for offer in accept_encoding.lower().split(","):
+        name, _, weight = offer.replace(" ", "").partition(";q=")
+        if name == "gzip":
+            return weight.strip("0.") != "" or weight == ""
+    return False

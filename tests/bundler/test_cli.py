@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from bundler import cli, freeze
+from bundler.icon import read_icon
 from bundler.sources import pypi
-from runtime.container import open_container
+from runtime.container import Face, open_container
 from tests.bundler.hub_server import HubServer, Repository
 from tests.bundler.index_server import IndexServer
 from tests.bundler.models import write_model
+from tests.bundler.test_icon import SVG
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -61,6 +63,48 @@ def test_a_local_model_becomes_a_bundle_in_dist(build: Callable[..., int], model
 def test_out_and_name_can_be_chosen(build: Callable[..., int], model: Path, in_folder: Path) -> None:
     assert build(model, "-o", "chat", "--name", "Chatty") == 0
     assert open_container(in_folder / "chat").manifest.name == "Chatty"
+
+
+def test_a_recipe_gives_a_bundle_its_face(build: Callable[..., int], model: Path, in_folder: Path) -> None:
+    Path("icon.svg").write_bytes(SVG)
+    Path("tiny.toml").write_text(f'model = "{model}"\nname = "Chatty"\nwelcome = "Hello!"\ndescription = "Talks."\n')
+    options = ["--welcome", "Welcome!", "--icon", "icon.svg", "--suggestion", "Why?", "--suggestion", "How?"]
+    options += ["--default", "temperature=0.2", "--default", "top_k=7", "--license", "cc0", "--origin", "ours"]
+    assert build("tiny.toml", *options, "--system", "Be brief.", "--id", "org.chatty") == 0
+    manifest = open_container(in_folder / "dist" / "Chatty").manifest
+    assert (manifest.name, manifest.description, manifest.license, manifest.source) == (
+        "Chatty",
+        "Talks.",
+        "cc0",
+        "ours",
+    )
+    assert manifest.defaults == {"temperature": 0.2, "top_k": 7}
+    assert manifest.face == Face("org.chatty", read_icon(Path("icon.svg")), "Welcome!", ("Why?", "How?"), "Be brief.")
+    again = in_folder / "again"
+    assert build("tiny.toml", *options, "--system", "Be brief.", "--id", "org.chatty", "-o", again) == 0
+    assert again.read_bytes() == (in_folder / "dist" / "Chatty").read_bytes()
+
+
+def test_what_the_model_says_of_itself_holds_where_nothing_else_is_said(
+    build: Callable[..., int], model: Path, in_folder: Path
+) -> None:
+    assert build(model) == 0
+    manifest = open_container(in_folder / "dist" / "Tiny-Instruct").manifest
+    assert (manifest.description, manifest.license) == ("A model for tests", "mit")
+    assert manifest.source == "file:Tiny-Instruct.Q4_1.gguf"
+    assert (manifest.face, manifest.defaults) == (Face(), {})
+
+
+def test_a_wrong_recipe_is_one_line_and_leaves_nothing(
+    build: Callable[..., int], one_line: Callable[[], str], model: Path, in_folder: Path
+) -> None:
+    assert build(model, "--default", "heat=1") == 2
+    assert "--default: there is no heat" in one_line()
+    assert build(model, "--default", "temperature") == 2
+    assert "should be like temperature=0.2" in one_line()
+    assert build(model, "--icon", model) == 2
+    assert "is neither a PNG nor an SVG" in one_line()
+    assert list(in_folder.iterdir()) == []
 
 
 def test_the_pack_of_this_platform_is_made_when_none_is_given(
@@ -227,6 +271,15 @@ def test_inspect_prints_a_page_for_a_person(bundle: Path, capsys: pytest.Capture
     assert extent is not None
     [row] = [line.split() for line in lines if line.endswith("  model     Tiny-Instruct.Q4_1.gguf")]
     assert row[:2] == [str(extent.offset), str(extent.size)]
+
+
+def test_inspect_shows_the_face(build: Callable[..., int], model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("icon.svg").write_bytes(SVG)
+    assert build(model, "-o", "tiny", "--welcome", "Hello!\nYou", "--suggestion", "Why?", "--icon", "icon.svg") == 0
+    capsys.readouterr()
+    assert cli.main(["inspect", "tiny"]) == 0
+    words = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert {"welcome Hello! You", "suggestion Why?", "icon image/svg+xml"} <= set(words)
 
 
 def test_inspect_prints_json_for_a_program(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

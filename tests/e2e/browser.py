@@ -97,7 +97,8 @@ def page(browser: Browser, bundle_server: ServesAPage, faults: Faults) -> Iterat
     page.on("request", note_request)
     yield page
     context.close()
-    assert faults.unforgiven() == []
+    if faults.unforgiven():
+        pytest.fail("\n".join(faults.unforgiven()))
 
 
 def _origin(url: str) -> tuple[str, str]:

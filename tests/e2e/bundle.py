@@ -34,7 +34,7 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
 
 
 class Process:
-    """One launch of a bundle with a temporary folder of its own."""
+    """One launch of a bundle with a temporary folder, and a data folder, of its own."""
 
     def __init__(
         self, bundle: Path, folder: Path, *arguments: str, environment: Mapping[str, str] | None = None
@@ -52,7 +52,12 @@ class Process:
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, "TMPDIR": str(self.temporary), **(environment or {})},
+                env={
+                    **os.environ,
+                    "TMPDIR": str(self.temporary),
+                    "XDG_DATA_HOME": str(folder / "data"),
+                    **(environment or {}),
+                },
                 start_new_session=True,
             )
 

@@ -277,6 +277,54 @@ WEATHER: dict[str, Any] = {
 }
 
 
+def test_langchains_and_llamaindexs_embeddings_are_the_same(bundle_server: Process) -> None:
+    from langchain_community.embeddings import LlamafileEmbeddings
+    from langchain_openai import OpenAIEmbeddings
+    from llama_index.embeddings.llamafile import LlamafileEmbedding
+
+    with httpx.Client(timeout=60) as http_client:
+        # Asked for texts: for token ids it would fetch OpenAI's vocabulary.
+        by_openai = OpenAIEmbeddings(
+            base_url=f"{bundle_server.url}/v1",
+            api_key=pydantic.SecretStr("none"),
+            check_embedding_ctx_length=False,
+            http_client=http_client,
+        )
+        vectors = [
+            by_openai.embed_query(QUESTION),
+            LlamafileEmbeddings(base_url=bundle_server.url).embed_query(QUESTION),
+            LlamafileEmbedding(base_url=bundle_server.url).get_query_embedding(QUESTION),
+        ]
+    assert len(vectors[0]) == 576
+    for vector in vectors[1:]:
+        assert vector == pytest.approx(vectors[0], abs=1e-4)
+
+
+class Weather(pydantic.BaseModel):
+    """The weather of a city."""
+
+    city: str = pydantic.Field(max_length=20)
+    celsius: int
+
+
+def test_langchain_openai_calls_a_tool_and_gives_structured_output(bundle_server: Process) -> None:
+    from langchain_openai import ChatOpenAI
+
+    with httpx.Client(timeout=60) as http_client:
+        model = ChatOpenAI(
+            base_url=f"{bundle_server.url}/v1",
+            api_key=pydantic.SecretStr("none"),
+            model="any",
+            temperature=0,
+            max_completion_tokens=100,
+            http_client=http_client,
+        )
+        called = model.bind_tools([Weather], tool_choice="Weather").invoke("It is 3 degrees in Oslo.")
+        assert [call["name"] for call in called.tool_calls] == ["Weather"]
+        Weather.model_validate(called.tool_calls[0]["args"])
+        assert isinstance(model.with_structured_output(Weather).invoke("It is 3 degrees in Oslo."), Weather)
+
+
 def test_anthropics_client_has_a_tool_called_though_the_template_knows_none(bundle_server: Process) -> None:
     asked: dict[str, Any] = {
         "model": "any",

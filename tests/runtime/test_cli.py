@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -13,9 +14,10 @@ import pytest
 
 from runtime import cli
 from runtime.chat.template import CHATML
-from runtime.container import Container, Extent, Manifest, Member, MemberKind
+from runtime.container import Container, Extent, Face, Manifest, Member, MemberKind
 from runtime.errors import ModelError, UsageError
 from runtime.options import Settings
+from runtime.store.place import file_name
 
 ROOT = Path(__file__).parents[2]
 
@@ -158,9 +160,10 @@ def test_help_and_version_go_to_standard_output(
         assert said in capsys.readouterr().out
 
 
-def launch(*arguments: str) -> subprocess.Popen[str]:
+def launch(*arguments: str, **environment: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "runtime", "--nobrowser", *arguments]
-    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ, "DISPLAY": ""})
+    variables = {**os.environ, "DISPLAY": "", **environment}
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=variables)
 
 
 def test_it_serves_until_a_signal_and_ends_without_a_word(stories260k: Path) -> None:
@@ -222,3 +225,79 @@ def test_what_strangers_send_is_no_news_for_the_terminal(stories260k: Path) -> N
         program.send_signal(signal.SIGTERM)
         _, rest = program.communicate(timeout=20)
     assert rest == ""
+
+
+OUR_PAGE = {"x-holdall": "page"}
+
+
+def test_chats_survive_the_program_and_quit_ends_it(stories260k: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for number in range(2):
+        program = launch("-m", str(stories260k), "--port", "0", XDG_DATA_HOME=str(data))
+        assert program.stderr is not None
+        try:
+            address = program.stderr.readline().split(" is at ")[1].split(";")[0]
+            chats = httpx.get(f"{address}/chats", timeout=20).json()["chats"]
+            assert [each["title"] for each in chats] == ["Kept"] * number
+            question = {"role": "user", "content": "Why?", "title": "Kept"}
+            httpx.put(f"{address}/chats/c1/messages/m1", json=question, headers=OUR_PAGE, timeout=20).raise_for_status()
+            assert httpx.post(f"{address}/quit", headers=OUR_PAGE, timeout=20).json() == {"quitting": True}
+            _, rest = program.communicate(timeout=20)
+        finally:
+            program.kill()
+        assert (program.returncode, rest) == (0, "")
+    [file] = (data / "holdall").iterdir()
+    assert file.name.startswith("stories260K-")
+
+
+def test_chats_that_cannot_be_kept_are_one_line_and_stop_nothing(stories260k: Path, tmp_path: Path) -> None:
+    (tmp_path / "holdall").mkdir()
+    file = tmp_path / "holdall" / file_name("stories260K")
+    file.write_text("Dear diary")
+    program = launch("-m", str(stories260k), "--port", "0", XDG_DATA_HOME=str(tmp_path))
+    assert program.stderr is not None
+    try:
+        address = program.stderr.readline().split(" is at ")[1].split(";")[0]
+        shown = httpx.get(f"{address}/page.json", timeout=20).json()
+        assert (shown["has_history"], shown["history_problem"][:20]) == (False, "chats can't be kept:")
+        assert str(tmp_path) not in shown["history_problem"]
+        assert httpx.get(f"{address}/chats", timeout=20).status_code == 503
+        body = {"prompt": "Once", "n_predict": 2}
+        assert httpx.post(f"{address}/completion", json=body, timeout=60).json()["tokens_predicted"] == 2
+    finally:
+        program.send_signal(signal.SIGTERM)
+        _, rest = program.communicate(timeout=20)
+    [line] = rest.splitlines()
+    assert line.startswith("warning: chats can't be kept:")
+    assert str(file) in line
+    assert file.read_text() == "Dear diary"
+
+
+def test_without_history_nothing_is_written(stories260k: Path, tmp_path: Path) -> None:
+    program = launch("-m", str(stories260k), "--port", "0", "--no-history", XDG_DATA_HOME=str(tmp_path))
+    assert program.stderr is not None
+    try:
+        address = program.stderr.readline().split(" is at ")[1].split(";")[0]
+        assert httpx.get(f"{address}/page.json", timeout=20).json()["has_history"] is False
+        assert httpx.get(f"{address}/chats", timeout=20).status_code == 404
+    finally:
+        program.send_signal(signal.SIGTERM)
+        program.communicate(timeout=20)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_import_of_the_program_and_its_server_leaves_sqlite_for_later() -> None:
+    code = "import sys, runtime.cli, runtime.server.app; print('sqlite3' in sys.modules)"
+    said = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert said.stdout == "False\n"
+
+
+def test_chats_are_kept_under_the_bundles_name_or_its_own_id(tmp_path: Path) -> None:
+    environment = {"XDG_DATA_HOME": str(tmp_path)}
+    container = bundle(tmp_path / "bundle")
+    named = replace(container, manifest=replace(container.manifest, face=Face(id="org.inside")))
+    for kept_under, given in (("Inside", container), ("org.inside", named), ("model", None)):
+        cli._open_store(given, "model", environment).close()
+        assert (tmp_path / "holdall" / file_name(kept_under)).is_file()

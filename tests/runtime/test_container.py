@@ -1,5 +1,6 @@
 import hashlib
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ from runtime.container import (
     RUNTIME_NAME,
     Container,
     Extent,
+    Face,
     Manifest,
     Member,
     MemberKind,
@@ -298,6 +300,28 @@ def test_the_manifest_is_the_same_both_ways_and_ignores_what_it_does_not_know() 
     assert Manifest.from_json(manifest.to_json()) == manifest
     extended = manifest.to_json().replace(b'"name": "tiny"', b'"later": [], "name": "tiny"')
     assert Manifest.from_json(extended) == manifest
+
+
+def test_a_manifest_keeps_the_face() -> None:
+    face = Face("org.tiny", "data:image/png;base64,AA==", "Hello!", ("Why?", "ü"), "Be brief.")
+    manifest = Manifest("tiny", (member("m.gguf", b"x"),), face=face)
+    assert Manifest.from_json(manifest.to_json()) == manifest
+
+
+def test_a_manifest_from_before_there_were_faces_is_read() -> None:
+    manifest = Manifest("tiny", (member("m.gguf", b"x"),))
+    value = json.loads(manifest.to_json())
+    del value["face"]
+    assert Manifest.from_json(json.dumps(value).encode()) == manifest
+    value["face"] = {"welcome": "Hello!", "later": 1}
+    assert Manifest.from_json(json.dumps(value).encode()).face == Face(welcome="Hello!")
+
+
+@pytest.mark.parametrize("face", [[], {"welcome": 1}, {"suggestions": "Why?"}, {"suggestions": [1]}], ids=repr)
+def test_a_damaged_face_is_refused(face: object) -> None:
+    value = json.loads(Manifest("tiny", (member("m.gguf", b"x"),)).to_json())
+    with pytest.raises(ContainerError, match="altered"):
+        Manifest.from_json(json.dumps({**value, "face": face}).encode())
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def test_without_anything_the_defaults_are_llama_cpps() -> None:
 def test_the_flags_of_llama_cpp_and_llamafile_are_understood() -> None:
     line = "-m x.gguf -c 4096 -t 3 -np 2 --max-queue 9 -b 256 -n 100 -ngl 9999 --temp 0.5 --top-k 10"
     more = "--top-p 0.9 --min-p 0.1 --repeat-penalty 1.1 --seed 42 --host 0.0.0.0 --port 8081 --server --nobrowser"
-    assert words(*line.split(), *more.split(), "--verbose") == {
+    assert words(*line.split(), *more.split(), "--no-history", "--verbose") == {
         "model": Path("x.gguf"),
         "n_ctx": 4096,
         "n_threads": 3,
@@ -45,6 +45,7 @@ def test_the_flags_of_llama_cpp_and_llamafile_are_understood() -> None:
         "port": 8081,
         "server": True,
         "nobrowser": True,
+        "no_history": True,
         "verbose": True,
     }
 

@@ -7,7 +7,7 @@ import playwright
 import pytest
 
 NODE = Path(playwright.__file__).parent / "driver" / "node"
-TESTS = sorted(Path(__file__).parent.glob("*.test.js"))
+TESTS = sorted(Path(__file__).parent.rglob("*.test.js"))
 
 
 def run_node(*files: Path) -> subprocess.CompletedProcess[str]:

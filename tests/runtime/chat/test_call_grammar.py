@@ -37,6 +37,9 @@ TAGGED = CallForm(
     closing=("</call><|end|>\n",),
     arguments=TaggedArguments("<key>", "</key><value>", "</value>\n"),
 )
+NESTED = CallForm(
+    opening=("<calls>\n<call>",), middle=(" ",), between=("</call>\n<call>",), closing=("</call>\n</calls>",)
+)
 NUMBERED = CallForm(("<calls>",), (":", Hole.NUMBER, "<args>"), ("</call>",), ("</calls>",))
 END = 2
 THINKING = ThinkingMarks(is_known=True)
@@ -114,6 +117,15 @@ def test_holes_may_be_filled(guide: Guide, writer: GrammarWriter) -> None:
     grammar = writer.must(calls=calls(NUMBERED, TIME), answer=None, thought=None)
     assert fits(guide, grammar, "<calls>time:0<args>{}</call>time:12<args>{}</calls>")
     assert not fits(guide, grammar, "<calls>time:<args>{}</calls>")
+
+
+def test_where_two_texts_begin_alike_either_may_come(guide: Guide, writer: GrammarWriter) -> None:
+    longer = Tool("time:zone")
+    nested = writer.must(calls=calls(NESTED, TIME, longer), answer=None, thought=None)
+    assert fits(guide, nested, "<calls>\n<call>time {}</call>\n</calls>")
+    assert fits(guide, nested, "<calls>\n<call>time {}</call>\n<call>time:zone {}</call>\n</calls>")
+    numbered = writer.must(calls=calls(NUMBERED, TIME, longer), answer=None, thought=None)
+    assert fits(guide, numbered, "<calls>time:0<args>{}</call>time:zone:1<args>{}</calls>")
 
 
 @pytest.mark.parametrize(

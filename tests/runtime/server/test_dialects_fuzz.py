@@ -48,6 +48,7 @@ OLLAMA_TOOLS = st.lists(
 )
 ANTHROPIC_TOOLS = st.lists(st.builds(lambda name, schema: {"name": name, "input_schema": schema}, TOOL_NAMES, SCHEMAS))
 
+
 # -- Ollama -----------------------------------------------------------------------------------------------------------
 
 OPTIONS = a_few(

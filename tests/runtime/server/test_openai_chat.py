@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from runtime.engine.grammar import GrammarKind
 from runtime.server.conversation import ChatDefaults
@@ -110,8 +112,8 @@ def test_of_several_tools_only_the_named_one_may_be_called() -> None:
     chat(engine, tools=[*TOOLS, other], tool_choice={"type": "function", "function": {"name": "other"}})
     grammar = engine.requests[0].sampling.grammar
     assert grammar is not None
-    assert '"other"' in grammar.source
-    assert '"weather"' not in grammar.source
+    assert "other" in grammar.source
+    assert "weather" not in grammar.source
     assert '"weather"' in prompt_of(engine)  # the model knows of it all the same
 
 
@@ -279,3 +281,29 @@ def test_a_prompt_is_applied_with_its_tools() -> None:
     reply = ask(make_app(ScriptedEngine()), "POST", "/apply-template", json=body).json()
     assert "Tells the weather." in reply["prompt"]
     assert reply["prompt"].endswith("<|im_start|>user\nHi<|im_end|>\n")
+
+
+_NAMES = st.sampled_from(["type", "properties", "required", "enum", "items", "anyOf", "a", "string", "object", "name"])
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | _NAMES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_NAMES, inner, max_size=4),
+    max_leaves=12,
+)
+TAGGER = (
+    "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}<call>{{ c.function.name }}\n"
+    "{% for k, v in c.function.arguments.items() %}<key>{{ k }}</key><value>{{ v }}</value>\n{% endfor %}</call>"
+    "{% endfor %}{% endfor %}"
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(_JSON, _JSON, _JSON, st.sampled_from([None, TAGGER]))
+def test_whatever_tools_are_it_is_an_answer_or_a_refusal(
+    parameters: object, choice: object, strict: object, template: str | None
+) -> None:
+    function = {"name": "do", "parameters": {"properties": parameters, "required": strict}, "strict": strict}
+    described = [{"type": "function", "function": {**function, "parameters": parameters}}]
+    for tools in (parameters, described, [{"type": "function", "function": function}]):
+        body = {**HI, "tools": tools, "tool_choice": choice}
+        response = ask(make_app(ScriptedEngine(chat_template=template)), "POST", "/v1/chat/completions", json=body)
+        assert response.status_code in (200, 400), response.text

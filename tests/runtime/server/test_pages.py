@@ -3,7 +3,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from runtime.server.pages import WEBCLIENT
+from runtime.server.pages import WEBCLIENT, page_endpoints
 from tests.fakes import ScriptedEngine
 from tests.serving import ask, make_app
 
@@ -38,6 +38,25 @@ def test_a_file_of_the_page_is_served_with_its_guards(page: Path, path: str, con
     assert response.headers["content-security-policy"].startswith("default-src 'self';")
     assert response.headers["x-content-type-options"] == "nosniff"
     assert response.headers["cache-control"] == "no-cache"
+
+
+@pytest.mark.parametrize(
+    ("accepted", "encoding"),
+    [("gzip, deflate, br", "gzip"), ("br;q=1.0, GZIP; q=0.5", "gzip"), ("gzip;q=0", None), ("br", None), ("", None)],
+)
+def test_a_file_is_packed_for_whom_it_may_be(page: Path, accepted: str, encoding: str | None) -> None:
+    response = get(page, "/", headers={"accept-encoding": accepted})
+    assert response.headers.get("content-encoding") == encoding
+    assert response.text == "<!doctype html>ü"
+    assert response.headers["vary"] == "accept-encoding"
+
+
+def test_the_whole_page_is_less_than_200_kb_on_its_way() -> None:
+    app = make_app(ScriptedEngine(), webclient=WEBCLIENT)
+    paths = [path for path, _ in page_endpoints(WEBCLIENT) if path != "/"]
+    answers = [ask(app, "GET", path, headers={"accept-encoding": "gzip"}) for path in paths]
+    assert {answer.status_code for answer in answers} == {200}
+    assert sum(int(answer.headers["content-length"]) for answer in answers) < 200_000
 
 
 def test_a_known_file_is_not_sent_again(page: Path) -> None:

@@ -1,0 +1,52 @@
+"""The real page in a real browser, with a scripted program behind it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.e2e.browser import DESKTOP, PHONE, browser, faults, page  # noqa: F401  # fixtures, used by name
+from tests.page.scripted import Script, serving
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.e2e)
+
+
+@dataclass
+class Served:
+    url: str
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Script:
+    return Script(tmp_path / "chats.sqlite")
+
+
+@pytest.fixture
+def bundle_server(script: Script) -> Iterator[Served]:
+    with serving(script) as url:
+        yield Served(url)
+
+
+@pytest.fixture
+def chat(page: Page) -> Page:  # noqa: F811
+    """The page, opened and ready to be asked."""
+    page.goto("/")
+    expect(page.locator("#bundle-name")).not_to_be_empty()
+    expect(page.locator("#notice")).to_be_hidden()
+    expect(page.locator("#welcome-line")).not_to_be_empty()
+    return page
+
+
+@pytest.fixture(params=[("desktop", "en"), ("desktop", "fr"), ("phone", "en"), ("phone", "fr")], ids="-".join)
+def any_chat(request: pytest.FixtureRequest, page: Page) -> Page:  # noqa: F811
+    """The same at both sizes and in both languages."""
+    size, language = request.param
+    page.set_viewport_size(PHONE if size == "phone" else DESKTOP)
+    page.add_init_script(f"localStorage['holdall.language.1'] ??= '{language}'")
+    return request.getfixturevalue("chat")  # type: ignore[no-any-return]

@@ -1,0 +1,156 @@
+"""A person gives the model files."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.page.person import ask_and_wait
+from tests.page.scripted import Script
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+PIXEL = (
+    b"\x89PNG\r\n\x1a\n"
+    + png_chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0))
+    + png_chunk(b"IDAT", zlib.compress(b"\0\xc8\x50\x40"))
+    + png_chunk(b"IEND", b"")
+)
+DROP = """([name, content]) => {
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([content], name));
+    for (const type of ["dragenter", "dragover", "drop"]) {
+        document.body.dispatchEvent(new DragEvent(type, { dataTransfer: transfer, bubbles: true, cancelable: true }));
+    }
+}"""
+PASTE = """(text) => {
+    const transfer = new DataTransfer();
+    transfer.setData("text/plain", text);
+    const event = new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true, cancelable: true });
+    document.querySelector("#question").dispatchEvent(event);
+}"""
+
+
+def pick(page: Page, *files: Path) -> None:
+    with page.expect_file_chooser() as chooser:
+        page.locator("#attach").click()
+    chooser.value.set_files(files)
+
+
+def sent(script: Script) -> str:
+    return str(script.requests[-1]["messages"][-1]["content"])
+
+
+def pdf(text: str) -> bytes:
+    stream = zlib.compress(f"BT /F1 12 Tf 72 700 Td ({text}) Tj 0 -14 Td [(Second) -300 (line)] TJ ET".encode())
+    return b"".join([
+        b"%PDF-1.4\n1 0 obj\n<</Type /Catalog /Pages 2 0 R>>\nendobj\n",
+        b"2 0 obj\n<</Type /Pages /Kids [3 0 R] /Count 1>>\nendobj\n",
+        b"3 0 obj\n<</Type /Page /Parent 2 0 R /Contents 4 0 R /Resources <</Font <</F1 5 0 R>>>>>>\nendobj\n",
+        b"4 0 obj\n<</Length %d /Filter /FlateDecode>>\nstream\n%s\nendstream\nendobj\n" % (len(stream), stream),
+        b"5 0 obj\n<</Type /Font /Subtype /Type1 /BaseFont /Helvetica>>\nendobj\ntrailer\n<</Root 1 0 R>>\n%%EOF\n",
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["note.txt", "note.md", "table.csv", "code.py"])
+def test_a_picked_text_goes_along_whole(chat: Page, script: Script, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("the cat is grey")
+    pick(chat, tmp_path / name)
+    expect(chat.locator(".chip")).to_contain_text("4 tokens")
+    ask_and_wait(chat, "What colour?")
+    assert name in sent(script)
+    assert "the cat is grey" in sent(script)
+    assert sent(script).endswith("What colour?")
+    expect(chat.locator(".files .chip")).to_contain_text(name)
+
+
+def test_a_dropped_file_is_attached_and_can_be_removed(any_chat: Page, script: Script) -> None:
+    any_chat.evaluate(DROP, ["dropped.txt", "it fell from above"])
+    expect(any_chat.locator("#attachments .chip")).to_contain_text("dropped.txt")
+    any_chat.locator("#attachments .chip button").click()
+    expect(any_chat.locator("#attachments")).to_be_hidden()
+    ask_and_wait(any_chat, "Hello")
+    assert sent(script) == "Hello"
+
+
+def test_a_long_pasted_text_becomes_a_file_and_a_short_one_does_not(chat: Page) -> None:
+    chat.evaluate(PASTE, "short")
+    expect(chat.locator("#attachments")).to_be_hidden()
+    chat.evaluate(PASTE, "long text " * 500)
+    expect(chat.locator("#attachments .chip")).to_contain_text("Pasted text.txt")
+
+
+def test_the_text_of_a_pdf_is_read(chat: Page, script: Script, tmp_path: Path) -> None:
+    (tmp_path / "paper.pdf").write_bytes(pdf("Whales sing \\(at night\\)."))
+    pick(chat, tmp_path / "paper.pdf")
+    ask_and_wait(chat, "When?")
+    assert "Whales sing (at night).\nSecond line" in sent(script)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("song.mp3", b"\xff\xfb\x00\x00" * 40, "is not a text"),
+        ("scan.pdf", b"%PDF-1.4\nnothing here", "holds no text"),
+        ("cat.png", PIXEL, "cannot see pictures"),
+    ],
+    ids=["sound", "scan", "picture"],
+)
+def test_what_cannot_be_read_is_refused_in_words(
+    chat: Page, tmp_path: Path, name: str, content: bytes, words: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    pick(chat, tmp_path / name)
+    expect(chat.locator(".toast")).to_contain_text(words)
+    expect(chat.locator("#attachments")).to_be_hidden()
+
+
+def test_a_picture_goes_to_a_model_that_sees(chat: Page, script: Script, tmp_path: Path) -> None:
+    script.face["modalities"]["vision"] = True
+    chat.reload()
+    expect(chat.locator("#welcome-line")).not_to_be_empty()
+    (tmp_path / "cat.png").write_bytes(PIXEL)
+    pick(chat, tmp_path / "cat.png")
+    expect(chat.locator(".chip img")).to_be_visible()
+    ask_and_wait(chat, "What is it?")
+    image, text = script.requests[-1]["messages"][-1]["content"]
+    assert image["image_url"]["url"].startswith("data:image/jpeg;base64,")
+    assert text == {"type": "text", "text": "What is it?"}
+
+
+def test_a_long_document_is_looked_up_and_its_sources_shown(any_chat: Page, script: Script, tmp_path: Path) -> None:
+    filler = "".join(
+        f"Paragraph {index} speaks of ordinary matters and nothing else at all.\n\n" for index in range(400)
+    )
+    secret = "The treasure lies under the old pear tree behind the mill.\n\n"
+    (tmp_path / "book.txt").write_text(filler[: len(filler) // 2] + secret + filler[len(filler) // 2 :])
+    pick(any_chat, tmp_path / "book.txt")
+    expect(any_chat.locator("#attachments .chip")).to_contain_text(
+        "2,048" if "en" in any_chat.locator("html").get_attribute("lang") else "2\u202f048"
+    )
+    expect(any_chat.locator("#attachments .chip")).to_contain_text(
+        "token" if "en" in any_chat.locator("html").get_attribute("lang") else "jetons"
+    )
+    ask_and_wait(any_chat, "Where lies the treasure?")
+    assert "under the old pear tree" in sent(script)
+    assert len(sent(script)) < len(filler) / 3
+    any_chat.locator(".passages summary").click()
+    expect(any_chat.locator(".passages")).to_contain_text("under the old pear tree")
+    expect(any_chat.locator(".passages cite").first).to_contain_text("book.txt")
+
+
+def test_a_document_is_looked_up_by_words_where_there_are_no_embeddings(
+    chat: Page, script: Script, tmp_path: Path, faults: object
+) -> None:
+    faults.forgive("console, v1/embeddings")  # type: ignore[attr-defined]
+    script.can_embed = False
+    (tmp_path / "book.txt").write_text("Nothing of note here at all.\n\n" * 500 + "The password is swordfish.")
+    pick(chat, tmp_path / "book.txt")
+    expect(chat.locator("#attachments .chip")).to_contain_text("chosen by their words")
+    ask_and_wait(chat, "What is the password?")
+    assert "swordfish" in sent(script)

@@ -1,0 +1,196 @@
+// The panel of settings: every setting with what it does, presets by name, and the way back.
+
+import { strings } from "../language/words.js";
+import { $, element, iconButton, textButton } from "../ui/dom.js";
+import { toast } from "../ui/toast.js";
+import { FIELDS, GROUPS, isJson, knownSettings, standardOf } from "./fields.js";
+
+const OWN = ""; // the bundle's, in the list of presets
+const CHANGED = "\0changed";
+
+export class SettingsPanel {
+  #presets;
+  #onChange;
+  #settings = {};
+  #defaults = {};
+  #redraw = [];
+
+  /** `onChange(settings)` is called with what differs from the bundle's own. */
+  constructor(presets, onChange) {
+    this.#presets = presets;
+    this.#onChange = onChange;
+  }
+
+  show(settings, defaults) {
+    this.#settings = knownSettings(settings);
+    this.#defaults = defaults ?? {};
+    this.draw();
+  }
+
+  draw() {
+    this.#redraw = [];
+    const groups = GROUPS.map(({ name, fields }) =>
+      element("fieldset", {}, element("legend", {}, strings[name]), ...fields.map((field) => this.#field(field))),
+    );
+    const reset = textButton(strings.reset, () => this.#replace({}), { name: "undo" });
+    $("settings-body").replaceChildren(this.#presetRow(), ...groups, reset);
+    this.#update();
+  }
+
+  #set(key, value) {
+    if (value === undefined) delete this.#settings[key];
+    else this.#settings[key] = value;
+    this.#update();
+    this.#onChange({ ...this.#settings });
+  }
+
+  #replace(settings) {
+    this.#settings = { ...settings };
+    this.draw();
+    this.#onChange({ ...this.#settings });
+  }
+
+  #update() {
+    for (const redraw of this.#redraw) redraw();
+  }
+
+  #value(field) {
+    return this.#settings[field.key] ?? standardOf(field, this.#defaults);
+  }
+
+  #presetRow() {
+    const select = element("select", { id: "preset" });
+    const name = element("input", { id: "preset-name", "aria-label": strings.presetName, placeholder: strings.presetName, maxLength: 60 });
+    const save = () => {
+      if (name.value.trim() === "") return name.focus();
+      this.#presets.save(name.value.trim(), this.#settings);
+      toast(strings.presetSaved(name.value.trim()));
+      this.draw();
+      $("preset").focus();
+    };
+    name.addEventListener("keydown", (event) => event.key === "Enter" && save());
+    const remove = iconButton("trash", strings.presetDelete, () => {
+      const gone = select.value;
+      const settings = this.#presets.get(gone);
+      this.#presets.remove(gone);
+      this.draw();
+      toast(strings.presetDeleted, { label: strings.undo, run: () => (this.#presets.save(gone, settings), this.draw()) });
+    });
+    select.addEventListener("change", () => this.#replace(select.value === OWN ? {} : this.#presets.get(select.value)));
+    const option = (value, words) => element("option", { value }, words);
+    this.#redraw.push(() => {
+      const isOwn = Object.keys(this.#settings).length === 0;
+      const current = isOwn ? OWN : (this.#presets.nameOf(this.#settings) ?? CHANGED);
+      select.replaceChildren(
+        option(OWN, strings.presetNone),
+        ...this.#presets.names.map((each) => option(each, each)),
+        ...(current === CHANGED ? [option(CHANGED, strings.presetChanged)] : []),
+      );
+      select.value = current;
+      remove.hidden = current === OWN || current === CHANGED;
+      saving.hidden = current !== CHANGED;
+    });
+    const saving = element("div", { className: "row" }, name, textButton(strings.presetSave, save, { name: "save" }));
+    return element(
+      "div",
+      { className: "setting preset" },
+      element("label", { for: "preset" }, strings.preset),
+      element("div", { className: "row" }, select, remove),
+      saving,
+    );
+  }
+
+  #field(field) {
+    const { key } = field;
+    const id = `setting-${key}`;
+    const name = strings[key];
+    const reset = iconButton("undo", strings.resetOne(name), () => {
+      this.#set(key, undefined);
+      $(id).focus();
+    });
+    const help = element("p", { className: "help", id: `${id}-help` }, strings[`${key}Help`]);
+    const control = this.#control(field, id);
+    const head = element("div", { className: "row" }, element("label", { for: id }, name), reset);
+    const root = element("div", { className: "setting" }, head, help, control);
+    this.#redraw.push(() => {
+      reset.hidden = this.#settings[key] === undefined;
+      if (field.format) root.hidden = this.#value({ key: "format", kind: "choice", choices: {} }) !== field.format;
+    });
+    return root;
+  }
+
+  #control(field, id) {
+    const described = { id, "aria-describedby": `${id}-help` };
+    switch (field.kind) {
+      case "range":
+        return this.#range(field, described);
+      case "number":
+        return this.#number(field, described);
+      case "choice":
+        return this.#choice(field, described);
+      default:
+        return this.#area(field, described);
+    }
+  }
+
+  #range(field, described) {
+    const { min, max, step } = field;
+    const slider = element("input", { type: "range", min, max, step, ...described });
+    const box = element("input", { type: "number", min, step, "aria-label": strings[field.key], className: "value" });
+    const take = ({ target }) => {
+      if (target.value === "" || !target.validity.valid === target.validity.rangeUnderflow) return;
+      if (Number.isFinite(target.valueAsNumber)) this.#set(field.key, this.#unlessStandard(field, target.valueAsNumber));
+    };
+    slider.addEventListener("input", take);
+    box.addEventListener("change", take);
+    this.#redraw.push(() => {
+      slider.value = box.value = this.#value(field);
+    });
+    return element("div", { className: "row range" }, slider, box);
+  }
+
+  #unlessStandard(field, value) {
+    return value === standardOf(field, this.#defaults) ? undefined : value;
+  }
+
+  #number(field, described) {
+    const box = element("input", { type: "number", min: field.min, step: 1, placeholder: strings[`${field.key}Hint`], ...described });
+    box.addEventListener("change", () => {
+      const value = Math.trunc(box.valueAsNumber);
+      this.#set(field.key, Number.isFinite(value) && value >= field.min ? this.#unlessStandard(field, value) : undefined);
+    });
+    this.#redraw.push(() => (box.value = this.#value(field) ?? ""));
+    return box;
+  }
+
+  #choice(field, described) {
+    const options = Object.entries(field.choices).map(([value, words]) => element("option", { value }, strings[words]));
+    const select = element("select", described, ...options);
+    select.addEventListener("change", () => this.#set(field.key, this.#unlessStandard(field, select.value)));
+    this.#redraw.push(() => (select.value = this.#value(field)));
+    return select;
+  }
+
+  #area(field, described) {
+    const isLines = field.kind === "lines";
+    const area = element("textarea", { rows: field.kind === "text" ? 4 : 3, placeholder: strings[`${field.key}Hint`] ?? "", dir: "auto", ...described });
+    const trouble = element("p", { className: "help wrong", role: "alert", hidden: true }, strings.notJson);
+    if (field.kind === "code") area.className = "code-area";
+    area.addEventListener("input", () => {
+      const value = isLines ? area.value.split("\n").filter((line) => line !== "") : area.value;
+      trouble.hidden = field.key !== "schema" || value === "" || isJson(value);
+      if (trouble.hidden) this.#set(field.key, this.#unlessStandard(field, value.length === 0 ? undefined : value));
+    });
+    this.#redraw.push(() => {
+      if (document.activeElement === area) return; // what is being written stays as it is written
+      const value = this.#value(field);
+      area.value = isLines ? value.join("\n") : value;
+    });
+    return element("div", {}, area, trouble);
+  }
+}
+
+/** How many settings a chat changes. */
+export function numChanged(settings) {
+  return FIELDS.filter(({ key }) => knownSettings(settings)[key] !== undefined).length;
+}
