@@ -225,7 +225,7 @@ def huge_png() -> bytes:
         pytest.param(TEXT, [A[:200]], "no picture that can be read", id="cut short"),
         pytest.param(TEXT, [huge_png()], "12000 x 12000 pixels, and at most 64 million", id="too large"),
         pytest.param(TEXT, [wav()], "is a sound, which this model can't read", id="a sound"),
-        pytest.param(f"abc{MARK}", [A], "can't end with a picture", id="at the end"),
+        pytest.param(f"abc{MARK}", [wav()], "can't end with a picture or a sound", id="at the end"),
         pytest.param(TEXT, [A, B], "has 1 places for pictures and sounds, but 2 came", id="more files than places"),
         pytest.param(f"{MARK}{TEXT}", [A], "has 2 places", id="more places than files"),
     ],
@@ -233,7 +233,7 @@ def huge_png() -> bytes:
 def test_what_can_not_be_seen_is_refused_in_words(
     library: Library, folder: Path, text: str, files: list[bytes], words: str
 ) -> None:
-    kind = Projecting.GRID if text.endswith(MARK) else Projecting.WHOLE  # the other has words of its own to end with
+    kind = Projecting.SOUND if text.endswith(MARK) else Projecting.WHOLE  # after a picture come words of mtmd's own
     with seeing(library, folder, kind) as engine, pytest.raises(RequestError, match=words) as refusal:
         engine.read(text, files, "messages")
     assert refusal.value.param == "messages"
