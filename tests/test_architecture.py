@@ -27,7 +27,7 @@ DIALECTS = ("llamacpp", "openai", "ollama", "anthropic")  # a dialect's modules 
 # What only computes: no llama.cpp, no event loop, no thread.
 PURE = {
     *("batch", "facts", "gbnf", "grammar", "media", "memory", "pace", "parking", "sampling", "schema", "scheduler"),
-    *("sequence", "slots", "speculation", "text"),
+    *("png", "sequence", "slots", "speculation", "text"),
 }
 PURE_MODULES = {f"runtime.engine.{name}" for name in PURE} | {
     *("runtime.server.streaming", "runtime.store.chat", "runtime.store.documents", "runtime.store.search"),

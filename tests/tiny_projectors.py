@@ -179,16 +179,20 @@ def _written(writer: gguf.GGUFWriter, path: Path) -> Path:
 
 def png(width: int = _SIDE, height: int = _SIDE, *, hue: int = 0) -> bytes:
     """A picture with a pattern that differs by `hue`."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     rows = (
         b"\0" + bytes(value for x in range(width) for value in ((x * 8 + hue) % 256, (y * 8) % 256, hue % 256))
         for y in range(height)
     )
+    return png_of(width, height, zlib.compress(b"".join(rows)))
+
+
+def png_of(width: int, height: int, data: bytes) -> bytes:
+    """A picture of 24 bits a pixel with this compressed data, whatever it is."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    data = zlib.compress(b"".join(rows))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 

@@ -20,7 +20,7 @@ from runtime.engine.sequence import Sequence
 from runtime.errors import EngineError, HoldallError
 
 _NICENESS = 10  # of Linux's 0 to 19: about a tenth of what an ordinary thread gets on a processor they share
-_JOIN_SECONDS = 2.0
+_JOIN_SECONDS = 0.5  # what is being computed can't be stopped, and the program ends without it
 
 
 class Encoder:

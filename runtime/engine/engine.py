@@ -200,7 +200,7 @@ class Engine:
 
     @property
     def num_deferred(self) -> int:
-        return self._scheduler.num_waiting
+        return self._scheduler.num_waiting + (self._encoder.num_waiting if self._encoder else 0)
 
     def prepare(self, grammar: Grammar) -> None:
         """Compile a grammar, so that `submit` doesn't take long. Raises RequestError when it can't be used."""

@@ -15,12 +15,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from runtime.engine import png
 from runtime.engine.media import MARK, Media, MediaKind, Placing, Prompt
 from runtime.engine.native.model import Model
 from runtime.errors import EngineError, ModelError, RequestError
 
 # While a picture is read, some nine bytes a pixel are held at once; a large camera's has 50 million.
 _MAX_PIXELS = 64_000_000
+_PICTURES = (png.SIGNATURE, b"\xff\xd8\xff", b"GIF8", b"BM")
 _READABLE = {
     MediaKind.PICTURE: "PNG, JPEG, GIF or BMP",
     MediaKind.SOUND: "WAV, MP3 or FLAC, of a hundredth of a second to an hour",
@@ -107,16 +109,18 @@ class Projector:
         if kind not in self.kinds:
             raise RequestError(f"{name} is a {kind.value}, which this model can't read", param)
         buffer = (ctypes.c_uint8 * len(data)).from_buffer_copy(data)
-        if kind is MediaKind.PICTURE:
-            self._check_size(buffer, name, param)
-        bitmap = mtmd.mtmd_helper_bitmap_init_from_buf(self._handle, buffer, len(data), False)
+        is_harmless = kind is MediaKind.SOUND or self._is_harmless(data, buffer, name, param)
+        bitmap = is_harmless and mtmd.mtmd_helper_bitmap_init_from_buf(self._handle, buffer, len(data), False)
         if not bitmap:
             raise RequestError(f"{name} is no {kind.value} that can be read; send {_READABLE[kind]}", param)
         mtmd.mtmd_bitmap_set_id(bitmap, hashlib.sha256(data).hexdigest().encode())
         return int(bitmap)
 
-    def _check_size(self, picture: "ctypes.Array[ctypes.c_uint8]", name: str, param: str) -> None:
-        """Refuse what would take too much memory, by what its first bytes say."""
+    def _is_harmless(self, data: bytes, picture: "ctypes.Array[ctypes.c_uint8]", name: str, param: str) -> bool:
+        """Whether a file is of the kinds that are read, and to read it won't take more memory than a picture's.
+
+        Raises RequestError for a picture that is too large.
+        """
         width, height, num_channels = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
         told = (ctypes.byref(width), ctypes.byref(height), ctypes.byref(num_channels))
         if self._picture_info(picture, len(picture), *told) and width.value * height.value > _MAX_PIXELS:
@@ -125,6 +129,7 @@ class Projector:
                 "read; make it smaller",
                 param,
             )
+        return data.startswith(_PICTURES) and not (data.startswith(png.SIGNATURE) and png.is_bomb(data))
 
     def _place(self, chunk: int, placing: Placing) -> None:
         mtmd = self._mtmd

@@ -17,9 +17,10 @@ from runtime.engine.sampling import SamplingParams
 from runtime.engine.sequence import Event, Failed, Finished, GenerationRequest, TextDelta
 from runtime.engine.slot_commands import Saved, SaveSlot
 from runtime.errors import EngineError, HoldallError, ModelError, RequestError
-from tests.tiny_projectors import N_CTX, Projecting, png, wav, write_projector, write_text_model
+from tests.tiny_projectors import N_CTX, Projecting, png, png_of, wav, write_projector, write_text_model
 
 A, B = png(hue=1), png(60, 40, hue=90)
+HUGE, BOMB = png_of(12000, 12000, zlib.compress(b"")), png_of(32, 32, zlib.compress(bytes(70 * 2**20)))
 TEXT = f"abc{MARK}def"
 # What a llama-server of the same llama.cpp, built with GCC, says to "abc<__media__>def" at temperature 0.
 PEER = {
@@ -207,23 +208,22 @@ def test_what_is_no_projector_of_this_model_is_refused(
         Projector(model, path, 0, 0, num_threads=1)
 
 
-def huge_png() -> bytes:
-    """A picture of 12,000 x 12,000 pixels in some hundred bytes."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", 12000, 12000, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000)))
-
-
 @pytest.mark.parametrize(
     ("text", "files", "words"),
     [
         pytest.param(TEXT, [b"not a picture"], "no picture that can be read; send PNG, JPEG", id="noise"),
         pytest.param(TEXT, [b""], "no picture that can be read", id="nothing"),
         pytest.param(TEXT, [A[:200]], "no picture that can be read", id="cut short"),
-        pytest.param(TEXT, [huge_png()], "12000 x 12000 pixels, and at most 64 million", id="too large"),
+        pytest.param(
+            TEXT,
+            [png_of(12000, 12000, zlib.compress(bytes(1000)))],
+            "12000 x 12000 pixels, and at most 64 million",
+            id="too large",
+        ),
+        pytest.param(
+            TEXT, [png_of(32, 32, zlib.compress(bytes(10**8)))], "is no picture that can be read", id="a bomb"
+        ),
+        pytest.param(TEXT, [b"8BPS" + bytes(100)], "is no picture that can be read", id="of another kind"),
         pytest.param(TEXT, [wav()], "is a sound, which this model can't read", id="a sound"),
         pytest.param(f"abc{MARK}", [wav()], "can't end with a picture or a sound", id="at the end"),
         pytest.param(TEXT, [A, B], "has 1 places for pictures and sounds, but 2 came", id="more files than places"),
