@@ -42,7 +42,6 @@ class GenerationRequest:
     """
 
     prompt_tokens: tuple[int, ...]
-    media: tuple[Media, ...] = ()
     sampling: SamplingParams = field(default_factory=SamplingParams)
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
@@ -57,6 +56,7 @@ class GenerationRequest:
     wants_prompt_probs: bool = False  # with the probabilities of its tokens
     wants_timings: bool = False  # timings with every delta
     shown_tokens: frozenset[int] = frozenset()
+    media: tuple[Media, ...] = ()
 
     @property
     def uses_cache(self) -> bool:

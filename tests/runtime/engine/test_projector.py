@@ -72,7 +72,7 @@ def start(engine: Engine, prompt: Prompt, num_tokens: int, **more: object) -> "q
     events: queue.Queue[Event] = queue.Queue()
     request = GenerationRequest(
         prompt.tokens,
-        prompt.media,
+        media=prompt.media,
         sampling=SamplingParams(temperature=0),
         max_tokens=num_tokens,
         ignore_eos=True,
@@ -163,7 +163,8 @@ def test_who_goes_away_while_a_picture_waits_is_not_computed(seer: Engine, monke
 
     monkeypatch.setattr(Projector, "encode", slowly)
     events: queue.Queue[Event] = queue.Queue()
-    requests = [GenerationRequest(*_fields(seer.read(TEXT, [png(hue=hue)], "prompt")), max_tokens=1) for hue in (5, 6)]
+    prompts = [seer.read(TEXT, [png(hue=hue)], "prompt") for hue in (5, 6)]
+    requests = [GenerationRequest(prompt.tokens, media=prompt.media, max_tokens=1) for prompt in prompts]
     numbers = [seer.submit(request, events.put) for request in requests]
     begun.get(timeout=30)
     for number in numbers:
@@ -173,10 +174,6 @@ def test_who_goes_away_while_a_picture_waits_is_not_computed(seer: Engine, monke
     assert said
     assert events.empty()
     assert requests[1].media[0].vectors is None
-
-
-def _fields(prompt: Prompt) -> tuple[tuple[int, ...], tuple[Media, ...]]:
-    return prompt.tokens, prompt.media
 
 
 def test_a_slot_with_a_picture_is_not_saved(seer: Engine, tmp_path: Path) -> None:
