@@ -76,7 +76,7 @@ def test_files_and_a_long_document_are_asked(chat: Page, tmp_path: Path) -> None
     chooser.value.set_files(tmp_path / "book.txt")
     chip = chat.locator("#attachments .chip")
     expect(chip).to_contain_text("will be looked up")
-    with chat.expect_request("**/v1/chat/completions") as asked:
+    with chat.expect_request("**/v1/chat/completions", timeout=180_000) as asked:
         ask(chat, "Which colour is the lamp?")
     assert "The lamp is red." in json.loads(asked.value.post_data or "{}")["messages"][-1]["content"]
     chat.keyboard.press("Escape")
