@@ -1,6 +1,7 @@
 """What becomes different in llama.cpp's sources before they are compiled, and why.
 
-Each change leaves results as they are, to the last bit, but for the one that makes them so. It knows neither where the
+Each change leaves results as they are, to the last bit, but for the one that makes them so, and the one that refuses
+what would end the process. It knows neither where the
 sources come from nor how they are compiled.
 """
 
@@ -111,7 +112,19 @@ static int64_t ggml_num_masked_32s(const ggml_fp16_t * mask, int64_t num_cells) 
     ),
 )
 
-CHANGES = (_ONE_CHOICE, *_TILES, *_MASKED_RUNS)
+# A sound of a few bytes can claim to last for years, and asking for so much memory would end the process; one without
+# any length would by an assertion. Both are refused, as what can't be decoded is.
+_SOUND = "    pcmf32_mono.resize(frame_count);"
+_BOUNDED_SOUND = Change(
+    "tools/mtmd/mtmd-helper.cpp",
+    _SOUND,
+    "    if (frame_count / target_sampler_rate > 3600 || frame_count < 160) {\n"
+    "        ma_decoder_uninit(&decoder);\n"
+    "        return false;\n"
+    "    }\n" + _SOUND,
+)
+
+CHANGES = (_ONE_CHOICE, *_TILES, *_MASKED_RUNS, _BOUNDED_SOUND)
 
 # Files that are ours: where in llama.cpp's folder each goes.
 ADDED = {f"{_CPU}/tiles.h": Path(__file__).with_name("kernels") / "tiles.h"}

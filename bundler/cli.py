@@ -93,6 +93,7 @@ class _Default(click.ParamType[tuple[str, float]]):
 @click.option("--arg", "args", multiple=True, help="Default argument of the bundle; may be given several times.")
 @click.option("--draft", help="Small model of the same family, from where MODEL may come, that guesses tokens ahead.")
 @click.option("--lora", "loras", multiple=True, help="LoRA adapter to pack and apply; may be given several times.")
+@click.option("--mmproj", help="Projector with which the model reads pictures or sounds.")
 @click.option("--runtime", "pack", type=_PATH, help="Runtime pack to use.  [default: that of this platform]")
 @click.option("-q", "--quiet", "is_quiet", is_flag=True, help="Say nothing but errors.")
 def build(file: Path | None, out: Path | None, pack: Path | None, is_quiet: bool, **options: Any) -> None:
@@ -114,16 +115,21 @@ def build(file: Path | None, out: Path | None, pack: Path | None, is_quiet: bool
 def _build(wanted: recipe.Recipe, progress: Progress) -> Path:
     if wanted.out is not None:
         weld.check_target(wanted.out)  # before anything is fetched or frozen
-    model = sources.fetch(wanted.model, sources.places_from(os.environ), progress)
+    places = sources.places_from(os.environ)
+    model = sources.fetch(wanted.model, places, progress)
     wanted_companions = [(MemberKind.DRAFT, wanted.draft)] if wanted.draft else []
     wanted_companions += [(MemberKind.LORA, lora) for lora in wanted.loras]
-    places = sources.places_from(os.environ)
     companions = [(kind, sources.fetch(source, places, progress)) for kind, source in wanted_companions]
     facts = gguf.read_facts(model.path)
+    media: tuple[str, ...] = ()
+    if wanted.mmproj:
+        projector = sources.fetch(wanted.mmproj, places, progress, is_projector=True)
+        media = gguf.read_projector_facts(projector.path).media
+        companions.append((MemberKind.PROJECTOR, projector))
     target = wanted.target(model.file_name)
     weld.check_target(target)
     pack = load_pack(wanted.pack or _own_pack(progress))
-    weld.weld(weld.plan(wanted, pack, model, facts, companions), target, progress)
+    weld.weld(weld.plan(wanted, pack, model, facts, companions, media), target, progress)
     verify(target, progress, skip_model=True)  # the model was hashed while it was written
     return target
 

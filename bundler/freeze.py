@@ -40,6 +40,9 @@ EXCLUDES = (
     *("uvicorn.workers", "uvicorn.supervisors.watchfilesreload", "starlette.testclient", "starlette.schemas"),
 )
 
+# What of llama.cpp the runtime imports, at times late.
+BINDINGS = ("llama_cpp.llama_cpp", "llama_cpp.mtmd_cpp")
+
 # Of this package the runtime imports the extension module alone; the Python around it would draw in much of the above.
 BARE_EXTENSIONS = ("llguidance._lib",)
 
@@ -140,7 +143,7 @@ def freeze(built: Path, work: Path, log: Path) -> None:
         "root": str(_ROOT),
         "libraries": str(built),
         "work": str(work),
-        "modules": sorted([name.removesuffix(".__init__") for name in names] + ["llama_cpp.llama_cpp"]),
+        "modules": sorted([*(name.removesuffix(".__init__") for name in names), *BINDINGS]),
         "excludes": EXCLUDES,
         "extensions": [extension_module(name) for name in BARE_EXTENSIONS],
     }

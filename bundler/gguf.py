@@ -87,6 +87,31 @@ def read_facts(path: Path) -> ModelFacts:
         raise GGUFError(f"{path}: can't be read ({error.strerror or error})") from error
 
 
+@dataclass(frozen=True)
+class ProjectorFacts:
+    """What a projector lets a model read besides text."""
+
+    media: tuple[str, ...]
+
+
+def read_projector_facts(path: Path) -> ProjectorFacts:
+    """Read and check a projector; GGUFError when it is none."""
+    try:
+        with path.open("rb") as file:
+            reader = _Reader(path, file, os.fstat(file.fileno()).st_size)
+            num_tensors, metadata = _read_metadata(reader)
+            if _kind(metadata) != "mmproj":
+                raise reader.error("not a projector; those are named mmproj-*.gguf")
+            _check_tensors(reader, num_tensors, metadata)
+    except OSError as error:
+        raise GGUFError(f"{path}: can't be read ({error.strerror or error})") from error
+    encoders = {"clip.has_vision_encoder": "pictures", "clip.has_audio_encoder": "sounds"}
+    media = tuple(name for key, name in encoders.items() if metadata.get(key))
+    if not media:
+        raise GGUFError(f"{path}: a projector for neither pictures nor sounds")
+    return ProjectorFacts(media)
+
+
 class _Reader:
     """Takes values off a file, never more than it has."""
 
@@ -166,14 +191,26 @@ class _Reader:
 
 
 def _read(reader: _Reader) -> ModelFacts:
+    num_tensors, metadata = _read_metadata(reader)
+    _refuse_what_is_no_model(reader, metadata)
+    n_params, has_embeddings = _check_tensors(reader, num_tensors, metadata)
+    if not has_embeddings:  # every architecture of llama.cpp has them; ggml-vocab-*.gguf have no tensors at all
+        raise reader.error("has a vocabulary but no weights, so it can't generate; get the model itself")
+    return _facts(metadata, n_params)
+
+
+def _read_metadata(reader: _Reader) -> tuple[int, dict[str, _Value]]:
+    """Return the number of tensors, whose infos follow, and what the file says of itself."""
     num_tensors, num_entries = _read_header(reader)
     metadata: dict[str, _Value] = {}
     for _ in range(num_entries):
         key = reader.string()
         metadata[key] = reader.value(reader.number("<I"))
-    _refuse_what_is_no_model(reader, metadata)
-    n_params = _check_tensors(reader, num_tensors, _number(metadata, "general.alignment") or 32)
-    return _facts(metadata, n_params)
+    return num_tensors, metadata
+
+
+def _kind(metadata: Mapping[str, _Value]) -> str:
+    return "mmproj" if _text(metadata, "general.architecture") == "clip" else _text(metadata, "general.type")
 
 
 def _read_header(reader: _Reader) -> tuple[int, int]:
@@ -195,7 +232,7 @@ def _read_header(reader: _Reader) -> tuple[int, int]:
 
 
 def _refuse_what_is_no_model(reader: _Reader, metadata: Mapping[str, _Value]) -> None:
-    kind = "mmproj" if _text(metadata, "general.architecture") == "clip" else _text(metadata, "general.type")
+    kind = _kind(metadata)
     if kind in _NOT_A_MODEL:
         raise reader.error(f"{_NOT_A_MODEL[kind]}, not a model by itself")
     if not _text(metadata, "general.architecture"):
@@ -208,8 +245,12 @@ def _refuse_what_is_no_model(reader: _Reader, metadata: Mapping[str, _Value]) ->
         )
 
 
-def _check_tensors(reader: _Reader, num_tensors: int, alignment: int) -> int:
-    """Read the tensor infos, check that the data they speak of is there, and return the number of parameters."""
+def _check_tensors(reader: _Reader, num_tensors: int, metadata: Mapping[str, _Value]) -> tuple[int, bool]:
+    """Read the tensor infos and check that the data they speak of is there.
+
+    Return the number of parameters, and whether there are tokens' embeddings among them.
+    """
+    alignment = _number(metadata, "general.alignment") or 32
     n_params = data_bytes = 0
     has_embeddings = False
     for _ in range(num_tensors):
@@ -226,14 +267,12 @@ def _check_tensors(reader: _Reader, num_tensors: int, alignment: int) -> int:
         data_bytes = max(data_bytes, offset + num_elements // block_elements * block_bytes)
         n_params += num_elements
         has_embeddings |= name == "token_embd.weight"
-    if not has_embeddings:  # every architecture of llama.cpp has them; ggml-vocab-*.gguf have no tensors at all
-        raise reader.error("has a vocabulary but no weights, so it can't generate; get the model itself")
     data_start = reader.position + -reader.position % alignment
     if data_start + data_bytes > reader.size:
         raise reader.error(
             f"truncated: has {reader.size} bytes of {data_start + data_bytes} that its tensors need; get it again"
         )
-    return n_params
+    return n_params, has_embeddings
 
 
 def _facts(metadata: Mapping[str, _Value], n_params: int) -> ModelFacts:

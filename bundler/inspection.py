@@ -68,6 +68,7 @@ _LABELS = {  # in the order they are told
     "n_embd": "embedding size",
     "n_vocab": "vocabulary",
     "chat_template": "chat template",
+    "media": "reads besides text",
     "file_name": "file",
     "size": "size",
     "sha256": "sha256",

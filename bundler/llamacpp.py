@@ -61,6 +61,9 @@ CMAKE_OPTIONS = (
     "-DLLAMA_BUILD_TOOLS=OFF",
     "-DLLAMA_BUILD_SERVER=OFF",
     "-DLLAMA_BUILD_APP=OFF",
+    "-DLLAMA_BUILD_MTMD=ON",
+    # Only for videos, which it hands to a program of the machine.
+    "-DLLAMA_SUBPROCESS=OFF",
     "-DLLAMA_OPENSSL=OFF",
     "-DLLAMA_BUILD_NUMBER=0",
     "-DLLAMA_BUILD_COMMIT=unknown",
@@ -88,10 +91,12 @@ WRAPPERS = {
 }
 
 # The bindings alone: the package's own `__init__` would import numpy and much else.
-BINDINGS = ("llama_cpp.py", "_ctypes_extensions.py")
+BINDINGS = ("llama_cpp.py", "mtmd_cpp.py", "_ctypes_extensions.py")
 
 _LLAMA_CPP = PurePosixPath("vendor/llama.cpp")
-_SOURCES = tuple(_LLAMA_CPP / part for part in ("CMakeLists.txt", "cmake", "ggml", "include", "src", "vendor"))
+_SOURCES = tuple(
+    _LLAMA_CPP / part for part in ("CMakeLists.txt", "cmake", "ggml", "include", "src", "tools/mtmd", "vendor")
+)
 _NOTICES = {
     _LLAMA_CPP / "LICENSE": "llama.cpp/LICENSE",
     PurePosixPath("LICENSE.md"): "llama-cpp-python/LICENSE.md",
@@ -209,8 +214,8 @@ def build(work: Path, log: Path, progress: Progress) -> None:
             file.write(line)
         progress.step("compiling llama.cpp for every kind of processor (some minutes, once)")
         started = said = time.monotonic()
-        # The target `llama` draws in ggml and every CPU backend.
-        for line in _run([_tool("ninja"), "-C", str(work / "build"), "llama"], environment, log):
+        # The target `llama` draws in ggml and every CPU backend; `mtmd` reads pictures and sounds.
+        for line in _run([_tool("ninja"), "-C", str(work / "build"), "llama", "mtmd"], environment, log):
             file.write(line)
             now = time.monotonic()
             status = _NINJA_STATUS.match(line)
@@ -252,7 +257,7 @@ def collect(work: Path, folder: Path) -> None:
     for name in BINDINGS:
         shutil.copyfile(work / "source" / "llama_cpp" / name, package / name)
     binaries = work / "build" / "bin"
-    found = [binaries / "libllama.so", binaries / "libggml.so.0", binaries / "libggml-base.so.0"]
+    found = [binaries / name for name in ("libllama.so", "libmtmd.so", "libggml.so.0", "libggml-base.so.0")]
     for library in [*found, *sorted(binaries.glob("libggml-cpu-*.so"))]:
         copy = package / "lib" / library.name
         shutil.copyfile(library, copy)

@@ -31,7 +31,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _MAX_SUGGESTIONS = 12
 _MAX_CHARACTERS = {"description": 2000, "welcome": 4000, "suggestions": 500, "system": 32_000}
-_MAX_CHARACTERS |= {"license": 200, "origin": 500, "model": 4000, "draft": 4000, "icon": 4000}
+_MAX_CHARACTERS |= {"license": 200, "origin": 500, "model": 4000, "draft": 4000, "mmproj": 4000, "icon": 4000}
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ class Recipe:
     args: tuple[str, ...] = ()
     draft: str | None = None  # a source, as `model` is
     loras: tuple[str, ...] = ()  # sources, too
+    mmproj: str | None = None  # a source
     defaults: Mapping[str, JSON] = field(default_factory=dict)
     face: Face = field(default_factory=Face)
     description: str = ""
@@ -132,7 +133,7 @@ def _read_file(path: Path) -> dict[str, Any]:
     def beside(source: str) -> str:
         return source if source.startswith(_REFERENCES) else str(path.parent / source)
 
-    wishes |= {name: beside(wishes[name]) for name in ("model", "draft") if name in wishes}
+    wishes |= {name: beside(wishes[name]) for name in ("model", "draft", "mmproj") if name in wishes}
     if "loras" in wishes:
         wishes["loras"] = tuple(map(beside, wishes["loras"]))
     return wishes

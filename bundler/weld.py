@@ -46,17 +46,19 @@ def plan(
     model: SourcedModel,
     facts: ModelFacts,
     companions: Sequence[tuple[MemberKind, SourcedModel]] = (),
+    media: Sequence[str] = (),
 ) -> Weldment:
     """Decide what goes into the bundle and in which order; reads the pack to hash it, but not the model.
 
-    `companions` are the GGUF files beside the model: a draft model, LoRA adapters.
+    `companions` are the GGUF files beside the model: a draft model, LoRA adapters, a projector with which it reads
+    `media` as well.
     """
     parts: list[tuple[Member, Path | bytes]] = []
     if recipe.args:
         parts.append(_from_bytes(ARGS_NAME, MemberKind.ARGS, "".join(f"{arg}\n" for arg in recipe.args).encode()))
     parts.append((Member(model.file_name, MemberKind.MODEL, model.size, model.sha256), model.path))
     for kind, companion in companions:
-        name = f"{kind.value}-{companion.file_name}"
+        name = f"{kind.value}-{companion.file_name.removeprefix(f'{kind.value}-')}"
         parts.append((Member(name, kind, companion.size, companion.sha256), companion.path))
     texts = {f"LICENSES/{name}": text for name, text in pack.licenses}
     if model.license_text is not None:
@@ -66,7 +68,7 @@ def plan(
     manifest = Manifest(
         name=recipe.named_after(model.file_name),
         description=recipe.description or facts.description,
-        model=_model_facts(model, facts),
+        model=_model_facts(model, facts) | ({"media": ", ".join(media)} if media else {}),
         defaults=dict(recipe.defaults),
         members=tuple(member for member, _ in parts),
         license=recipe.license or facts.license or model.license,

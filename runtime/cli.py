@@ -14,7 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,9 +25,10 @@ from runtime.engine.adapters import Adapter, Adapters
 from runtime.engine.engine import Engine
 from runtime.engine.facts import Pooling
 from runtime.engine.memory import choose_n_ctx, read_memory
-from runtime.engine.native import Library, LoraAdapter, Model, read_shape, resident_fraction
+from runtime.engine.native import Library, LoraAdapter, Model, Projector, read_shape, resident_fraction
 from runtime.engine.params import EngineParams
 from runtime.engine.sampling import SamplingParams
+from runtime.engine.threads import default_num_threads
 from runtime.errors import EngineError, HistoryError, HoldallError, ModelError, UsageError
 from runtime.options import Settings
 
@@ -164,6 +165,15 @@ def find_draft(chosen: Settings, container: Container | None) -> Extent | None:
     return next(iter(container.extents_of(MemberKind.DRAFT)), None)
 
 
+def find_projector(chosen: Settings, container: Container | None) -> Extent | None:
+    """Return where the projector's GGUF lies, by the same rules; None without one. Raises ModelError."""
+    if chosen.projector is not None:
+        return _whole_file(chosen.projector)
+    if container is None or chosen.model is not None or chosen.no_projector:
+        return None
+    return next(iter(container.extents_of(MemberKind.PROJECTOR)), None)
+
+
 def find_adapters(chosen: Settings, container: Container | None) -> list[tuple[str, Extent, float]]:
     """Return each LoRA adapter's name, place and scale: those inside this file when its model is used, then `--lora`.
 
@@ -297,7 +307,7 @@ class Program:
         chosen = self._settings
         try:
             library = Library(on_log=_write_through if chosen.verbose else None)
-            weights = self._weights
+            weights, projector = self._weights, find_projector(chosen, self._container)
             n_batch = max(chosen.n_batch, chosen.n_parallel)  # a step has at least a token for each
             n_ctx = choose_n_ctx(
                 chosen.n_ctx,
@@ -306,6 +316,7 @@ class Program:
                 read_memory(),
                 n_batch=n_batch,
                 num_slots=chosen.n_parallel,
+                projector_bytes=projector.size if projector else 0,
             )
             model = Model(library, weights.path, weights.offset, n_gpu_layers=chosen.n_gpu_layers)
             if chosen.chat_template is not None:
@@ -325,7 +336,14 @@ class Program:
             )
             draft = find_draft(chosen, self._container)
             draft_model = Model(library, draft.path, draft.offset, n_gpu_layers=chosen.n_gpu_layers) if draft else None
-            engine = Engine(model, params, self._post, draft_model, self._load_adapters(model))
+            engine = Engine(
+                model,
+                params,
+                self._post,
+                draft_model,
+                self._load_adapters(model),
+                Projector(model, *astuple(projector), num_threads=_num_encoding_threads(chosen)) if projector else None,
+            )
         except Exception as error:
             failure = error if isinstance(error, HoldallError) else EngineError(f"the model can't be loaded: {error!r}")
             self._post(lambda: self._loaded.set_exception(failure))
@@ -346,6 +364,10 @@ class Program:
 
 def _num_threads(wanted: int | None) -> int | None:
     return wanted if wanted is not None and wanted > 0 else None
+
+
+def _num_encoding_threads(chosen: Settings) -> int:
+    return _num_threads(chosen.n_threads) or default_num_threads()
 
 
 def _chat_defaults(chosen: Settings) -> "ChatDefaults":

@@ -58,6 +58,7 @@ class MemberKind(Enum):
 
     MODEL = "model"
     DRAFT = "draft"
+    PROJECTOR = "mmproj"
     LORA = "lora"
     ARGS = "args"
     LICENSE = "license"

@@ -63,6 +63,7 @@ METAVARS: dict[Any, str] = {
     _JsonObject: "JSON",
 }
 _FRACTION = click.FloatRange(0, 1)
+_FILE = click.Path(path_type=Path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +75,7 @@ class Settings:
         metadata=_option(
             "-m",
             "--model",
-            kind=click.Path(path_type=Path),
+            kind=_FILE,
             env="LLAMA_ARG_MODEL",
             text="GGUF file to use instead of the model inside this file.",
         ),
@@ -176,13 +177,23 @@ class Settings:
             text="Guess tokens ahead from the text itself: faster where answers repeat or quote, the text is the same.",
         ),
     )
+    projector: Path | None = field(
+        default=None,
+        metadata=_option(
+            "-mm", "--mmproj", kind=_FILE, env="LLAMA_ARG_MMPROJ", text="Projector to read pictures or sounds with."
+        ),
+    )
+    no_projector: bool = field(
+        default=False,
+        metadata=_option("--no-mmproj", kind=click.BOOL, text="Leave out the projector inside this file."),
+    )
     draft_model: Path | None = field(
         default=None,
         metadata=_option(
             "-md",
             "--model-draft",
             "--spec-draft-model",
-            kind=click.Path(path_type=Path),
+            kind=_FILE,
             env="LLAMA_ARG_SPEC_DRAFT_MODEL",
             text="GGUF file of a small model of the same family that guesses tokens ahead; the text is the same.",
         ),
@@ -339,7 +350,7 @@ class Settings:
         default=None,
         metadata=_option(
             "--chat-template-file",
-            kind=click.Path(path_type=Path),
+            kind=_FILE,
             env="LLAMA_ARG_CHAT_TEMPLATE_FILE",
             text="File with such a template.",
         ),
@@ -394,7 +405,7 @@ class Settings:
         default=None,
         metadata=_option(
             "--api-key-file",
-            kind=click.Path(path_type=Path),
+            kind=_FILE,
             text="File with such keys, one a line; lines that begin with # are skipped.",
         ),
     )
@@ -428,7 +439,7 @@ class Settings:
         default=None,
         metadata=_option(
             "--slot-save-path",
-            kind=click.Path(path_type=Path),
+            kind=_FILE,
             text="Folder in which POST /slots may save the slots' KV cache. [default: it may not]",
         ),
     )

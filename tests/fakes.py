@@ -15,6 +15,7 @@ from runtime.engine.adapters import Adapter, Adapters
 from runtime.engine.embedding import EmbeddingJob
 from runtime.engine.facts import FillTokens, ModelInfo, Pooling
 from runtime.engine.grammar import Grammar
+from runtime.engine.media import MARK, Media, MediaKind, Placing, Prompt
 from runtime.engine.meter import Meter
 from runtime.engine.sequence import (
     Event,
@@ -49,6 +50,7 @@ class ScriptedEngine:
         chat_template: str | None = None,
         add_bos: bool = False,
         adapters: Mapping[str, float] | None = None,
+        media_kinds: Tokens[MediaKind] = (),
     ) -> None:
         self.info = ModelInfo(
             name="scripted",
@@ -68,6 +70,7 @@ class ScriptedEngine:
             vocab_type=1,
             is_memory_cuttable=True,
             quantization="Q4_K_M",
+            media_kinds=frozenset(media_kinds),
         )
         self.pooling = Pooling.MEAN
         self.max_text_tokens = 64  # less than n_ctx, as it may be
@@ -97,6 +100,18 @@ class ScriptedEngine:
             tokens.append(data[0] if special is None else special)
             data = data[1 if special is None else len(_SPECIAL[special]) :]
         return tokens
+
+    def read(self, text: str, files: Tokens[bytes], param: str) -> Prompt:
+        """Take four tokens for each picture, whatever is in it; its raw form is the file."""
+        if not self.info.media_kinds:
+            raise RequestError(f"'{param}' has pictures or sounds, but this model reads text only", param)
+        placing = Placing()
+        for index, part in enumerate(text.split(MARK)):
+            if index:
+                file = files[index - 1]
+                placing.add_media(Media(file.hex(), len(placing.tokens), 4, 4, raw=file))
+            placing.add_text(self.tokenize(part, add_special=not index, parse_special=True))
+        return Prompt(tuple(placing.tokens), tuple(placing.media))
 
     def detokenize(self, tokens: Tokens[int]) -> str:
         return b"".join(self.piece(token) for token in tokens).decode("utf-8", "replace")

@@ -26,8 +26,8 @@ ONLY_PYINSTALLER_USER = "bundler.freeze"
 DIALECTS = ("llamacpp", "openai", "ollama", "anthropic")  # a dialect's modules are named by it: ollama, ollama_models
 # What only computes: no llama.cpp, no event loop, no thread.
 PURE = {
-    *("batch", "facts", "gbnf", "grammar", "memory", "pace", "parking", "sampling", "schema", "scheduler", "sequence"),
-    *("slots", "speculation", "text"),
+    *("batch", "facts", "gbnf", "grammar", "media", "memory", "pace", "parking", "sampling", "schema", "scheduler"),
+    *("png", "sequence", "slots", "speculation", "text"),
 }
 PURE_MODULES = {f"runtime.engine.{name}" for name in PURE} | {
     *("runtime.server.streaming", "runtime.store.chat", "runtime.store.documents", "runtime.store.search"),

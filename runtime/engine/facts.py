@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from runtime.engine.media import MediaKind
+
 
 class Pooling(Enum):
     """How the vectors of a text's tokens become the text's; numbered as in llama.h."""
@@ -54,4 +56,5 @@ class ModelInfo(ModelFacts):
 
     n_ctx: int
     num_slots: int
+    media_kinds: frozenset[MediaKind] = frozenset()  # what it reads beside text
     is_causal: bool = True  # each token looks back only; a model whose tokens look both ways can't generate

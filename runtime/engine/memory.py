@@ -17,6 +17,7 @@ _MEMINFO = Path("/proc/meminfo")
 _KV_ELEMENT_BYTES = 2  # f16
 _MASK_ELEMENT_BYTES = 2  # one for each token of a step and cell
 _LEAST_N_CTX = 512
+_PROJECTING_BYTES = 256 * 1024 * 1024  # unmeasured: it depends on the projector and on the pictures' size
 # Of models whose layers mostly look back a short way only, the fewest layers that keep everything are one in six.
 _FULL_LAYERS_OF_WINDOWED = 6
 
@@ -64,15 +65,24 @@ def context_bytes(shape: ModelShape, n_ctx: int, n_batch: int, num_slots: int) -
 
 
 def choose_n_ctx(
-    wanted: int | None, default: int, shape: ModelShape, memory: Memory | None, *, n_batch: int, num_slots: int
+    wanted: int | None,
+    default: int,
+    shape: ModelShape,
+    memory: Memory | None,
+    *,
+    n_batch: int,
+    num_slots: int,
+    projector_bytes: int = 0,
 ) -> int:
     """Return the tokens of context: those wanted (0 is the model's maximum), else `default` or what fits of it.
 
-    Raises NotEnoughMemory, with a number that fits if there is one. `memory` None, where the system doesn't tell, fits.
+    A projector is read into memory, not mapped, and takes some to compute with. Raises NotEnoughMemory, with a number
+    that fits if there is one. `memory` None, where the system doesn't tell, fits.
     """
 
     def allocated(n_ctx: int) -> int:
-        return context_bytes(shape, n_ctx, n_batch, num_slots)
+        beside = projector_bytes + _PROJECTING_BYTES if projector_bytes else 0
+        return beside + context_bytes(shape, n_ctx, n_batch, num_slots)
 
     def can_run(n_ctx: int) -> bool:
         return memory is None or (

@@ -15,7 +15,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from runtime.engine.batch import Batch, BatchEntry, Copy, Cut, Edit, Park, Restore, Sampled, Shift
+from runtime.engine.batch import Batch, BatchEntry, Copy, Cut, Edit, MediaPart, Park, Restore, Sampled, Shift
 from runtime.engine.parking import ParkingLot
 from runtime.engine.sequence import Event, Finished, FinishReason, Progress, Sequence, TextDelta, TokenProbs
 from runtime.engine.slots import Place, Slot, Slots, common_prefix_length
@@ -65,6 +65,7 @@ class Scheduler:
         self._running: list[Sequence] = []  # oldest first
         self._edits: list[Edit] = []
         self._last_lora: tuple[float, ...] = ()
+        self._was_media = False
         self._news: list[Outcome] = []  # of admissions, told with the step's outcome
 
     @property
@@ -78,6 +79,10 @@ class Scheduler:
     @property
     def n_ctx(self) -> int:
         return self._params.n_ctx
+
+    @property
+    def n_batch(self) -> int:
+        return self._params.n_batch
 
     @property
     def slots(self) -> Slots:
@@ -157,7 +162,7 @@ class Scheduler:
             if self._running and len(sequence.tokens) - place.num_kept + promised >= available:
                 break
             self._waiting.remove(sequence)
-            self._prepare(place, sequence.lora)
+            self._prepare(place, sequence)
             sequence.slot = place.slot.index
             sequence.num_computed = place.keep
             if sequence.started_at is None:
@@ -180,25 +185,26 @@ class Scheduler:
                 return Place(spare, keep, parked=parked)
         return place
 
-    def _prepare(self, place: Place, lora: tuple[float, ...]) -> None:
+    def _prepare(self, place: Place, sequence: Sequence) -> None:
         """Take a slot and note what makes it ready."""
         slot = place.slot
+        keep = sequence.position(place.keep)
         if 2 * place.num_kept < len(slot.tokens):  # what goes is another conversation, not the end of this one
             self._park(slot)
         if place.num_kept < len(slot.tokens):
-            self._edits.append(Cut(slot.index, place.num_kept))
+            self._edits.append(Cut(slot.index, sequence.position(place.num_kept)))
         if place.donor:
-            self._edits.append(Copy(place.donor.index, slot.index, place.keep))
+            self._edits.append(Copy(place.donor.index, slot.index, keep))
         if place.parked:
             self._lot.take(place.parked)
             self._edits.append(Restore(slot.index, place.parked))
             if place.keep < len(place.parked.tokens):
-                self._edits.append(Cut(slot.index, place.keep))
-        self._slots.acquire(place, lora)
+                self._edits.append(Cut(slot.index, keep))
+        self._slots.acquire(place, sequence.lora)
 
     def _park(self, slot: Slot) -> None:
         """Have a cache copied out that is about to be lost, if it is worth it."""
-        is_worth_it = len(slot.tokens) >= _WORTH_PARKING and not slot.is_shifted
+        is_worth_it = len(slot.tokens) >= _WORTH_PARKING and not slot.is_shifted and not slot.has_media
         if self._lot.is_open and is_worth_it and not self._slots.is_held_twice(slot):
             self._edits.append(Park(slot.index, self._lot.add(slot.tokens, slot.lora), self._lot.limit_bytes))
 
@@ -222,6 +228,8 @@ class Scheduler:
     def schedule(self) -> Batch:
         """Plan the next step; a batch without entries means that there is nothing to do."""
         batch = Batch(lora=self._next_lora())
+        if self._is_turn_of_media(batch.lora):
+            return self._schedule_media(batch)
         generating = [sequence for sequence in self.generating if sequence.lora == batch.lora]
         if self._params.context_shift:
             self._shift_until_there_is_room_for(generating)
@@ -229,18 +237,47 @@ class Scheduler:
             if sequence.num_pending == 1 and sequence.slot is not None and self._make_room(sequence, batch):
                 sequence.draft = sequence.draft[: self._num_to_draft(sequence, len(batch.entries), len(generating))]
                 self._append(batch, sequence, 1)
-        # Also beside those who generate with other adapters: their turn comes after this step.
-        budget = self._params.num_prefill_beside_decode if self.generating else self._params.n_batch
-        budget = min(budget, self._params.n_batch - len(batch.entries))
-        prefilling = [s for s in self._running if s.num_pending > 1 and s.lora == batch.lora]
+        budget = min(self._num_to_prefill, self._params.n_batch - len(batch.entries))
+        prefilling = [sequence for sequence in self._prefilling(batch.lora) if sequence.next_media is None]
         for num_planned, sequence in enumerate(prefilling, 1):
             if budget > 0 and sequence.slot is not None and self._make_room(sequence, batch):
-                count = min(sequence.num_pending, budget, self._slots.num_free_cells)
+                count = min(sequence.num_pending_alike, budget, self._slots.num_free_cells)
                 if sequence.num_unscored:  # those after it keep an output each, for their prompts' ends
                     num_kept = len(prefilling) - num_planned
                     count = min(count, self._params.num_outputs - batch.num_outputs - num_kept)
                 self._append(batch, sequence, count)
                 budget -= count
+        batch.edits = self.take_edits()
+        return batch
+
+    @property
+    def _num_to_prefill(self) -> int:
+        # Also beside those who generate with other adapters: their turn comes after this step.
+        n_batch = self._params.n_batch
+        return min(self._params.num_prefill_beside_decode, n_batch) if self.generating else n_batch
+
+    def _prefilling(self, lora: tuple[float, ...]) -> list[Sequence]:
+        return [sequence for sequence in self._running if sequence.num_pending > 1 and sequence.lora == lora]
+
+    def _is_turn_of_media(self, lora: tuple[float, ...]) -> bool:
+        """Whether this step is for a picture, since tokens can't be in one with it: each second one where both wait."""
+        at_media = [sequence.next_media is not None for sequence in self._running if sequence.lora == lora]
+        self._was_media = any(at_media) and not (self._was_media and not all(at_media))
+        return self._was_media
+
+    def _schedule_media(self, batch: Batch) -> Batch:
+        """Plan a step for the oldest sequence whose next tokens are a picture's: as many as may be, or all of them."""
+        sequence = next(each for each in self._prefilling(batch.lora) if each.next_media is not None)
+        media = sequence.next_media
+        assert media is not None
+        rest = media.end - sequence.num_computed
+        if self._make_room(sequence, batch, 1 if media.is_causal else rest):
+            assert sequence.slot is not None
+            count = min(rest, self._num_to_prefill, self._slots.num_free_cells) if media.is_causal else rest
+            first = sequence.num_computed - media.start
+            batch.media = MediaPart(media, first, count, sequence.position(media.start) + first, sequence.slot)
+            self._slots[sequence.slot].tokens += media.stand_ins()[first : first + count]
+            batch.parts.append((sequence, count))
         batch.edits = self.take_edits()
         return batch
 
@@ -269,10 +306,10 @@ class Scheduler:
             room = min(room, sequence.request.max_tokens - sequence.num_generated - 1)
         return max(room, 0)
 
-    def _make_room(self, sequence: Sequence, batch: Batch) -> bool:
-        """Free a cell for `sequence`, at the cost of idle caches, then of the youngest; False when it was the cost."""
+    def _make_room(self, sequence: Sequence, batch: Batch, num_cells: int = 1) -> bool:
+        """Free cells for `sequence`, at the cost of idle caches, then of the youngest; False when it was the cost."""
         planned = {id(part) for part, _count in batch.parts}
-        while self._slots.num_free_cells == 0:
+        while self._slots.num_free_cells < num_cells:
             if self._give_up_an_idle_cache():
                 continue
             youngest = next(other for other in reversed(self._running) if id(other) not in planned)
@@ -304,6 +341,8 @@ class Scheduler:
     def _shift(self, sequence: Sequence) -> bool:
         """Drop tokens after those that are kept, half of them if the request doesn't say; False when none can go."""
         assert sequence.slot is not None
+        if sequence.media:  # a picture's place in the prompt is fixed
+            return False
         request, slot = sequence.request, self._slots[sequence.slot]
         wanted = request.n_keep if request.n_keep >= 0 else len(request.prompt_tokens)
         keep = min(wanted + self._params.num_always_kept, self._params.n_ctx - _NUM_NEVER_KEPT)
@@ -341,9 +380,10 @@ class Scheduler:
             batch.scores.append((sequence, len(batch.entries) + scored_from - start, scored))
         if is_last:
             batch.outputs.append((sequence, len(batch.entries) + count - 1))
-        for position, token in enumerate(tokens, start):
-            wants_logits = (is_last and position >= end - 1) or scored_from <= position < end
-            batch.entries.append(BatchEntry(token, position, sequence.slot, wants_logits))
+        position = sequence.position(start)
+        for index, token in enumerate(tokens, start):
+            wants_logits = (is_last and index >= end - 1) or scored_from <= index < end
+            batch.entries.append(BatchEntry(token, position + index - start, sequence.slot, wants_logits))
         self._slots[sequence.slot].tokens += tokens
         batch.parts.append((sequence, count))
 
@@ -384,7 +424,7 @@ class Scheduler:
         sequence.num_accepted += num_accepted
         if num_accepted < len(sequence.draft):
             del self._slots[sequence.slot].tokens[sequence.num_computed :]
-            self._edits.append(Cut(sequence.slot, sequence.num_computed))
+            self._edits.append(Cut(sequence.slot, sequence.position(sequence.num_computed)))
         sequence.draft = ()
 
     def _take(self, choice: Sampled, now: float, outcomes: list[Outcome]) -> None:

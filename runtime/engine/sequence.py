@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from runtime.engine.media import Media, position, texts_between
 from runtime.engine.sampling import SamplingParams
 from runtime.engine.text import TextStream
+from runtime.errors import PromptTooLong, RequestError
 
 if TYPE_CHECKING:
+    from runtime.engine.facts import ModelInfo
     from runtime.engine.guidance import Constraint
 
 
@@ -31,7 +34,8 @@ class GenerationRequest:
     When a full context shifts, the first n_keep tokens stay (-1: the whole prompt) and n_discard of the others go (0:
     half of them). slot None is any. Once max_seconds of generating are over, the next line end is the end. lora are
     adapters by their numbers, each with its scale; None takes the engine's own. shown_tokens are control tokens whose
-    names are part of the text, which otherwise doesn't show them.
+    names are part of the text, which otherwise doesn't show them. Where the prompt's tokens stand for pictures or
+    sounds, `media` has them in their order.
 
     The probabilities of the prompt's own tokens come with Progress events, beside each as many of the likeliest as
     `sampling.n_probs` says. They have to be computed, so nothing of the prompt is taken from the cache.
@@ -52,10 +56,39 @@ class GenerationRequest:
     wants_prompt_probs: bool = False  # with the probabilities of its tokens
     wants_timings: bool = False  # timings with every delta
     shown_tokens: frozenset[int] = frozenset()
+    media: tuple[Media, ...] = ()
 
     @property
     def uses_cache(self) -> bool:
         return self.cache_prompt and not self.wants_prompt_probs
+
+    def check(self, info: "ModelInfo", *, max_whole_media: int) -> None:
+        """Raise RequestError or PromptTooLong for what can't be computed.
+
+        `max_whole_media` is how many tokens a picture may have whose parts see each other.
+        """
+        prompt = self.prompt_tokens
+        if not info.is_causal:
+            raise RequestError("this model makes embeddings only: it can't generate text", "prompt")
+        if not prompt:
+            raise RequestError("the prompt is empty; give it at least one token", "prompt")
+        if len(prompt) >= info.n_ctx:
+            raise PromptTooLong(len(prompt), info.n_ctx)
+        for text in texts_between(prompt, self.media):
+            if text and not 0 <= min(text) <= max(text) < info.n_vocab:
+                raise RequestError(f"the prompt has token ids outside the vocabulary of {info.n_vocab}", "prompt")
+        largest = max((media.num_tokens for media in self.media if not media.is_causal), default=0)
+        if largest > max_whole_media:
+            raise RequestError(
+                f"a picture takes {largest} tokens, which must be computed at once, and {max_whole_media} can be; "
+                f"make it smaller or start with -b {largest}",
+                "prompt",
+            )
+        for token, _bias in self.sampling.logit_bias:
+            if isinstance(token, int) and not 0 <= token < info.n_vocab:
+                raise RequestError(f"logit_bias: the vocabulary of {info.n_vocab} has no token {token}", "logit_bias")
+        if self.slot is not None and not 0 <= self.slot < info.num_slots:
+            raise RequestError(f"there is no slot {self.slot}; they are 0 to {info.num_slots - 1}", "id_slot")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +188,7 @@ class Sequence:
     num_cached: int = 0
     num_generated: int = 0
     num_scored: int = 1  # of the prompt's tokens, those whose probabilities are told; nothing foretells the first
+    media_seconds: float = 0.0  # that went into the prompt's pictures before the sequence was given its place
     draft: tuple[int, ...] = ()
     num_drafted: int = 0
     num_accepted: int = 0
@@ -173,6 +207,25 @@ class Sequence:
     @property
     def num_pending(self) -> int:
         return len(self.tokens) - self.num_computed
+
+    @property
+    def media(self) -> tuple[Media, ...]:
+        return self.request.media
+
+    @property
+    def next_media(self) -> Media | None:
+        """The picture in whose vectors the pending tokens begin; None when they begin with a token."""
+        return next((each for each in self.media if each.start <= self.num_computed < each.end), None)
+
+    @property
+    def num_pending_alike(self) -> int:
+        """How many of the pending tokens can be in one batch: up to the next picture, or to the end of this one."""
+        ends = (bound for each in self.media for bound in (each.start, each.end) if bound > self.num_computed)
+        return min(ends, default=len(self.tokens)) - self.num_computed
+
+    def position(self, index: int) -> int:
+        """Return the model's position of a token, which follows its index but where pictures are before it."""
+        return position(self.media, index)
 
     @property
     def wants_progress(self) -> bool:
@@ -196,7 +249,7 @@ class Sequence:
             num_prompt_tokens=max(num_prompt_tokens - self.num_cached, 0),
             num_cached_tokens=self.num_cached,
             num_generated_tokens=self.num_generated,
-            prompt_seconds=first - started,
+            prompt_seconds=self.media_seconds + first - started,
             generation_seconds=now - first,
             num_drafted_tokens=self.num_drafted,
             num_accepted_tokens=self.num_accepted,

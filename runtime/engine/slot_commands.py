@@ -103,6 +103,8 @@ class SaveSlot(_OnIdleSlot[Saved]):
             raise RequestError(
                 f"slot {self.slot} was computed with LoRA adapters; such a slot can't be saved", "id_slot"
             )
+        if scheduler.slots[self.slot].has_media:
+            raise RequestError(f"slot {self.slot} holds pictures or sounds; such a slot can't be saved", "id_slot")
         unfinished = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
             num_bytes = context.save(self.slot, [_PACKED, _VERSION, len(tokens), *tokens, 0], unfinished)

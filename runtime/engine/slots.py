@@ -12,6 +12,8 @@ from collections.abc import Sequence as Tokens
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from runtime.engine.media import is_stand_in, whole_media
+
 if TYPE_CHECKING:
     from runtime.engine.parking import Parked
 
@@ -21,7 +23,7 @@ _WORTH_SHARING = 16
 
 @dataclass(eq=False, slots=True)
 class Slot:
-    """One sequence of the KV cache: the tokens whose keys and values it holds.
+    """One sequence of the KV cache: the tokens whose keys and values it holds, stand-ins of pictures among them.
 
     At most the first `num_shared` of its cells belong to other slots too. `is_shifted` says that tokens were dropped
     before some of them, which those were computed with: no other text may use them. Neither may one that wants its LoRA
@@ -35,6 +37,10 @@ class Slot:
     num_shared: int = 0
     is_shifted: bool = False
     lora: tuple[float, ...] = ()
+
+    @property
+    def has_media(self) -> bool:
+        return any(map(is_stand_in, self.tokens))
 
     def clear(self) -> None:
         self.tokens.clear()
@@ -123,9 +129,9 @@ class Slots:
         if slot.is_shifted or slot.lora != lora:
             return 0
         common = common_prefix_length(slot.tokens, prompt)
-        if common == len(slot.tokens) < len(prompt):
+        if common == len(slot.tokens) < len(prompt) and common == whole_media(prompt, common):
             return common
-        return min(common, len(prompt) - 1) if self._is_cuttable else 0
+        return whole_media(prompt, min(common, len(prompt) - 1)) if self._is_cuttable else 0
 
     def acquire(self, place: "Place", lora: tuple[float, ...] = ()) -> None:
         self._clock += 1

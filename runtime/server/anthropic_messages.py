@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from runtime.chat.attachments import from_base64
 from runtime.chat.messages import Message, Role, ToolCall
+from runtime.engine.media import MARK
 from runtime.errors import RequestError
 from runtime.server.body import Body
 from runtime.server.fields import Special
@@ -32,7 +34,7 @@ def read_messages(body: Body) -> tuple[Message, ...]:
         message for index, each in enumerate(messages) for message in _read_message(each, f"{MESSAGES.name}[{index}]")
     ]
     if system:
-        read.insert(0, Message(Role.SYSTEM, _read_content(system, SYSTEM.name)))
+        read.insert(0, _message(Role.SYSTEM, system, SYSTEM.name))
     return tuple(_joined(read))
 
 
@@ -46,6 +48,7 @@ def _joined(messages: list[Message]) -> Iterator[Message]:
                 text=_text_of([waiting.text, message.text]),
                 reasoning=_text_of([waiting.reasoning, message.reasoning]),
                 tool_calls=waiting.tool_calls + message.tool_calls,
+                attachments=waiting.attachments + message.attachments,
             )
         else:
             yield waiting
@@ -66,12 +69,19 @@ def _read_message(value: object, param: str) -> Iterator[Message]:
     elif role is Role.USER and isinstance(content, list):
         yield from _read_question(content, param)
     else:
-        yield Message(role, _read_content(content, param))
+        yield _message(role, content, param)
+
+
+def _message(role: Role, content: object, param: str) -> Message:
+    files: list[bytes] = []
+    text = _read_content(content, param, files)
+    return Message(role, text, attachments=tuple(files))
 
 
 def _read_answer(blocks: list[object], param: str) -> Message:
     """Return a message of the assistant's: what it thought, said and called."""
     texts, thoughts, calls = [], [], []
+    files: list[bytes] = []
     for index, block in enumerate(blocks):
         where, read = f"{param}[{index}]", _object(block, f"{param}[{index}]")
         match read.get("type"):
@@ -82,8 +92,8 @@ def _read_answer(blocks: list[object], param: str) -> Message:
             case "tool_use":
                 calls.append(_read_call(read, where))
             case _:
-                texts.append(_read_block(read, where))
-    return Message(Role.ASSISTANT, _text_of(texts), _text_of(thoughts), tuple(calls))
+                texts.append(_read_block(read, where, files))
+    return Message(Role.ASSISTANT, _text_of(texts), _text_of(thoughts), tuple(calls), attachments=tuple(files))
 
 
 def _read_call(block: Mapping[str, Any], param: str) -> ToolCall:
@@ -97,53 +107,59 @@ def _read_call(block: Mapping[str, Any], param: str) -> ToolCall:
 def _read_question(blocks: list[object], param: str) -> Iterator[Message]:
     """Yield a message of the user's as those of the tools whose results are in it, and what the user says besides."""
     texts: list[str] = []
+    files: list[bytes] = []
     for index, block in enumerate(blocks):
         where, read = f"{param}[{index}]", _object(block, f"{param}[{index}]")
         if read.get("type") == "tool_result":
             if texts:
-                yield Message(Role.USER, _text_of(texts))
-                texts = []
+                yield Message(Role.USER, _text_of(texts), attachments=tuple(files))
+                texts, files = [], []
             yield _read_result(read, where)
         else:
-            texts.append(_read_block(read, where))
+            texts.append(_read_block(read, where, files))
     if texts or not blocks:
-        yield Message(Role.USER, _text_of(texts))
+        yield Message(Role.USER, _text_of(texts), attachments=tuple(files))
 
 
 def _read_result(block: Mapping[str, Any], param: str) -> Message:
     content = block.get("content")
-    text = "" if content is None else _read_content(content, f"{param}.content")
+    files: list[bytes] = []
+    text = "" if content is None else _read_content(content, f"{param}.content", files)
     if block.get("is_error") is True:
         text = f"Error: {text}"
-    return Message(Role.TOOL, text, tool_call_id=_text(block, "tool_use_id", param))
+    return Message(Role.TOOL, text, tool_call_id=_text(block, "tool_use_id", param), attachments=tuple(files))
 
 
-def _read_content(value: object, param: str) -> str:
+def _read_content(value: object, param: str, files: list[bytes]) -> str:
+    """Return the text of a message, with marks where its pictures belong; those are added to `files`."""
     if isinstance(value, str):
         return value
     if not isinstance(value, list):
         raise RequestError(f"'{param}' must be a text or a list of blocks", param)
     places = (f"{param}[{index}]" for index in range(len(value)))
-    return _text_of([_read_block(_object(each, where), where) for each, where in zip(value, places, strict=True)])
+    return _text_of(
+        [_read_block(_object(each, where), where, files) for each, where in zip(value, places, strict=True)]
+    )
 
 
 def _text_of(texts: list[str]) -> str:
     return _BETWEEN_BLOCKS.join(text for text in texts if text)
 
 
-def _read_block(value: Mapping[str, Any], param: str) -> str:
+def _read_block(value: Mapping[str, Any], param: str, files: list[bytes]) -> str:
     match value.get("type"):
         case "text":
             return _text(value, "text", param)
         case "mid_conv_system":
-            return _read_content(value.get("content"), f"{param}.content")
+            return _read_content(value.get("content"), f"{param}.content", files)
         case "document":
-            return _read_document(value, param)
+            return _read_document(value, param, files)
         case "search_result":
             found = [_text(value, "title", param), _text(value, "source", param)]
-            return "\n".join([*found, _read_content(value.get("content"), f"{param}.content")])
+            return "\n".join([*found, _read_content(value.get("content"), f"{param}.content", files)])
         case "image":
-            raise RequestError(f"'{param}' is an image, but this model reads text only", param)
+            files.append(_read_image(value.get("source"), f"{param}.source"))
+            return MARK
         case kind:
             name = kind if isinstance(kind, str) else "untyped"
             raise RequestError(f"'{param}' is a block of type {name}, which can't be used here", f"{param}.type")
@@ -155,14 +171,24 @@ def _object(value: object, param: str) -> Mapping[str, Any]:
     return value
 
 
-def _read_document(value: Mapping[str, Any], param: str) -> str:
+def _read_image(source: object, param: str) -> bytes:
+    match source:
+        case {"type": "base64", "data": data}:
+            return from_base64(data, f"{param}.data")
+        case _:
+            raise RequestError(
+                f"'{param}' must be of type base64: nothing is fetched from here, and no file kept", param
+            )
+
+
+def _read_document(value: Mapping[str, Any], param: str, files: list[bytes]) -> str:
     """Return a document's text below its title. Raises RequestError for one that isn't text."""
     source, param_of_source = value.get("source"), f"{param}.source"
     match source:
         case {"type": "text", "data": str(text)}:
             content = text
         case {"type": "content", "content": blocks}:
-            content = _read_content(blocks, f"{param_of_source}.content")
+            content = _read_content(blocks, f"{param_of_source}.content", files)
         case _:
             raise RequestError(
                 f"'{param_of_source}' must hold text: this model reads no PDFs and no addresses", param_of_source

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from runtime.engine.media import Prompt
 from runtime.engine.sequence import Finished, FinishReason, GenerationRequest, Progress, TextDelta, Timings, TokenProbs
 from runtime.errors import RequestError
 from runtime.server.body import Body
@@ -110,13 +111,14 @@ class CompletionParams:
             response_fields=_RESPONSE_FIELDS.read(body),
         )
 
-    def requests(self, prompts: list[tuple[int, ...]]) -> Iterator[GenerationRequest]:
+    def requests(self, prompts: list[Prompt]) -> Iterator[GenerationRequest]:
         """Yield a request for each answer to each prompt. Raises RequestError when they are too many."""
         if len(prompts) * self.num_answers > MAX_PROMPTS:
             raise RequestError(f"these are more than {MAX_PROMPTS} answers in one request", _N_CMPL.name)
         for prompt in prompts:
             for number in range(self.num_answers):
-                yield replace(numbered_answer(self.request, number), prompt_tokens=prompt)
+                request = numbered_answer(self.request, number)
+                yield replace(request, prompt_tokens=prompt.tokens, media=prompt.media)
 
     def settings(self, request: GenerationRequest, forbidden: Iterable[int] = ()) -> dict[str, Any]:
         return generation_settings(request, is_streamed=self.is_streamed, forbidden=forbidden)

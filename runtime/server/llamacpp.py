@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from runtime.chat.infill import Snippet
 from runtime.chat.turn import prompt_of
+from runtime.engine.media import Prompt
 from runtime.errors import RequestError
 from runtime.server.body import Body, read_body
 from runtime.server.completion import ANSWER_FIELDS, Asked, CompletionParams, CompletionReply
@@ -19,7 +20,7 @@ from runtime.server.conversation import CONVERSATION_FIELDS, MESSAGES, read_conv
 from runtime.server.fields import Flag, Special, Text, operation
 from runtime.server.generation import Generation, whole_answers
 from runtime.server.infill import fill_tokens
-from runtime.server.parameters import is_token, tokenize_prompts
+from runtime.server.parameters import is_token, read_prompts
 from runtime.server.responses import EventStream, JsonResponse
 from runtime.server.service import Service
 
@@ -55,7 +56,7 @@ class LlamaCpp:
         if _PROMPT.name not in body:
             raise RequestError("'prompt' is missing", _PROMPT.name)
         engine = await self._service.engine()
-        return await self._answer(request, params, engine, await tokenize_prompts(engine, body.raw(_PROMPT.name)))
+        return await self._answer(request, params, engine, await read_prompts(engine, body.raw(_PROMPT.name)))
 
     @operation(
         "Fill the gap between two texts",
@@ -78,13 +79,13 @@ class LlamaCpp:
             beginning=beginning,
             max_tokens=params.request.max_tokens,
         )
-        return await self._answer(request, params, engine, [tokens])
+        return await self._answer(request, params, engine, [Prompt(tokens)])
 
     async def _answer(
-        self, request: Request, params: CompletionParams, engine: "Engine", prompts: list[tuple[int, ...]]
+        self, request: Request, params: CompletionParams, engine: "Engine", prompts: list[Prompt]
     ) -> Response:
         requests = list(params.requests(prompts))
-        texts = await asyncio.to_thread(lambda: [engine.detokenize(prompt) for prompt in prompts])
+        texts = await asyncio.to_thread(lambda: [engine.detokenize(prompt.text_tokens) for prompt in prompts])
         forbidden = await asyncio.to_thread(engine.end_tokens) if params.request.ignore_eos else ()
         generations = await Generation.begin_all(engine, requests)
         model = self._service.model_alias

@@ -9,9 +9,12 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from runtime.engine.media import MediaKind
 from runtime.server.errors import NotFound
 from runtime.server.responses import JsonResponse
 from runtime.server.service import Service
+
+_MODALITIES = {MediaKind.PICTURE: "image", MediaKind.SOUND: "audio"}  # as llama-server calls them
 
 
 class Models:
@@ -47,6 +50,10 @@ class Models:
             "max_input_tokens": info.n_ctx,
             "max_tokens": info.n_ctx,
             "capabilities": None,
+            "architecture": {
+                "input_modalities": ["text", *(_MODALITIES[kind] for kind in MediaKind if kind in info.media_kinds)],
+                "output_modalities": ["text"],
+            },
             "lifecycle": "active",
             "deprecated_at": None,
             "line": None,

@@ -50,7 +50,7 @@ class Ollama:
         if prompt.is_empty:
             return JsonResponse(GenerateReply(params, clock).loaded())
         prepared = await asyncio.to_thread(prompt.prepare, engine, params)
-        tokens = None if prompt.is_raw else prepared.request.prompt_tokens
+        tokens = prepared.request.prompt_tokens if prompt.can_be_gone_on_with else None
         return await _answer(request, engine, prepared, GenerateReply(params, clock, prepared.reader, tokens))
 
     @operation("The next message of a conversation, as Ollama", *ANSWER_FIELDS, MESSAGES, _TOOLS)

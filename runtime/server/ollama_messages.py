@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from runtime.chat.attachments import from_base64
 from runtime.chat.messages import Message, Role, ToolCall, parse_calls
+from runtime.engine.media import MARK
 from runtime.errors import RequestError
 from runtime.server.fields import Special
 
@@ -54,20 +56,25 @@ def _read_message(value: object, param: str) -> Message:
     role = _ROLES.get(name) if isinstance(name, str) else None
     if role is None:
         raise RequestError(f"'{param}.role' must be one of {', '.join(_ROLES)}", f"{param}.role")
-    refuse_images(value.get("images"), f"{param}.images")
+    images = read_images(value.get("images"), f"{param}.images")
     return Message(
         role,
-        _text(value, "content", param),
+        MARK * len(images) + _text(value, "content", param),
         reasoning=_text(value, "thinking", param) if role is Role.ASSISTANT else "",
         tool_calls=parse_calls(value.get("tool_calls"), f"{param}.tool_calls") if role is Role.ASSISTANT else (),
         tool_call_id=_text(value, "tool_call_id", param),
         name=_text(value, "tool_name", param) or _text(value, "name", param),
+        attachments=images,
     )
 
 
-def refuse_images(value: object, param: str) -> None:
-    if value:
-        raise RequestError(f"'{param}' can't be used: this model reads text only", param)
+def read_images(value: object, param: str) -> tuple[bytes, ...]:
+    """Return the pictures of a message or a prompt, which stand before its text. Raises RequestError."""
+    if not value:
+        return ()
+    if not isinstance(value, list):
+        raise RequestError(f"'{param}' must be a list of pictures in base64", param)
+    return tuple(from_base64(each, f"{param}[{index}]") for index, each in enumerate(value))
 
 
 def _text(value: Mapping[str, Any], name: str, param: str) -> str:

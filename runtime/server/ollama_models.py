@@ -15,6 +15,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from runtime.chat.turn import manner_in
 from runtime.engine.facts import ModelInfo
+from runtime.engine.media import MediaKind
 from runtime.errors import RequestError
 from runtime.server.body import Body, read_body
 from runtime.server.errors import NotFound, NotOffered
@@ -71,6 +72,7 @@ class OllamaModels:
             "completion": info.is_causal,
             "insert": info.is_causal and engine.fill_tokens is not None,
             "embedding": info.pooling is not None,
+            "vision": MediaKind.PICTURE in info.media_kinds,
             "tools": info.is_causal and manner.can_call,
             "thinking": info.is_causal and manner.marks.is_known,
         }

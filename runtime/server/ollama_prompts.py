@@ -7,12 +7,13 @@ from runtime.chat.conversation import Conversation, Tool, ToolUse
 from runtime.chat.messages import Message, Role
 from runtime.chat.reader import AnswerReader
 from runtime.chat.turn import manner_in, next_turn
+from runtime.engine.media import MARK
 from runtime.engine.sequence import GenerationRequest
 from runtime.errors import RequestError
 from runtime.server.body import Body
 from runtime.server.fields import Flag, Special, Text
 from runtime.server.infill import fill_tokens
-from runtime.server.ollama_messages import refuse_images
+from runtime.server.ollama_messages import read_images
 from runtime.server.ollama_params import OllamaParams
 from runtime.server.parameters import is_token
 
@@ -26,7 +27,8 @@ _RAW = Flag("raw", "Take the prompt as it is, without the model's template.")
 _CONTEXT = Special(
     "context", "What an earlier answer gave, to go on from.", {"type": "array", "items": {"type": "integer"}}
 )
-PROMPT_FIELDS = (_PROMPT, _SUFFIX, _SYSTEM, _RAW, _CONTEXT)
+_IMAGES = Special("images", "Pictures in base64, for models that see.", {"type": "array", "items": {"type": "string"}})
+PROMPT_FIELDS = (_PROMPT, _SUFFIX, _SYSTEM, _RAW, _CONTEXT, _IMAGES)
 _NOT_WHEN_RAW = (_SYSTEM, _CONTEXT)
 
 
@@ -39,6 +41,7 @@ class Prompt:
     system: str
     context: tuple[int, ...]
     is_raw: bool
+    images: tuple[bytes, ...] = ()
 
     @classmethod
     def of(cls, body: Body) -> "Prompt":
@@ -48,29 +51,43 @@ class Prompt:
         for each in _NOT_WHEN_RAW:
             if is_raw and body.raw(each.name):
                 raise RequestError(f"raw mode does not support '{each.name}'; write it into the prompt", each.name)
-        refuse_images(body.raw("images"), "images")
+        images = read_images(body.raw(_IMAGES.name), _IMAGES.name)
+        for each in (_SUFFIX, _CONTEXT):
+            if images and body.raw(each.name):
+                raise RequestError(f"'{_IMAGES.name}' and '{each.name}' can't be combined", _IMAGES.name)
         return cls(
             text=_PROMPT.read(body, ""),
             suffix=_SUFFIX.read(body, ""),
             system=_SYSTEM.read(body, ""),
             context=_read_context(body.raw(_CONTEXT.name)),
             is_raw=is_raw,
+            images=images,
         )
 
     @property
     def is_empty(self) -> bool:
-        return not (self.text or self.suffix)
+        return not (self.text or self.suffix or self.images)
+
+    @property
+    def can_be_gone_on_with(self) -> bool:
+        """Whether its tokens and the answer's are a context for another prompt."""
+        return not (self.is_raw or self.images)
 
     def prepare(self, engine: "Engine", params: OllamaParams) -> "Prepared":
         """Return what is asked of the engine. Raises RequestError. Takes long."""
         if self.suffix:
             tokens = fill_tokens(engine, self.text, self.suffix, max_tokens=params.max_tokens)
             return Prepared(params.request(tokens), AnswerReader(None, None))
+        text = MARK * len(self.images) + self.text
+        if self.is_raw and self.images:
+            read = engine.read(text, self.images, _IMAGES.name)
+            return Prepared(replace(params.request(read.tokens), media=read.media), AnswerReader(None, None))
         if self.is_raw:
             tokens = tuple(engine.tokenize(self.text, add_special=True, parse_special=True))
             return Prepared(params.request(tokens), AnswerReader(None, None))
         system = (Message(Role.SYSTEM, self.system),) if self.system else ()
-        return prepare_chat(engine, params, (*system, Message(Role.USER, self.text)), (), before=self.context)
+        asked = Message(Role.USER, text, attachments=self.images)
+        return prepare_chat(engine, params, (*system, asked), (), before=self.context)
 
 
 @dataclass(frozen=True, slots=True)

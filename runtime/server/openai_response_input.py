@@ -97,25 +97,27 @@ class _Turns:
 
 
 def _take(turns: _Turns, item: Item, param: str) -> None:
+    attachments: list[bytes] = []
     match item["type"]:
         case "message":
             name = item.get("role")
             role = _ROLES.get(name) if isinstance(name, str) else None
             if role is None:
                 raise RequestError(f"'{param}.role' must be one of {', '.join(_ROLES)}", f"{param}.role")
-            text = parse_content(item.get("content"), f"{param}.content")
+            text = parse_content(item.get("content"), f"{param}.content", attachments)
             if role is Role.ASSISTANT:
                 turns.say(text)
             else:
-                turns.add(Message(role, text))
+                turns.add(Message(role, text, attachments=tuple(attachments)))
         case "reasoning":
             turns.think(_reasoning(item, param))
         case "function_call":
             arguments = parse_arguments(item.get("arguments"), f"{param}.arguments")
             turns.call(ToolCall(_text(item, "call_id", param), _text(item, "name", param), arguments))
         case "function_call_output":
-            result = parse_content(item.get("output"), f"{param}.output")
-            turns.add(Message(Role.TOOL, result, tool_call_id=_text(item, "call_id", param)))
+            result = parse_content(item.get("output"), f"{param}.output", attachments)
+            call_id = _text(item, "call_id", param)
+            turns.add(Message(Role.TOOL, result, tool_call_id=call_id, attachments=tuple(attachments)))
         case kind:
             shown = kind if isinstance(kind, str) else "untyped"
             raise RequestError(f"'{param}' is an item of type {shown}, which can't be used here", f"{param}.type")

@@ -7,6 +7,8 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from runtime.chat.attachments import from_base64
+from runtime.engine.media import Prompt
 from runtime.engine.sampling import Sampler, SamplingParams, sampler_lettered, sampler_named
 from runtime.engine.sequence import GenerationRequest, Progress, Timings
 from runtime.errors import RequestError
@@ -256,25 +258,48 @@ async def tokenize_prompts(
     return [await tokenize_prompt(engine, prompt, param) for prompt in prompts_in(value, param, at_most=at_most)]
 
 
-def prompts_in(value: object, param: str = "prompt", *, at_most: int = MAX_PROMPTS) -> list[object]:
+async def read_prompts(engine: "Engine", value: object, param: str = "prompt") -> list[Prompt]:
+    """Return the same as prompts, which may have pictures: in llama.cpp's objects `multimodal_data` holds files.
+
+    Where each belongs, `prompt_string` has the `media_marker` that `/props` tells. Raises RequestError.
+    """
+    return [await _read_prompt(engine, prompt, param) for prompt in prompts_in(value, param, takes_media=True)]
+
+
+async def _read_prompt(engine: "Engine", prompt: object, param: str) -> Prompt:
+    if not isinstance(prompt, dict):
+        return Prompt(await tokenize_prompt(engine, prompt, param))
+    text, data = prompt.get("prompt_string"), prompt.get("multimodal_data")
+    if not isinstance(text, str) or not isinstance(data, list):
+        raise RequestError(f"'{param}' must have a text as 'prompt_string' and a list as 'multimodal_data'", param)
+    files = [from_base64(each, f"{param}.multimodal_data[{index}]") for index, each in enumerate(data)]
+    return await asyncio.to_thread(engine.read, text, files, param)
+
+
+def prompts_in(
+    value: object, param: str = "prompt", *, at_most: int = MAX_PROMPTS, takes_media: bool = False
+) -> list[object]:
     """Return the prompts that a field holds: one in any of the ways that `tokenize_prompt` takes, or a list of those.
 
-    A prompt may also be llama.cpp's object with `prompt_string`. Raises RequestError.
+    A prompt may also be llama.cpp's object with `prompt_string`; with media, which are refused if not `takes_media`, it
+    stays one. Raises RequestError.
     """
     prompts = value if isinstance(value, list) and not any(map(is_token, value)) else [value]
     if len(prompts) > at_most:
         raise RequestError(f"'{param}' holds {len(prompts)} prompts; at most {at_most} go into a request", param)
     if not prompts:
         raise RequestError(f"'{param}' must be a text or a list of token ids", param)
-    return [_prompt_text(prompt, param) for prompt in prompts]
+    return [_prompt_text(prompt, param, takes_media) for prompt in prompts]
 
 
-def _prompt_text(prompt: object, param: str) -> object:
+def _prompt_text(prompt: object, param: str, takes_media: bool) -> object:
     if not isinstance(prompt, dict):
         return prompt
-    if prompt.get("multimodal_data"):
-        raise RequestError(f"'{param}' brings media, but this model reads text only", param)
-    return prompt.get("prompt_string")
+    if not prompt.get("multimodal_data"):
+        return prompt.get("prompt_string")
+    if not takes_media:
+        raise RequestError(f"'{param}' brings media; here it can only be text", param)
+    return prompt
 
 
 def is_token(value: object) -> bool:

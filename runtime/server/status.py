@@ -4,6 +4,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from runtime.chat.template import CHATML
+from runtime.engine.media import MARK, MediaKind
 from runtime.errors import RequestError
 from runtime.server.body import Body, read_body
 from runtime.server.completion import CompletionParams
@@ -49,7 +50,12 @@ class Status:
                 "total_slots": info.num_slots,
                 "model_alias": self._service.model_alias,
                 "model_ftype": info.description,
-                "modalities": {"vision": False, "video": False, "audio": False},
+                "modalities": {
+                    "vision": MediaKind.PICTURE in info.media_kinds,
+                    "video": False,
+                    "audio": MediaKind.SOUND in info.media_kinds,
+                },
+                "media_marker": MARK,
                 "endpoint_slots": offer.has_slots,
                 "endpoint_props": offer.has_props,
                 "endpoint_metrics": offer.has_metrics,

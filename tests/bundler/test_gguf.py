@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bundler.errors import GGUFError
-from bundler.gguf import BLOCK_SIZES, QUANTIZATIONS, ModelFacts, read_facts
+from bundler.gguf import BLOCK_SIZES, QUANTIZATIONS, ModelFacts, read_facts, read_projector_facts
 from tests.bundler.models import write_model
+from tests.tiny_projectors import Projecting, write_projector
 
 
 def header(*, version: int = 3, num_tensors: int = 0, num_entries: int = 0) -> bytes:
@@ -65,6 +66,26 @@ def test_a_gguf_that_is_no_usable_model_is_refused(tmp_path: Path, written: dict
     path = write_model(tmp_path / "m.gguf", **written)  # type: ignore[arg-type]
     with pytest.raises(GGUFError, match=message):
         read_facts(path)
+
+
+def test_a_projector_tells_what_it_is_for(tmp_path: Path) -> None:
+    seeing = write_projector(tmp_path / "mmproj-a.gguf", Projecting.GRID)
+    hearing = write_projector(tmp_path / "mmproj-b.gguf", Projecting.SOUND)
+    assert read_projector_facts(seeing).media == ("pictures",)
+    assert read_projector_facts(hearing).media == ("sounds",)
+
+
+def test_what_is_no_projector_or_only_a_part_of_one_is_refused(tmp_path: Path, model: Path) -> None:
+    with pytest.raises(GGUFError, match=r"not a projector; those are named mmproj-\*.gguf"):
+        read_projector_facts(model)
+    whole = write_projector(tmp_path / "mmproj.gguf", Projecting.WHOLE)
+    whole.write_bytes(whole.read_bytes()[:-100])
+    with pytest.raises(GGUFError, match="truncated"):
+        read_projector_facts(whole)
+    with pytest.raises(GGUFError, match="neither pictures nor sounds"):
+        read_projector_facts(write_model(tmp_path / "m.gguf", architecture="clip"))
+    with pytest.raises(GGUFError, match="can't be read"):
+        read_projector_facts(tmp_path / "none.gguf")
 
 
 def test_a_model_that_says_it_has_one_part_is_whole(tmp_path: Path) -> None:

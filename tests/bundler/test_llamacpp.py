@@ -28,8 +28,9 @@ def test_only_what_the_build_needs_is_unpacked(tmp_path: Path, progress: Progres
         "vendor/llama.cpp/CMakeLists.txt",
         "vendor/llama.cpp/LICENSE",
         "vendor/llama.cpp/ggml/src/ggml.c",
+        "vendor/llama.cpp/tools/mtmd/mtmd.cpp",
     ]
-    unwanted = ["llama_cpp/llama.py", "llama_cpp/__init__.py", "vendor/llama.cpp/models/big.gguf", "../escape"]
+    unwanted = ["llama_cpp/llama.py", "llama_cpp/__init__.py", "vendor/llama.cpp/tools/server/server.cpp", "../escape"]
     llamacpp.unpack(write_sdist(tmp_path / "sdist.tar.gz", wanted + unwanted), tmp_path / "out", progress)
     found = [path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert sorted(found) == wanted
@@ -90,7 +91,7 @@ def test_the_built_libraries_are_portable_and_one_file_each() -> None:
     names = sorted(path.name for path in folder.iterdir())
     backends = [name for name in names if name.startswith("libggml-cpu-")]
     assert {"libggml-cpu-x64.so", "libggml-cpu-haswell.so", "libggml-cpu-zen4.so"} <= set(backends)
-    assert sorted(set(names) - set(backends)) == ["libggml-base.so.0", "libggml.so.0", "libllama.so"]
+    assert sorted(set(names) - set(backends)) == ["libggml-base.so.0", "libggml.so.0", "libllama.so", "libmtmd.so"]
     for name in names:
         llamacpp.check_glibc(folder / name)
         assert (folder / name).stat().st_size < 5_000_000, f"{name} is not stripped"

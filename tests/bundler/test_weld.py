@@ -2,6 +2,7 @@ import errno
 import hashlib
 import io
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from bundler import sources, weld
 from bundler.errors import SourceError, TargetError
 from bundler.gguf import read_facts
+from bundler.inspection import describe
 from bundler.pack import load_pack
 from bundler.progress import Progress
 from bundler.recipe import Recipe
@@ -71,13 +73,17 @@ def test_companions_of_the_model_are_members_of_their_kind(
     model: Path, pack: Path, progress: Progress, target: Path
 ) -> None:
     sourced = sources.fetch(str(model), sources.Places(), progress)
-    companions = [(MemberKind.DRAFT, sourced), (MemberKind.LORA, sourced)]
-    weld.weld(weld.plan(Recipe(), load_pack(pack), sourced, read_facts(model), companions), target, progress)
+    projector = replace(sourced, file_name="mmproj-Tiny.gguf")
+    companions = [(MemberKind.DRAFT, sourced), (MemberKind.LORA, sourced), (MemberKind.PROJECTOR, projector)]
+    plan = weld.plan(Recipe(), load_pack(pack), sourced, read_facts(model), companions, ["pictures", "sounds"])
+    weld.weld(plan, target, progress)
     container = open_container(target)
-    for kind in (MemberKind.MODEL, MemberKind.DRAFT, MemberKind.LORA):
+    assert "reads besides text  pictures, sounds" in describe(container)
+    for kind in (MemberKind.MODEL, MemberKind.DRAFT, MemberKind.LORA, MemberKind.PROJECTOR):
         (extent,) = container.extents_of(kind)
         assert target.read_bytes()[extent.offset :][: extent.size] == model.read_bytes()
     assert container.extent("draft-Tiny-Instruct.Q4_1.gguf") == container.extents_of(MemberKind.DRAFT)[0]
+    assert container.extent("mmproj-Tiny.gguf") == container.extents_of(MemberKind.PROJECTOR)[0]
 
 
 def test_missing_folders_are_made(weldment: Weldment, target: Path, progress: Progress) -> None:

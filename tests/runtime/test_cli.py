@@ -66,6 +66,24 @@ def test_a_draft_model_is_named_or_lies_inside_beside_the_model_that_is_used(tmp
     assert cli.find_draft(Settings(), None) is None
 
 
+def test_the_projector_is_the_named_one_else_the_one_inside_with_its_model(tmp_path: Path) -> None:
+    other = tmp_path / "other.gguf"
+    other.write_bytes(b"12345")
+    members = (
+        Member("inside.gguf", MemberKind.MODEL, 10, "0" * 64),
+        Member("mmproj-inside.gguf", MemberKind.PROJECTOR, 5, "1" * 64),
+    )
+    extents = {name: Extent(tmp_path / "bundle", 65536, 5) for name in ("inside.gguf", "mmproj-inside.gguf")}
+    inside = Container(tmp_path / "bundle", Manifest("Inside", members), extents)
+    assert cli.find_projector(Settings(projector=other), inside) == Extent(other, 0, 5)
+    assert cli.find_projector(Settings(), inside) == extents["mmproj-inside.gguf"]
+    assert cli.find_projector(Settings(no_projector=True), inside) is None
+    assert cli.find_projector(Settings(model=other), inside) is None
+    assert cli.find_projector(Settings(), None) is None
+    with pytest.raises(ModelError, match="missing"):
+        cli.find_projector(Settings(projector=tmp_path / "missing"), None)
+
+
 def with_adapter(path: Path) -> Container:
     members = (
         Member("inside.gguf", MemberKind.MODEL, 10, "0" * 64),

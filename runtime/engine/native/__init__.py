@@ -14,6 +14,7 @@ from runtime.engine.native.header import read_shape
 from runtime.engine.native.library import Library, resident_fraction
 from runtime.engine.native.lora import LoraAdapter
 from runtime.engine.native.model import Model
+from runtime.engine.native.projector import Projector
 from runtime.engine.native.sampler import SamplerChain
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "LoraAdapter",
     "Model",
     "NoRoom",
+    "Projector",
     "SamplerChain",
     "read_shape",
     "resident_fraction",

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from mmap import ACCESS_COPY, mmap
 from pathlib import Path
 
-from runtime.engine.batch import BatchEntry, Copy, Cut, Edit, Park, Restore, Shift
+from runtime.engine.batch import Batch, BatchEntry, Copy, Cut, Edit, MediaPart, Park, Restore, Shift
 from runtime.engine.native.lora import LoraAdapter
 from runtime.engine.native.model import Model
 from runtime.engine.native.sampler import SamplerChain
@@ -31,19 +31,28 @@ class Context:
     """The KV cache and what computes on it. One thread at a time, but for `abort`."""
 
     def __init__(
-        self, model: Model, *, n_ctx: int, n_batch: int, num_slots: int, num_threads: int, num_outputs: int = 0
+        self,
+        model: Model,
+        *,
+        n_ctx: int,
+        n_batch: int,
+        num_slots: int,
+        num_threads: int,
+        num_outputs: int = 0,
+        keeps_batches_whole: bool = False,
     ) -> None:
         """Make a context of `n_ctx` cells that `num_slots` sequences share, with a thread pool of its own.
 
-        A batch has the logits of at most `num_outputs` tokens, by default one for each slot. Raises ModelError when
-        the memory can't be had.
+        A batch has the logits of at most `num_outputs` tokens, by default one for each slot. Where the tokens of one
+        see each other it is to be computed in one piece, which takes more memory. Raises ModelError when the memory
+        can't be had.
         """
         self._model = model
         self._api = api = model.library.api
         params = api.llama_context_default_params()
         params.n_ctx = n_ctx
         params.n_batch = n_batch
-        params.n_ubatch = min(n_batch, params.n_ubatch)
+        params.n_ubatch = n_batch if keeps_batches_whole else min(n_batch, params.n_ubatch)
         params.n_seq_max = num_slots
         params.n_outputs_max = num_outputs or num_slots  # each has room for a logit of every token of the vocabulary
         params.n_threads = params.n_threads_batch = num_threads
@@ -100,6 +109,13 @@ class Context:
             self._api.llama_free(handle)
             self._pool.close()
 
+    def compute(self, batch: Batch) -> None:
+        """Compute a step, tokens or a picture. Raises as `decode` does."""
+        if batch.media is not None:
+            self.decode_media(batch.media)
+        else:
+            self.decode(batch.entries)
+
     def decode(self, entries: Sequence[BatchEntry]) -> None:
         """Compute a batch of at most `n_batch` tokens.
 
@@ -114,6 +130,41 @@ class Context:
             counts[index] = 1
             slots[index][0] = entry.slot
             logits[index] = entry.wants_logits
+        self._decode(batch)
+
+    def decode_media(self, part: MediaPart) -> None:
+        """Compute vectors of a picture as if they were tokens'. Raises as `decode` does."""
+        media, count = part.media, part.count
+        assert media.vectors is not None
+        vectors = memoryview(media.vectors).cast("f")
+        length = len(vectors) // media.num_tokens
+        positions = array("i", range(part.position, part.position + count))
+        if media.grid:
+            grid = memoryview(media.grid).cast("i")
+            starts = range(part.first, len(grid), media.num_tokens)
+            positions = array("i", [place for start in starts for place in grid[start : start + count]])
+        batch = self._api.llama_batch(
+            n_tokens=count,
+            embd=(ctypes.c_float * (count * length)).from_buffer_copy(vectors, 4 * part.first * length),
+            pos=(ctypes.c_int32 * len(positions)).from_buffer(positions),
+            n_seq_id=self._batch.n_seq_id,
+            seq_id=self._batch.seq_id,
+            logits=self._batch.logits,
+        )
+        for index in range(count):
+            batch.n_seq_id[index] = 1
+            batch.seq_id[index][0] = part.slot
+            batch.logits[index] = False
+        if media.is_causal:
+            self._decode(batch)
+            return
+        self._api.llama_set_causal_attn(self.handle, False)
+        try:
+            self._decode(batch)
+        finally:
+            self._api.llama_set_causal_attn(self.handle, True)
+
+    def _decode(self, batch: ctypes.Structure) -> None:
         code = self._api.llama_decode(self.handle, batch)
         if code == 0:
             return
@@ -121,7 +172,7 @@ class Context:
             raise NoRoom
         if code == 2:
             raise Aborted
-        raise EngineError(f"llama.cpp could not compute a batch of {len(entries)} tokens (code {code})")
+        raise EngineError(f"llama.cpp could not compute a batch of {batch.n_tokens} tokens (code {code})")
 
     def sample(self, sampler: SamplerChain, index: int) -> int:
         """Choose a token from the logits of the batch's entry `index`, and let the sampler remember it."""

@@ -25,13 +25,18 @@ class EmbeddingContext(Context):
             else api.llama_model_n_embd_out(model.handle)
         )
         super().__init__(
-            model, n_ctx=n_ctx, n_batch=n_batch, num_slots=num_slots, num_threads=num_threads, num_outputs=n_batch
+            model,
+            n_ctx=n_ctx,
+            n_batch=n_batch,
+            num_slots=num_slots,
+            num_threads=num_threads,
+            num_outputs=n_batch,
+            keeps_batches_whole=True,
         )
 
     def _adapt(self, params: ctypes.Structure) -> None:
         params.embeddings = True
         params.pooling_type = self._pooling.value
-        params.n_ubatch = params.n_batch
 
     def clear(self) -> None:
         if self._memory:

@@ -23,8 +23,8 @@ class Library:
         self.api: Any = api
         self._last_errors: deque[str] = deque(maxlen=3)
         self._on_log = on_log
-        self._log_callback = api.llama_log_callback(self._log)  # kept alive as long as llama.cpp may call it
-        api.llama_log_set(self._log_callback, None)
+        self.log_callback = api.llama_log_callback(self._log)  # kept alive as long as llama.cpp may call it
+        api.llama_log_set(self.log_callback, None)
         folder = Path(api.__file__).parent / "lib"
         # By SONAME: libllama has loaded it already, and a second copy would have a backend registry of its own.
         ggml = ctypes.CDLL("libggml.so.0")

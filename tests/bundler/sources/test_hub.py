@@ -151,6 +151,25 @@ def test_the_file_is_chosen_by_its_quantization(names: list[str], quantization: 
 
 
 @pytest.mark.parametrize(
+    ("names", "quantization", "chosen"),
+    [
+        (["m-Q8_0.gguf", "mmproj-m-f16.gguf"], None, "mmproj-m-f16.gguf"),
+        (["mmproj-m-f16.gguf", "mmproj-m-Q8_0.gguf"], None, "mmproj-m-Q8_0.gguf"),
+        (["mmproj-m-f16.gguf", "mmproj-m-Q8_0.gguf"], "f16", "mmproj-m-f16.gguf"),
+    ],
+)
+def test_of_a_models_repository_the_projector_is_chosen(
+    names: list[str], quantization: str | None, chosen: str
+) -> None:
+    assert choose_file(REPO, siblings(*names), quantization, None, is_projector=True).rfilename == chosen
+
+
+def test_a_repository_without_a_projector_is_refused() -> None:
+    with pytest.raises(SourceError, match=r"has no projector; those are named mmproj-\*.gguf"):
+        choose_file(REPO, siblings("m-Q8_0.gguf"), None, None, is_projector=True)
+
+
+@pytest.mark.parametrize(
     ("names", "message"),
     [
         (["model.safetensors"], "has no GGUF models"),

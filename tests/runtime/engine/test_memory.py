@@ -28,6 +28,14 @@ def test_layers_with_a_window_are_not_counted_as_if_they_kept_everything() -> No
     assert num_kv_elements([4] * 12, 64, 64, is_windowed=True) == 2 * 4 * 128
 
 
+def test_a_projector_takes_memory_that_the_context_could_have_had() -> None:
+    memory = Memory(8 * GB, int(5.2 * GB))
+    without, beside = (
+        choose_n_ctx(None, 8192, SHAPE, memory, n_batch=512, num_slots=8, projector_bytes=size) for size in (0, GB // 2)
+    )
+    assert (without, beside) == (4096, 2048)
+
+
 def test_the_cache_is_what_grows_with_the_context() -> None:
     grown = context_bytes(SHAPE, 8192, 512, 8) - context_bytes(SHAPE, 4096, 512, 8)
     assert grown >= 4096 * 65536 * 2

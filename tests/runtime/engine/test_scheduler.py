@@ -124,10 +124,7 @@ class Machine:
         batch = self.scheduler.schedule()
         for edit in batch.edits:
             self.edit(edit)
-        for entry in batch.entries:
-            held = self.cells.setdefault(entry.slot, [])
-            assert entry.position == len(held), "a token was computed at the wrong place"
-            held.append(entry.token)
+        self.compute(batch)
         self.check_cells()
         assert len(batch.entries) <= self.n_batch
         assert batch.num_outputs <= self.num_outputs
@@ -147,6 +144,12 @@ class Machine:
             elif isinstance(event, Finished):
                 self.ends[sequence.id] = event
         return batch
+
+    def compute(self, batch: Batch) -> None:
+        for entry in batch.entries:
+            held = self.cells.setdefault(entry.slot, [])
+            assert entry.position == len(held), "a token was computed at the wrong place"
+            held.append(entry.token)
 
     def score(self, batch: Batch, index: int, tokens: list[int]) -> tuple[TokenProbs, ...]:
         for before, token in zip(batch.entries[index : index + len(tokens)], tokens, strict=True):

@@ -201,7 +201,7 @@ def test_tokens_are_counted_as_they_would_be_computed() -> None:
         ({"messages": [{"role": "user", "content": [1]}]}, "'messages[0].content[0]' must be an object"),
         ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "'messages[0].content[0].text' must be"),
         ({"messages": [{"role": "user", "content": [{"type": "x"}]}]}, "a block of type x"),
-        ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "an image, but this model reads text"),
+        ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "must be of type base64"),
         (
             {"messages": [{"role": "user", "content": [{"type": "document", "source": {"type": "base64"}}]}]},
             "reads no PDFs",

@@ -145,14 +145,6 @@ def test_fields_that_ask_for_nothing_are_fine() -> None:
     assert ask(make_app(ScriptedEngine()), "POST", "/v1/chat/completions", json={**CHAT, **nothing}).status_code == 200
 
 
-def test_an_image_is_refused() -> None:
-    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
-    body = {"messages": [{"role": "user", "content": [image]}]}
-    response = ask(make_app(ScriptedEngine()), "POST", "/v1/chat/completions", json=body)
-    assert response.status_code == 400
-    assert "image_url" in response.json()["error"]["message"]
-
-
 def test_a_template_that_writes_bos_does_not_get_it_twice() -> None:
     engine = ScriptedEngine(add_bos=True, chat_template="{{ bos_token }}{{ messages[0].content }}")
     ask(make_app(engine), "POST", "/v1/chat/completions", json=CHAT)
