@@ -44,7 +44,7 @@ def test_other_libraries_make_another_pack(tree: Path, monkeypatch: pytest.Monke
 
 def test_a_renamed_file_makes_another_pack(tree: Path) -> None:
     before = freeze.pack_key()
-    (tree / "webclient" / "sse.js").rename(tree / "webclient" / "zzz.js")
+    (tree / "webclient" / "app.js").rename(tree / "webclient" / "zzz.js")
     assert freeze.pack_key() != before
 
 
