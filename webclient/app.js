@@ -81,6 +81,10 @@ function listen() {
     if (lock) $("key").select();
     else $("question").focus();
   });
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    event.preventDefault(); // the address names the open chat
+    placeToWrite().focus();
+  });
   $("about-model").addEventListener("click", () => openModelCard(face));
   $("open-api").addEventListener("click", () => openApi(face.model?.name ?? face.name, hasKey()));
   $("open-preferences").addEventListener("click", () =>
@@ -149,7 +153,11 @@ function setMode(mode) {
   }
   $("chat-title").hidden = mode !== "chat";
   $("notebook-title").hidden = mode === "chat";
-  if (!isTouch()) (mode === "chat" ? $("question") : $("text")).focus();
+  if (!isTouch()) placeToWrite().focus();
+}
+
+function placeToWrite() {
+  return $("chat-view").hidden ? $("text") : $("question");
 }
 
 async function end() {

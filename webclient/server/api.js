@@ -102,10 +102,15 @@ export function quit() {
 /** A request of the page's own endpoints; the reply's JSON, or an ApiError. */
 export async function requestJson(method, url, body, { signal } = {}) {
   const headers = { "x-holdall": "page", ...(body === undefined ? {} : { "Content-Type": "application/json" }) };
-  const response = await request(url, { method, headers, signal, body: body && JSON.stringify(body) });
+  const response = await request(url, { method, headers, signal, body: body && toJson(body) });
   const json = await readJson(response);
   if (!response.ok) throw refusal(json?.error, response.status);
   return json;
+}
+
+/** Half of a surrogate pair, which a cut text may end in, is nothing that UTF-8 can carry. */
+function toJson(body) {
+  return JSON.stringify(body, (_, value) => (typeof value === "string" ? (value.toWellFormed?.() ?? value) : value));
 }
 
 function postJson(url, body, options) {
@@ -114,7 +119,7 @@ function postJson(url, body, options) {
 
 async function postStream(url, body, signal) {
   const headers = { "Content-Type": "application/json" };
-  const whole = JSON.stringify({ ...body, stream: true });
+  const whole = toJson({ ...body, stream: true });
   const response = await request(url, { method: "POST", headers, body: whole, signal });
   if (!response.ok) throw refusal((await readJson(response))?.error, response.status);
   return response;

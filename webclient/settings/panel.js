@@ -138,8 +138,8 @@ export class SettingsPanel {
     const slider = element("input", { type: "range", min, max, step, ...described });
     const box = element("input", { type: "number", min, step, "aria-label": strings[field.key], className: "value" });
     const take = ({ target }) => {
-      if (target.value === "" || !target.validity.valid === target.validity.rangeUnderflow) return;
-      if (Number.isFinite(target.valueAsNumber)) this.#set(field.key, this.#unlessStandard(field, target.valueAsNumber));
+      const { valueAsNumber: value, validity } = target;
+      if (!Number.isNaN(value) && !validity.rangeUnderflow) this.#set(field.key, this.#unlessStandard(field, value));
     };
     slider.addEventListener("input", take);
     box.addEventListener("change", take);
@@ -174,12 +174,13 @@ export class SettingsPanel {
   #area(field, described) {
     const isLines = field.kind === "lines";
     const area = element("textarea", { rows: field.kind === "text" ? 4 : 3, placeholder: strings[`${field.key}Hint`] ?? "", dir: "auto", ...described });
-    const trouble = element("p", { className: "help wrong", role: "alert", hidden: true }, strings.notJson);
+    const trouble = field.key === "schema" && element("p", { className: "help wrong", role: "alert", hidden: true }, strings.notJson);
     if (field.kind === "code") area.className = "code-area";
     area.addEventListener("input", () => {
       const value = isLines ? area.value.split("\n").filter((line) => line !== "") : area.value;
-      trouble.hidden = field.key !== "schema" || value === "" || isJson(value);
-      if (trouble.hidden) this.#set(field.key, this.#unlessStandard(field, value.length === 0 ? undefined : value));
+      const isFit = !trouble || value === "" || isJson(value);
+      if (trouble) trouble.hidden = isFit;
+      if (isFit) this.#set(field.key, this.#unlessStandard(field, value.length === 0 ? undefined : value));
     });
     this.#redraw.push(() => {
       if (document.activeElement === area) return; // what is being written stays as it is written

@@ -38,3 +38,8 @@ test("no word is there that nobody asks for", () => {
   const unused = Object.keys(en).filter((key) => !new RegExp(`\\b${key}\\b`).test(all) && !computed.test(key) && !names.includes(key));
   assert.deepEqual(unused, []);
 });
+
+test("French signs never begin a line", () => {
+  const texts = Object.entries(fr).filter(([, text]) => typeof text === "string");
+  assert.deepEqual(texts.filter(([, text]) => / [:;?!»]|« /.test(text)), []);
+});
