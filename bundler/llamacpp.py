@@ -99,6 +99,8 @@ _SOURCES = tuple(
 )
 _NOTICES = {
     _LLAMA_CPP / "LICENSE": "llama.cpp/LICENSE",
+    # The other sources that only libmtmd draws in, stb_image, miniaudio and a sha256, are in the public domain.
+    _LLAMA_CPP / "vendor/hash/rotate-bits/LICENSE.md": "rotate-bits/LICENSE.md",
     PurePosixPath("LICENSE.md"): "llama-cpp-python/LICENSE.md",
 }
 _NETWORK_TIMEOUT_SECONDS = 60
