@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from runtime import __version__
 from runtime.container import Face, Manifest
+from runtime.engine.media import MediaKind
 from runtime.server.history import History
 from runtime.server.lifecycle import Ready
 from runtime.server.own_page import reading
@@ -38,7 +39,7 @@ class PageFacts:
                 "history_problem": problem,
                 "version": __version__,
                 "model": self._model(),
-                "modalities": {"vision": False, "audio": False},
+                "modalities": self._modalities(),
                 "defaults": self._defaults(face),
             }
         )
@@ -69,6 +70,12 @@ class PageFacts:
                 "n_ctx_train": info.n_ctx_train,
             }
         return {name: value or None for name, value in facts.items()}
+
+    def _modalities(self) -> dict[str, bool]:
+        """Return what the model reads beside text: nothing, as far as one knows before it is loaded."""
+        state = self._service.lifecycle.state
+        kinds = state.engine.info.media_kinds if isinstance(state, Ready) else ()
+        return {"vision": MediaKind.PICTURE in kinds, "audio": MediaKind.SOUND in kinds}
 
     def _defaults(self, face: Face) -> dict[str, Any]:
         sampling = self._service.defaults

@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from runtime.container import Face, Manifest
+from runtime.engine.media import MediaKind
 from runtime.errors import HistoryError
 from runtime.server.history import History
 from runtime.server.security import Access
@@ -68,6 +69,12 @@ def test_a_bundle_shows_its_face() -> None:
             "seed": None,
         },
     }
+
+
+def test_a_model_that_sees_says_so_once_it_is_loaded() -> None:
+    assert page(ScriptedEngine(media_kinds=(MediaKind.PICTURE,)))["modalities"] == {"vision": True, "audio": False}
+    assert page(ScriptedEngine(media_kinds=(MediaKind.SOUND,)))["modalities"] == {"vision": False, "audio": True}
+    assert page(None)["modalities"] == {"vision": False, "audio": False}
 
 
 def test_while_the_model_loads_the_manifest_speaks_for_it() -> None:
