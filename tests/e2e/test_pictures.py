@@ -1,6 +1,7 @@
 """A bundle with a projector: it sees as it is, without a flag."""
 
 import base64
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,8 +12,11 @@ import httpx
 import ollama
 import openai
 import pytest
+from playwright.sync_api import Page, expect
 
+from tests.e2e.browser import Faults
 from tests.e2e.bundle import Process, build
+from tests.e2e.test_page import ask, wait_for_text
 from tests.tiny_projectors import Projecting, png, write_projector, write_text_model
 
 PICTURE = base64.b64encode(png(hue=1)).decode()
@@ -84,3 +88,19 @@ def test_what_is_inside_is_told(seer: Path) -> None:
     told = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
     assert "reads besides text  pictures" in told
     assert "mmproj-Seer.gguf" in told
+
+
+def test_a_picture_is_attached_to_a_question_on_the_page(url: str, faults: Faults, page: Page, tmp_path: Path) -> None:
+    faults.forgive(f"request to another origin: {url}/")  # this one is the page's own
+    (tmp_path / "red.png").write_bytes(png(hue=1))
+    page.goto(url)
+    with page.expect_file_chooser() as chooser:
+        page.locator("#attach").click()
+    chooser.value.set_files(tmp_path / "red.png")
+    expect(page.locator("#attachments .chip img")).to_be_visible()
+    with page.expect_response("**/v1/chat/completions") as answered:
+        ask(page, "What is it?")
+    assert answered.value.status == 200
+    content = json.loads(answered.value.request.post_data or "{}")["messages"][-1]["content"]
+    assert [part["type"] for part in content] == ["image_url", "text"]
+    wait_for_text(page.locator(".answer").last)
