@@ -70,12 +70,14 @@ def main() -> None:
     as_root = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM_ARGS + as_root)
-        script = Script(Path(folder) / "chats.sqlite")
+        script = Script(Path(folder) / "answers.chats")
         with serving(script) as url:
             for name, parts in SHAPES.items():
                 page = browser.new_page(viewport=DESKTOP, base_url=url)
-                print(f"{NUM_TOKENS} tokens, {name}: {stream(page, script, parts)}")
+                print(f"{NUM_TOKENS} tokens, {name}: {stream(page, script, parts)}", flush=True)
                 page.close()
+        script = Script(Path(folder) / "many.chats")
+        with serving(script) as url:
             page = browser.new_page(viewport=DESKTOP, base_url=url)
             print(f"500 chats: {many_chats(page, script)}")
         browser.close()
