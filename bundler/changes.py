@@ -1,8 +1,7 @@
 """What becomes different in llama.cpp's sources before they are compiled, and why.
 
-Each change leaves results as they are, to the last bit, but for the one that makes them so, and the one that refuses
-what would end the process. It knows neither where the
-sources come from nor how they are compiled.
+What is computed stays as it is, to the last bit; where it doesn't, the change brings it to what GCC's library computes.
+It knows neither where the sources come from nor how they are compiled.
 """
 
 from dataclasses import dataclass

@@ -130,7 +130,10 @@ def _functions(value: object) -> tuple[Tool, ...]:
 
 
 def read_tool_choice(tools: tuple[Tool, ...], value: object, param: str, *, is_parallel: bool) -> ToolUse:
-    """Return the tools with what may be done with them: a word, a tool that is named, or OpenAI's `allowed_tools`."""
+    """Return the tools with what may be done with them: a word, a tool that is named, or OpenAI's `allowed_tools`.
+
+    A tool that is named is called exactly once, as OpenAI has it.
+    """
     match value:
         case None | "auto":
             return ToolUse(tools, is_parallel=is_parallel)
@@ -139,7 +142,7 @@ def read_tool_choice(tools: tuple[Tool, ...], value: object, param: str, *, is_p
         case "required":
             use = ToolUse(tools, ToolChoice.REQUIRED, is_parallel=is_parallel)
         case {"function": {"name": str() as name}} | {"name": str() as name}:
-            use = ToolUse(tools, ToolChoice.REQUIRED, frozenset({name}), is_parallel=is_parallel)
+            use = ToolUse(tools, ToolChoice.REQUIRED, frozenset({name}), is_parallel=False)
         case {
             "type": "allowed_tools",
             "allowed_tools": {"mode": "auto" | "required" as mode, "tools": list() as named},

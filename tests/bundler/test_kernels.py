@@ -1,7 +1,9 @@
 """What the compiled CPU backends compute, each that this processor can run, called without a model."""
 
 import ctypes
+import math
 import random
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ LIB = Path(llama_cpp.__path__[0]) / "lib"
 # These processors are older than kernels/tiles.h asks for, and ggml's own tiles for them sum in another order.
 WITHOUT_TILES = ("x64", "sse42", "sandybridge", "ivybridge", "piledriver")
 TYPES = {"Q4_1": 3, "Q8_0": 8}  # enum ggml_type
-F32 = 0
+F32, F16 = 0, 1
 
 
 class InitParams(ctypes.Structure):
@@ -31,14 +33,14 @@ def backends() -> list[str]:
 
 
 class Ggml:
-    """Just enough of ggml to multiply two matrices."""
+    """Just enough of ggml to multiply two matrices, and to attend."""
 
     def __init__(self, backend: str) -> None:
         self._base: Any = ctypes.CDLL(str(LIB / "libggml-base.so.0"))
         self._cpu: Any = ctypes.CDLL(str(LIB / backend))
         self._base.ggml_init.argtypes = [InitParams]
-        for name in ("ggml_init", "ggml_new_tensor_2d", "ggml_mul_mat", "ggml_new_graph", "ggml_get_data"):
-            getattr(self._base, name).restype = ctypes.c_void_p
+        for name in ("init", "new_tensor_2d", "mul_mat", "flash_attn_ext", "new_graph", "get_data"):
+            getattr(self._base, f"ggml_{name}").restype = ctypes.c_void_p
         self._cpu.ggml_cpu_init()
         self._context = ctypes.c_void_p(self._base.ggml_init(InitParams(1 << 24, None, False)))
 
@@ -55,14 +57,36 @@ class Ggml:
         target = ctypes.c_void_p(base.ggml_get_data(weights))
         base.ggml_quantize_chunk(TYPES[type_name], source, target, start, num_rows, row_size, None)
         activations = self._new(F32, width, len(columns))
-        numbers = [number for column in columns for number in column]
-        ctypes.memmove(base.ggml_get_data(activations), (ctypes.c_float * len(numbers))(*numbers), 4 * len(numbers))
+        self._fill(activations, "f", [number for column in columns for number in column])
         product = ctypes.c_void_p(base.ggml_mul_mat(self._context, weights, activations))
-        graph = ctypes.c_void_p(base.ggml_new_graph(self._context))
-        base.ggml_build_forward_expand(graph, product)
+        return self._compute(product, len(rows), len(columns))
+
+    def attend(
+        self, queries: list[list[float]], cells: list[tuple[list[float], list[float]]], masks: list[list[bool]]
+    ) -> list[list[float]]:
+        """Return what each query finds in a cache of keys and values; it sees the cells that its mask has False for."""
+        width = len(queries[0])
+        query = self._new(F32, width, len(queries))
+        keys, values = self._new(F16, width, len(cells)), self._new(F16, width, len(cells))
+        mask = self._new(F16, len(cells), len(queries))
+        self._fill(query, "f", [number for row in queries for number in row])
+        self._fill(keys, "e", [number for key, _value in cells for number in key])
+        self._fill(values, "e", [number for _key, value in cells for number in value])
+        self._fill(mask, "e", [-math.inf if is_hidden else 0.0 for row in masks for is_hidden in row])
+        numbers = (ctypes.c_float(number) for number in (width**-0.5, 0.0, 0.0))  # scale, ALiBi, soft cap
+        found = self._base.ggml_flash_attn_ext(self._context, query, keys, values, mask, *numbers)
+        return self._compute(ctypes.c_void_p(found), width, len(queries))
+
+    def _fill(self, tensor: ctypes.c_void_p, kind: str, numbers: list[float]) -> None:
+        data = struct.pack(f"{len(numbers)}{kind}", *numbers)
+        ctypes.memmove(self._base.ggml_get_data(tensor), data, len(data))
+
+    def _compute(self, tensor: ctypes.c_void_p, width: int, height: int) -> list[list[float]]:
+        graph = ctypes.c_void_p(self._base.ggml_new_graph(self._context))
+        self._base.ggml_build_forward_expand(graph, tensor)
         assert self._cpu.ggml_graph_compute_with_ctx(self._context, graph, 2) == 0
-        out = (ctypes.c_float * (len(rows) * len(columns))).from_address(base.ggml_get_data(product))
-        return [list(out[index * len(rows) : (index + 1) * len(rows)]) for index in range(len(columns))]
+        out = (ctypes.c_float * (width * height)).from_address(self._base.ggml_get_data(tensor))
+        return [list(out[index * width : (index + 1) * width]) for index in range(height)]
 
     def _new(self, ggml_type: int, width: int, height: int) -> ctypes.c_void_p:
         pointer = self._base.ggml_new_tensor_2d(self._context, ggml_type, ctypes.c_int64(width), ctypes.c_int64(height))
@@ -99,3 +123,15 @@ def test_products_are_near_those_of_exact_numbers(ggml: Ggml, type_name: str) ->
         # 4 bits a weight: the errors of 96 products add up to about 1.
         assert found == pytest.approx(exact, abs=4.0)
         assert max(map(abs, exact)) > 10
+
+
+@pytest.mark.parametrize("first", [0, 1, 30])  # so that runs of hidden cells begin and end anywhere
+def test_hidden_cells_are_as_if_they_were_not_there(ggml: Ggml, first: int) -> None:
+    runs = [(first, False), (31, True), (1, False), (32, True), (2, False), (97, True), (5, False), (64, True)]
+    hidden = [is_hidden for length, is_hidden in runs for _ in range(length)]
+    keys, values = matrix(len(hidden), 32, seed=4), matrix(len(hidden), 32, seed=5)
+    cells = list(zip(keys, values, strict=True))
+    seen = [cell for cell, is_hidden in zip(cells, hidden, strict=True) if not is_hidden]
+    queries = matrix(2, 32, seed=6)
+    found = ggml.attend(queries, cells, [hidden, hidden])
+    assert found == ggml.attend(queries, seen, [[False] * len(seen)] * 2)

@@ -117,6 +117,24 @@ def test_of_several_tools_only_the_named_one_may_be_called() -> None:
     assert '"weather"' in prompt_of(engine)  # the model knows of it all the same
 
 
+@pytest.mark.parametrize(
+    ("fields", "is_repeated"),
+    [
+        ({"tool_choice": "required"}, True),
+        ({"tool_choice": "required", "parallel_tool_calls": False}, False),
+        ({"tool_choice": {"type": "function", "function": {"name": "weather"}}}, False),
+    ],
+    ids=str,
+)
+def test_a_named_tool_is_called_once(fields: dict[str, Any], is_repeated: bool) -> None:
+    engine = ScriptedEngine(CALL)
+    chat(engine, tools=TOOLS, **fields)
+    grammar = engine.requests[0].sampling.grammar
+    assert grammar is not None
+    (calls,) = [line for line in grammar.source.splitlines() if line.startswith("calls:")]
+    assert (")*" in calls) is is_repeated
+
+
 @pytest.mark.parametrize("fields", [{"tool_choice": "none", "tools": TOOLS}, {"tools": []}, {}])
 def test_without_tools_nothing_is_a_call(fields: dict[str, Any]) -> None:
     engine = ScriptedEngine(CALL)
