@@ -165,7 +165,8 @@ class Context:
             self._api.llama_set_causal_attn(self.handle, True)
 
     def _decode(self, batch: ctypes.Structure) -> None:
-        code = self._api.llama_decode(self.handle, batch)
+        with self._pool.apart():
+            code = self._api.llama_decode(self.handle, batch)
         if code == 0:
             return
         if code == 1:

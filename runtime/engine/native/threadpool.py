@@ -1,6 +1,10 @@
 """ggml's thread pool."""
 
+import contextlib
 import ctypes
+import os
+from collections.abc import Iterator
+from pathlib import Path
 
 from runtime.engine.native.library import Library
 
@@ -37,7 +41,40 @@ class ThreadPool:
         self._free = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(free)
         params = _ThreadPoolParams(n_threads=max_threads, poll=0)
         make = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.POINTER(_ThreadPoolParams))(new)
+        before = _threads()
         self.handle = make(ctypes.byref(params))
+        self.threads = _threads() - before
+        self._libc = library.libc
+
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[None]:
+        """Keep the pool's threads off the caller's processor while it computes with them, where Linux lets us.
+
+        In a virtual machine Linux takes a processor that rests for one that was taken away. It then wakes a thread on
+        the processor of whoever wakes it, which is busy waiting for it: some 10 ms until one of them is moved.
+        """
+        allowed = os.sched_getaffinity(0) if self.threads else set[int]()
+        if len(allowed) <= len(self.threads):  # more threads than processors: they have to share
+            yield
+            return
+        self._bind(allowed - {self._libc.sched_getcpu()})
+        try:
+            yield
+        finally:
+            self._bind(allowed)
+
+    def _bind(self, cpus: set[int]) -> None:
+        with contextlib.suppress(OSError):  # a sandbox may forbid it
+            for thread in self.threads:
+                os.sched_setaffinity(thread, cpus)
 
     def close(self) -> None:
         self._free(self.handle)
+
+
+def _threads() -> set[int]:
+    """Return the kernel's numbers of this process's threads; none where that isn't Linux."""
+    try:
+        return {int(task.name) for task in Path("/proc/self/task").iterdir()}
+    except FileNotFoundError:
+        return set()
