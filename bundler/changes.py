@@ -66,9 +66,10 @@ _TILES = (
     ),
 )
 
-# The cells of a KV cache that several conversations share are mostly other conversations': attention looks at each
-# cell's mask for every head of every token. Looking at 32 of them at once makes a full cache cheap.
+# Attention that skips other conversations' cells, shares out the rest evenly among the threads, and takes several at a
+# time; see kernels/attention.h.
 _ATTENTION = "static void ggml_compute_forward_flash_attn_ext_f16_one_chunk(\n"
+_CELLS = "        for (int64_t ic = ic_start; ic < ic_end; ++ic) {\n            const float mv = mp ?"
 _MASKED = """\
             if (mv == -INFINITY) {
                 continue;
@@ -76,39 +77,57 @@ _MASKED = """\
 
             float s; // KQ value
 """
-_MASKED_RUNS = (
+_PARTS = """\
+        const int64_t ic_start = ith * chunk_size;
+        const int64_t ic_end   = std::min(ic_start + chunk_size, nek1);
+"""
+_PART = "        if (ic_start < nek1) {\n            for (int64_t q_head = 0;"
+_PARTS_JOINED = "        ggml_flash_attn_ext_reduce_partials(params, dst, nth, chunk_size);\n"
+_ATTENTIONS = (
+    Change(f"{_CPU}/ops.cpp", _ATTENTION, '#include "attention.h"\n\n' + _ATTENTION),
     Change(
         f"{_CPU}/ops.cpp",
-        _ATTENTION,
+        _CELLS,
         """\
-// The number of 32s of masked cells from here on.
-static int64_t ggml_num_masked_32s(const ggml_fp16_t * mask, int64_t num_cells) {
-    int64_t num_32s = 0;
-    for (; 32 * (num_32s + 1) <= num_cells; num_32s++) {
-        unsigned difference = 0;
-        for (int i = 0; i < 32; i++) {
-            difference |= mask[32 * num_32s + i] ^ 0xFC00u; // minus infinity
-        }
-        if (difference != 0) {
-            break;
-        }
-    }
-    return num_32s;
-}
-
+#ifdef GGML_HAS_ATTENTION
+        const auto attend = DK != DV || k->type != GGML_TYPE_F16 || v->type != GGML_TYPE_F16 ? nullptr
+                          : DK == 64 ? attention_cells<64> : DK == 128 ? attention_cells<128> : nullptr;
+        if (attend) {
+            attend(
+                Q_q, (const char *) k->data + ik2*nbk2 + ik3*nbk3, nbk1,
+                (const char *) v->data + iv2*nbv2 + iv3*nbv3, nbv1,
+                mp, slope, scale, logit_softcap, ic_start, ic_end, M, S, VKQ16);
+        } else
+#endif
 """
-        + _ATTENTION,
+        + _CELLS,
     ),
     Change(
         f"{_CPU}/ops.cpp",
         _MASKED,
         _MASKED.replace(
             "                continue;",
-            "                const int64_t num_32s = ggml_num_masked_32s(mp + ic, ic_end - ic);\n"
+            "                const int64_t num_32s = attention_num_masked_32s(mp + ic, ic_end - ic);\n"
             "                ic += num_32s > 0 ? 32 * num_32s - 1 : 0;\n"
             "                continue;",
         ),
     ),
+    Change(
+        f"{_CPU}/ops.cpp",
+        _PARTS,
+        """\
+        const ggml_tensor * mask = dst->src[3];
+        const auto part = [&](int number) {
+            return mask ? attention_part((const ggml_fp16_t *) mask->data, nek1, number, nth)
+                        : std::min(number * chunk_size, nek1);
+        };
+        const int64_t ic_start = part(ith);
+        const int64_t ic_end   = part(ith + 1);
+""",
+    ),
+    Change(f"{_CPU}/ops.cpp", _PART, _PART.replace("ic_start < nek1", "ic_start < ic_end")),
+    # No part is left out for where ggml would have it begin: one without cells says that it has none.
+    Change(f"{_CPU}/ops.cpp", _PARTS_JOINED, _PARTS_JOINED.replace("chunk_size", "0")),
 )
 
 # A sound of a few bytes can claim to last for years, and asking for so much memory would end the process; one without
@@ -123,10 +142,10 @@ _BOUNDED_SOUND = Change(
     "    }\n" + _SOUND,
 )
 
-CHANGES = (_ONE_CHOICE, *_TILES, *_MASKED_RUNS, _BOUNDED_SOUND)
+CHANGES = (_ONE_CHOICE, *_TILES, *_ATTENTIONS, _BOUNDED_SOUND)
 
 # Files that are ours: where in llama.cpp's folder each goes.
-ADDED = {f"{_CPU}/tiles.h": Path(__file__).with_name("kernels") / "tiles.h"}
+ADDED = {f"{_CPU}/{name}": Path(__file__).with_name("kernels") / name for name in ("tiles.h", "attention.h")}
 
 
 def identity() -> list[str]:

@@ -37,7 +37,7 @@ TILE_INLINE __m512 tile_spread(__m256 of_rows, int pair) {
     return _mm512_permutexvar_ps(rows, _mm512_castps256_ps512(of_rows));
 }
 
-// 32 bits of each row. ggml's gather would do the same, slowly.
+// 32 bits of each row. A gather would do the same, slowly.
 TILE_INLINE __m256i tile_heads(const char * x, size_t row_size) {
     int32_t heads[TILE_ROWS];
     for (int row = 0; row < TILE_ROWS; row++) {

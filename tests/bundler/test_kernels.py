@@ -62,7 +62,11 @@ class Ggml:
         return self._compute(product, len(rows), len(columns))
 
     def attend(
-        self, queries: list[list[float]], cells: list[tuple[list[float], list[float]]], masks: list[list[bool]]
+        self,
+        queries: list[list[float]],
+        cells: list[tuple[list[float], list[float]]],
+        masks: list[list[bool]],
+        scale: float | None = None,
     ) -> list[list[float]]:
         """Return what each query finds in a cache of keys and values; it sees the cells that its mask has False for."""
         width = len(queries[0])
@@ -73,7 +77,7 @@ class Ggml:
         self._fill(keys, "e", [number for key, _value in cells for number in key])
         self._fill(values, "e", [number for _key, value in cells for number in value])
         self._fill(mask, "e", [-math.inf if is_hidden else 0.0 for row in masks for is_hidden in row])
-        numbers = (ctypes.c_float(number) for number in (width**-0.5, 0.0, 0.0))  # scale, ALiBi, soft cap
+        numbers = (ctypes.c_float(number) for number in (scale or width**-0.5, 0.0, 0.0))  # scale, ALiBi, soft cap
         found = self._base.ggml_flash_attn_ext(self._context, query, keys, values, mask, *numbers)
         return self._compute(ctypes.c_void_p(found), width, len(queries))
 
@@ -125,13 +129,38 @@ def test_products_are_near_those_of_exact_numbers(ggml: Ggml, type_name: str) ->
         assert max(map(abs, exact)) > 10
 
 
+@pytest.mark.parametrize("width", [32, 64])  # ggml computes one of them, kernels/attention.h the other
 @pytest.mark.parametrize("first", [0, 1, 30])  # so that runs of hidden cells begin and end anywhere
-def test_hidden_cells_are_as_if_they_were_not_there(ggml: Ggml, first: int) -> None:
+def test_hidden_cells_are_as_if_they_were_not_there(ggml: Ggml, first: int, width: int) -> None:
     runs = [(first, False), (31, True), (1, False), (32, True), (2, False), (97, True), (5, False), (64, True)]
     hidden = [is_hidden for length, is_hidden in runs for _ in range(length)]
-    keys, values = matrix(len(hidden), 32, seed=4), matrix(len(hidden), 32, seed=5)
+    keys, values = matrix(len(hidden), width, seed=4), matrix(len(hidden), width, seed=5)
     cells = list(zip(keys, values, strict=True))
     seen = [cell for cell, is_hidden in zip(cells, hidden, strict=True) if not is_hidden]
-    queries = matrix(2, 32, seed=6)
+    queries = matrix(2, width, seed=6)
     found = ggml.attend(queries, cells, [hidden, hidden])
     assert found == ggml.attend(queries, seen, [[False] * len(seen)] * 2)
+
+
+def test_attention_is_cut_into_parts_by_the_cells_that_are_seen(ggml: Ggml) -> None:
+    keys, values = matrix(1536, 32, seed=7), matrix(1536, 32, seed=8)
+    cells = list(zip(keys, values, strict=True))
+    query = matrix(1, 32, seed=9)
+    found = ggml.attend(query, cells, [[True] * 1024 + [False] * 512])
+    # Sums of the same parts are equal to the last bit, those of others aren't.
+    assert found == ggml.attend(query, cells[1024:], [[False] * 512])
+
+
+@pytest.mark.parametrize("num_cells", [5, 700])
+@pytest.mark.parametrize("width", [64, 128])
+def test_attention_sums_in_ggmls_order(ggml: Ggml, width: int, num_cells: int) -> None:
+    keys, values = matrix(num_cells, width, seed=10), matrix(num_cells, width, seed=11)
+    queries = matrix(1, width, seed=12)
+    seen = [[index % 7 == 3 for index in range(num_cells)]]
+    found = ggml.attend(queries, list(zip(keys, values, strict=True)), seen)
+
+    def wider(rows: list[list[float]]) -> list[list[float]]:
+        return [[*row, *[0.0] * 32] for row in rows]  # of no effect, and a width that ggml itself computes
+
+    expected = ggml.attend(wider(queries), list(zip(wider(keys), wider(values), strict=True)), seen, scale=width**-0.5)
+    assert found == [row[:width] for row in expected]
