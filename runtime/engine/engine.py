@@ -145,6 +145,7 @@ class Engine:
         self._commands: list[tuple[Command[Any], Callable[[Any], None]]] = []
         self._jobs: list[EmbeddingJob] = []
         self._next_id = 0
+        self._num_others_seen: int | None = None  # when the last request came
         self._max_waiting = params.max_waiting
         self._closed: HoldallError | None = None
         self._encoder = Encoder(projector, self._media_done, kept_bytes=_KEPT_MEDIA_BYTES) if projector else None
@@ -226,6 +227,7 @@ class Engine:
             sequence = Sequence.of(self._next_id, request, sink, constraint)
             sequence.lora = lora
             self._alive[sequence.id] = sequence
+            self._num_others_seen = self._tasks.num_others()
             if self._encoder is not None and sequence.media:
                 self._encoder.add(sequence)
             else:
@@ -272,6 +274,7 @@ class Engine:
             if num_jobs >= self._max_waiting:
                 raise QueueFull(num_jobs, retry_after_seconds=_RETRY_AFTER_SECONDS)
             self._jobs.append(job)
+            self._num_others_seen = self._tasks.num_others()
             self._wake.notify()
 
     def command(self, command: Command[T], answer: Callable[[T | HoldallError], None]) -> None:
@@ -454,12 +457,13 @@ class Engine:
         """After a rest, count until nobody is there or it was enough; the one who brought the request is often seen."""
         if self._pace is not None:
             self._pace.forget()
+            num_others = self._num_others_seen
             for _ in range(_NUM_LOOKS):
-                num_others = self._tasks.num_others()
                 self._pace.observe_tasks(num_others)
                 if not num_others:
                     return
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
+                num_others = self._tasks.num_others()
 
     def _fail(self, batch: Batch, error: EngineError) -> None:
         sequences = [sequence for sequence, _count in batch.parts]

@@ -4,6 +4,7 @@ Field names and shapes are those of llama.cpp's `tools/server/README.md`.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -85,9 +86,14 @@ class LlamaCpp:
         self, request: Request, params: CompletionParams, engine: "Engine", prompts: list[Prompt]
     ) -> Response:
         requests = list(params.requests(prompts))
-        texts = await asyncio.to_thread(lambda: [engine.detokenize(prompt.text_tokens) for prompt in prompts])
         forbidden = await asyncio.to_thread(engine.end_tokens) if params.request.ignore_eos else ()
         generations = await Generation.begin_all(engine, requests)
+        with contextlib.ExitStack() as begun:
+            for generation in generations:
+                begun.enter_context(generation)
+            # The last event tells the prompt; the first token needn't wait for that.
+            texts = await asyncio.to_thread(lambda: [engine.detokenize(prompt.text_tokens) for prompt in prompts])
+            begun.pop_all()
         model = self._service.model_alias
         replies = [
             CompletionReply(params, Asked(each, index, texts[index // params.num_answers], forbidden, model))
