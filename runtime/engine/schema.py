@@ -3,6 +3,9 @@
 A keyword that restricts a value and isn't honoured would give answers that don't validate, so it is refused by name,
 and so is one that nobody knows: it may be a misspelling. Words that only describe are fine. Beyond this module's
 tables, llguidance refuses what it can't turn into a grammar (a `oneOf` whose branches overlap, say).
+
+Drafts before 2020-12 wrote `items` with a list, and `additionalItems`, for what are now `prefixItems` and `items`. Both
+ways to write are read, and llguidance sees the newer one: it goes by `$schema` otherwise, and ignores the other.
 """
 
 import json
@@ -18,12 +21,12 @@ _DESCRIBING = {
 _RESTRICTING = {
     *("type", "enum", "const", "anyOf", "oneOf", "allOf", "$ref", "$defs", "definitions"),
     *("properties", "required", "additionalProperties", "patternProperties", "minProperties", "maxProperties"),
-    *("items", "prefixItems", "minItems", "maxItems", "minLength", "maxLength", "pattern", "format"),
+    *("items", "prefixItems", "additionalItems", "minItems", "maxItems", "minLength", "maxLength", "pattern", "format"),
     *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
 }
 FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri")
 
-_ONE_SCHEMA = ("items", "additionalProperties")
+_ONE_SCHEMA = ("items", "additionalItems", "additionalProperties")
 _LISTS_OF_SCHEMAS = ("prefixItems", "anyOf", "oneOf", "allOf")
 _NAMED_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions")
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
@@ -55,7 +58,31 @@ def relaxed(schema: Mapping[str, Any]) -> str:
 
 
 def _for_llguidance(schema: Mapping[str, Any]) -> str:
-    return json.dumps({**schema, "x-guidance": {"whitespace_pattern": _WHITE_SPACE}})
+    return json.dumps({**_as_written_now(schema), "x-guidance": {"whitespace_pattern": _WHITE_SPACE}})
+
+
+def _as_written_now(schema: Any) -> Any:
+    """Return a schema in the words of draft 2020-12, less `$schema`: the rest of the subset is the same in all drafts.
+
+    Nested no deeper than `_check` and `_kept` let it be.
+    """
+    if not isinstance(schema, Mapping):
+        return schema
+    written: dict[str, Any] = {}
+    for keyword, value in schema.items():
+        if keyword in _LISTS_OF_SCHEMAS:
+            written[keyword] = [_as_written_now(each) for each in value]
+        elif keyword in _NAMED_SCHEMAS:
+            written[keyword] = {name: _as_written_now(each) for name, each in value.items()}
+        elif keyword == "items" and isinstance(value, list):
+            written["prefixItems"] = [_as_written_now(each) for each in value]
+            if "additionalItems" in schema:
+                written["items"] = _as_written_now(schema["additionalItems"])
+        elif keyword in ("items", "additionalProperties"):
+            written[keyword] = _as_written_now(value)
+        elif keyword not in ("$schema", "additionalItems"):
+            written[keyword] = value
+    return written
 
 
 def _kept(schema: Mapping[str, Any], depth: int) -> dict[str, Any]:
@@ -63,12 +90,13 @@ def _kept(schema: Mapping[str, Any], depth: int) -> dict[str, Any]:
     for keyword, value in schema.items():
         try:
             _check_keyword(keyword, value, "")
+            _check_items(schema, keyword, "")
         except RequestError:
             continue
-        if keyword in _ONE_SCHEMA:
-            kept[keyword] = _kept_value(value, depth)
-        elif keyword in _LISTS_OF_SCHEMAS and isinstance(value, list):
+        if _is_list_of_schemas(keyword, value) and isinstance(value, list):
             kept[keyword] = [_kept_value(each, depth) for each in value]
+        elif keyword in _ONE_SCHEMA:
+            kept[keyword] = _kept_value(value, depth)
         elif keyword in _NAMED_SCHEMAS and isinstance(value, Mapping):
             kept[keyword] = {name: _kept_value(each, depth) for name, each in value.items()}
         elif keyword not in _LISTS_OF_SCHEMAS and keyword not in _NAMED_SCHEMAS:
@@ -91,12 +119,12 @@ def _check(schema: object, path: str, depth: int) -> None:
         raise _refused(f"it is nested more than {_MAX_DEPTH} deep")
     for keyword, value in schema.items():
         _check_keyword(keyword, value, path)
-    for keyword in _ONE_SCHEMA:
-        if keyword in schema:
-            _check(schema[keyword], f"{path}/{keyword}", depth + 1)
-    for keyword in _LISTS_OF_SCHEMAS:
-        for index, each in enumerate(_list(schema, keyword, path)):
-            _check(each, f"{path}/{keyword}/{index}", depth + 1)
+        _check_items(schema, keyword, path)
+        if _is_list_of_schemas(keyword, value):
+            for index, each in enumerate(_list(schema, keyword, path)):
+                _check(each, f"{path}/{keyword}/{index}", depth + 1)
+        elif keyword in _ONE_SCHEMA:
+            _check(value, f"{path}/{keyword}", depth + 1)
     for keyword in _NAMED_SCHEMAS:
         for name, each in _object(schema, keyword, path).items():
             _check(each, f"{path}/{keyword}/{name}", depth + 1)
@@ -119,6 +147,17 @@ def _check_keyword(keyword: str, value: object, path: str) -> None:
     if keyword == "minProperties" and value not in (0, 1):
         # Nothing keeps a model from writing a name twice, which counts as one property.
         raise _refused(f"'minProperties' at {place} is supported up to 1 only")
+
+
+def _check_items(schema: Mapping[str, Any], keyword: str, path: str) -> None:
+    """Refuse the words for lists where older and newer ones are mixed, so that nobody knows what is meant."""
+    is_older = keyword == "additionalItems" or (keyword == "items" and isinstance(schema[keyword], list))
+    if is_older and "prefixItems" in schema:
+        raise _refused(f"'prefixItems' and '{keyword}' of older drafts are mixed at {_place(path)}")
+
+
+def _is_list_of_schemas(keyword: str, value: object) -> bool:
+    return keyword in _LISTS_OF_SCHEMAS or (keyword == "items" and isinstance(value, list))
 
 
 def _is_exact_number(value: object) -> bool:

@@ -19,6 +19,7 @@ def seen(schema: Any) -> Any:
 @pytest.mark.parametrize("seed", range(50))
 def test_schemas_of_the_subset_pass_as_they_are(seed: int) -> None:
     schema = random_schema(seed)
+    del schema["$schema"]  # only this is left out
     assert list(seen(schema).items()) == list(schema.items())
 
 
@@ -53,7 +54,12 @@ def test_an_empty_schema_means_any_object() -> None:
         ({"minProperties": 2}, "'minProperties' at the top is supported up to 1"),
         ({"anyOf": {}}, "'anyOf' at the top must be a list"),
         ({"properties": []}, "'properties' at the top must be an object"),
-        ({"items": [{}]}, "#/items must be an object, true or false"),
+        ({"items": 3}, "#/items must be an object, true or false"),
+        ({"items": [{}, 3]}, "#/items/1 must be an object, true or false"),
+        ({"items": [{"not": {}}]}, "'not' at #/items/0"),
+        ({"items": [{}], "additionalItems": {"not": {}}}, "'not' at #/additionalItems"),
+        ({"items": [{}], "prefixItems": [{}]}, "'prefixItems' and 'items' of older drafts are mixed at the top"),
+        ({"additionalItems": False, "prefixItems": [{}]}, "'prefixItems' and 'additionalItems' of older drafts"),
         ([], "the top must be an object"),
         (True, "must be an object"),
     ],
@@ -62,6 +68,26 @@ def test_what_is_not_honoured_is_refused_by_name(schema: object, words: str) -> 
     with pytest.raises(RequestError, match=words) as caught:
         checked(json.dumps(schema))
     assert caught.value.param == "json_schema"
+
+
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [
+        ({"items": [{"const": 1}]}, {"prefixItems": [{"const": 1}]}),
+        ({"additionalItems": False, "items": [True]}, {"prefixItems": [True], "items": False}),
+        ({"items": [{"items": [{}], "additionalItems": {}}]}, {"prefixItems": [{"prefixItems": [{}], "items": {}}]}),
+        ({"properties": {"a": {"anyOf": [{"items": []}]}}}, {"properties": {"a": {"anyOf": [{"prefixItems": []}]}}}),
+        ({"additionalProperties": {"items": [{}]}}, {"additionalProperties": {"prefixItems": [{}]}}),
+        ({"items": {"type": "null"}, "additionalItems": False}, {"items": {"type": "null"}}),
+        ({"$schema": "http://json-schema.org/draft-07/schema#", "type": "null"}, {"type": "null"}),
+    ],
+    ids=["list", "and more", "nested", "in lists", "in objects", "without list", "draft"],
+)
+def test_what_older_drafts_call_otherwise_is_written_in_the_words_of_today(older: Any, newer: Any) -> None:
+    assert seen(older) == newer
+    relaxed_schema = json.loads(relaxed(older))
+    del relaxed_schema["x-guidance"]
+    assert relaxed_schema == newer
 
 
 def test_words_that_restrict_nothing_are_fine() -> None:
@@ -84,7 +110,11 @@ _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=3),
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["items", "anyOf", "properties", "type", "minimum", "a"]), inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["items", "prefixItems", "additionalItems", "anyOf", "properties", "type", "a"]),
+            inner,
+            max_size=3,
+        )
     ),
     max_leaves=12,
 )
@@ -107,6 +137,17 @@ def test_a_relaxed_schema_leaves_out_what_cannot_be_held_to() -> None:
     assert relaxed_schema == {"properties": {"a": kept, "b": True}, "anyOf": [kept, {}]}
 
 
-@given(st.dictionaries(st.sampled_from(["items", "anyOf", "properties", "type", "$ref"]), _JSON, max_size=3))
+def test_a_relaxed_schema_keeps_todays_words_of_mixed_ones() -> None:
+    mixed = {"prefixItems": [{"type": "null"}], "additionalItems": False, "items": [{}]}
+    relaxed_schema = json.loads(relaxed(mixed))
+    del relaxed_schema["x-guidance"]
+    assert relaxed_schema == {"prefixItems": [{"type": "null"}]}
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["items", "prefixItems", "additionalItems", "anyOf", "properties", "$ref"]), _JSON, max_size=3
+    )
+)
 def test_any_object_can_be_relaxed(schema: dict[str, object]) -> None:
     json.loads(relaxed(schema))
