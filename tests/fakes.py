@@ -8,6 +8,7 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Tokens
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -83,6 +84,7 @@ class ScriptedEngine:
         self.pieces = tuple(pieces)
         self.error = error
         self.is_held = is_held
+        self.end_token: int | None = None  # what ends the text
         self.requests: list[GenerationRequest] = []
         self.fill_tokens: FillTokens | None = None
         self.commands: list[Command[Any]] = []
@@ -240,6 +242,10 @@ class ScriptedEngine:
         rest = stream.finish()
         timings = Timings(len(request.prompt_tokens) - 1, 1, num_generated, 0.5, 0.25)
         last = Finished(reason, timings, stream.stopping_string, slot)
+        if reason is FinishReason.END_OF_TEXT and self.end_token is not None:
+            num_probs = request.sampling.n_probs
+            end_probs = _probs(self.end_token, b"", num_probs) if num_probs else None
+            last = replace(last, end_token=self.end_token, end_probs=end_probs)
         return [*events, *([TextDelta(rest, (), slot=slot)] if rest else []), last]
 
 

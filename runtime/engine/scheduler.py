@@ -439,7 +439,7 @@ class Scheduler:
         sequence.num_generated += 1
         # Where a grammar leaves nothing but the end, a token that is never to be chosen is chosen all the same.
         if choice.is_end and (not request.ignore_eos or sequence.constraint is not None):
-            self._finish(sequence, FinishReason.END_OF_TEXT, now, outcomes)
+            self._finish(sequence, FinishReason.END_OF_TEXT, now, outcomes, end=choice)
             return
         text = sequence.text.feed(choice.piece)
         timings = sequence.timings(now) if request.wants_timings else None
@@ -462,12 +462,28 @@ class Scheduler:
         limit, started = sequence.request.max_seconds, sequence.first_token_at
         return limit is not None and started is not None and now - started > limit
 
-    def _finish(self, sequence: Sequence, reason: FinishReason, now: float, outcomes: list[Outcome]) -> None:
+    def _finish(
+        self,
+        sequence: Sequence,
+        reason: FinishReason,
+        now: float,
+        outcomes: list[Outcome],
+        *,
+        end: Sampled | None = None,
+    ) -> None:
         rest = sequence.text.finish()
         if rest:
             outcomes.append((sequence, TextDelta(rest, (), slot=_slot(sequence))))
-        timings, stop = sequence.timings(now), sequence.text.stopping_string
-        outcomes.append((sequence, Finished(reason, timings, stop, _slot(sequence), sequence.is_truncated)))
+        finished = Finished(
+            reason,
+            sequence.timings(now),
+            sequence.text.stopping_string,
+            _slot(sequence),
+            sequence.is_truncated,
+            end_token=end.token if end else None,
+            end_probs=end.probs if end else None,
+        )
+        outcomes.append((sequence, finished))
         self._stop(sequence)
 
     def _stop(self, sequence: Sequence) -> None:

@@ -146,13 +146,18 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The last event of every sequence that ends well; `is_truncated` when the context was full on the way."""
+    """The last event of every sequence that ends well; `is_truncated` when the context was full on the way.
+
+    `end_token` is the token that ended the text, which is no part of it, with its probabilities if they are asked for.
+    """
 
     reason: FinishReason
     timings: Timings
     stopping_string: str = ""
     slot: int = -1
     is_truncated: bool = False
+    end_token: int | None = None
+    end_probs: TokenProbs | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,7 +180,12 @@ class CompletionReply:
         return event if timings is None else {**event, "timings": timings_json(timings)}
 
     def finish(self, finished: Finished) -> Iterable[bytes]:
-        return (frame(self.whole("", self._held, finished)),)
+        if finished.end_probs is not None:  # they come as every token's do: the last event of a stream has none
+            self._num_generated += 1
+            event = self._event("", (*self._held, finished.end_probs.token), finished.slot, None)
+            yield frame(event | self._probabilities((finished.end_probs,)))
+            self._held, finished = (), replace(finished, end_token=None, end_probs=None)
+        yield frame(self.whole("", self._held, finished))
 
     def fail(self, error: Exception) -> Iterable[bytes]:
         # `content`, because clients of this dialect read it from every event.
@@ -196,7 +201,12 @@ class CompletionReply:
     def whole(
         self, text: str, tokens: tuple[int, ...], finished: Finished, probs: tuple[TokenProbs, ...] = ()
     ) -> dict[str, Any]:
+        """Return the answer as one object; the token that ended it counts, though it has no text."""
         timings = finished.timings
+        if finished.end_token is not None:
+            tokens = (*tokens, finished.end_token)
+        if finished.end_probs is not None:
+            probs = (*probs, finished.end_probs)
         reply = {
             "index": self._asked.index,
             "content": text,

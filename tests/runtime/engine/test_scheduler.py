@@ -550,3 +550,15 @@ def test_when_time_is_over_the_next_line_end_is_the_end() -> None:
             text += event.text if isinstance(event, TextDelta) else ""
             ended = event.reason if isinstance(event, Finished) else ended
     assert (text, ended) == ("a\nbcd\n", FinishReason.LENGTH)
+
+
+def test_the_last_event_has_the_token_that_ended_the_text_and_its_probabilities() -> None:
+    machine = Machine()
+    machine.add(1, [1], None)
+    machine.scheduler.admit(0.0)
+    batch = machine.scheduler.schedule()
+    probs = TokenProbs(END, b"", -0.5, ())
+    sampled = [Sampled(sequence, END, b"", True, probs) for sequence, _index in batch.outputs]
+    [(_, event)] = machine.scheduler.commit(batch, sampled, 0.0)
+    assert isinstance(event, Finished)
+    assert (event.reason, event.end_token, event.end_probs) == (FinishReason.END_OF_TEXT, END, probs)

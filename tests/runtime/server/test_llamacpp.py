@@ -405,6 +405,27 @@ def test_each_event_of_a_stream_has_the_probabilities_of_its_text() -> None:
     assert "completion_probabilities" not in events[-1]
 
 
+def test_the_token_that_ends_the_text_has_its_entry_and_its_id() -> None:
+    engine = ScriptedEngine()
+    engine.end_token = EOS
+    body = {"prompt": "Hi", "n_probs": 1, "return_tokens": True}
+    reply = ask(make_app(engine), "POST", "/completion", json=body).json()
+    assert [each["id"] for each in reply["completion_probabilities"]] == reply["tokens"] == [0, 1, EOS]
+    assert (reply["content"], reply["completion_probabilities"][-1]["token"]) == ("Hello world", "")
+
+
+def test_a_stream_tells_the_token_that_ends_the_text_before_its_last_event() -> None:
+    engine = ScriptedEngine(["one", ""])
+    engine.end_token = EOS
+    app, body = make_app(engine), {"prompt": "Hi", "stream": True, "return_tokens": True}
+    *_events, last = map(json.loads, events_of(ask(app, "POST", "/completion", json=body).text))
+    assert (last["content"], last["tokens"], last["stop"]) == ("", [1, EOS], True)
+    *_events, end, last = map(json.loads, events_of(ask(app, "POST", "/completion", json={**body, "n_probs": 1}).text))
+    assert (end["content"], end["tokens"], end["stop"]) == ("", [1, EOS], False)
+    assert [each["id"] for each in end["completion_probabilities"]] == [EOS]
+    assert (last["tokens"], "completion_probabilities" in last) == ([], False)
+
+
 def test_there_are_no_probabilities_unless_they_are_asked_for() -> None:
     reply = ask(make_app(ScriptedEngine()), "POST", "/completion", json={"prompt": "Hi"}).json()
     assert "completion_probabilities" not in reply
