@@ -25,7 +25,15 @@ from runtime.engine.adapters import Adapter, Adapters
 from runtime.engine.engine import Engine
 from runtime.engine.facts import Pooling
 from runtime.engine.memory import choose_n_ctx, read_memory
-from runtime.engine.native import Library, LoraAdapter, Model, Projector, read_shape, resident_fraction
+from runtime.engine.native import (
+    Library,
+    LoraAdapter,
+    Model,
+    Projector,
+    read_shape,
+    resident_fraction,
+    template_names,
+)
 from runtime.engine.params import EngineParams
 from runtime.engine.sampling import SamplingParams
 from runtime.engine.threads import default_num_threads
@@ -110,7 +118,7 @@ def _open_store(container: Container | None, name: str, environment: Mapping[str
 def with_files_read(chosen: Settings) -> Settings:
     """Return the settings with the keys and the chat template that their files hold.
 
-    Raises UsageError for a file that can't be used, and for a template that is none.
+    Raises UsageError for a file that can't be used.
     """
     keys, template = chosen.api_keys, chosen.chat_template
     if chosen.api_key_file is not None:
@@ -123,8 +131,6 @@ def with_files_read(chosen: Settings) -> Settings:
         template = _read_text(chosen.chat_template_file, "--chat-template-file")
     elif template == "chatml":
         template = CHATML
-    elif template is not None and "{" not in template and " " not in template:
-        raise UsageError(f"--chat-template: {template!r} is no Jinja template; --chat-template-file names a file")
     return replace(chosen, api_keys=keys, chat_template=template)
 
 
@@ -151,6 +157,18 @@ def find_model(chosen: Settings, container: Container | None, executable: Path) 
     if sidecar.exists():
         return sidecar.stem, _whole_file(sidecar)
     raise ModelError("there is no model in this file and none beside it; name one with -m MODEL.gguf")
+
+
+def is_template_name(template: str | None, names: tuple[str, ...]) -> bool:
+    """Whether a chat template is one of llama.cpp's `names`, and not Jinja. Raises UsageError for what is neither."""
+    if template is None or "{" in template or " " in template:
+        return False
+    if template not in names:
+        raise UsageError(
+            f"--chat-template: {template!r} is no Jinja template, which --chat-template-file reads from a file, "
+            f"and none of llama.cpp's: {', '.join(sorted(names))}"
+        )
+    return True
 
 
 def find_draft(chosen: Settings, container: Container | None) -> Extent | None:
@@ -307,6 +325,7 @@ class Program:
         chosen = self._settings
         try:
             library = Library(on_log=_write_through if chosen.verbose else None)
+            is_named = is_template_name(chosen.chat_template, template_names(library))
             weights, projector = self._weights, find_projector(chosen, self._container)
             n_batch = max(chosen.n_batch, chosen.n_parallel)  # a step has at least a token for each
             n_ctx = choose_n_ctx(
@@ -320,7 +339,7 @@ class Program:
             )
             model = Model(library, weights.path, weights.offset, n_gpu_layers=chosen.n_gpu_layers)
             if chosen.chat_template is not None:
-                model.facts = replace(model.facts, chat_template=chosen.chat_template)
+                model.facts = replace(model.facts, chat_template=chosen.chat_template, is_template_named=is_named)
             params = EngineParams(
                 n_ctx=n_ctx,
                 n_batch=n_batch,

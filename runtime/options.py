@@ -343,7 +343,7 @@ class Settings:
             "--chat-template",
             kind=click.STRING,
             env="LLAMA_ARG_CHAT_TEMPLATE",
-            text="Jinja chat template to use instead of the model's own; the word chatml is one, too.",
+            text="Jinja chat template to use instead of the model's own, or the name of one of llama.cpp's (llama3).",
         ),
     )
     chat_template_file: Path | None = field(

@@ -49,6 +49,7 @@ class ScriptedEngine:
         error: Exception | None = None,
         n_ctx: int = 4096,
         chat_template: str | None = None,
+        is_template_named: bool = False,
         add_bos: bool = False,
         adapters: Mapping[str, float] | None = None,
         media_kinds: Tokens[MediaKind] = (),
@@ -64,6 +65,7 @@ class ScriptedEngine:
             n_params=1000,
             size_bytes=2000,
             chat_template=chat_template,
+            is_template_named=is_template_named,
             bos_token="<s>",
             eos_token="</s>",
             add_bos=add_bos,
@@ -125,6 +127,10 @@ class ScriptedEngine:
 
     def prepare(self, grammar: Grammar) -> None:
         self.prepared.append(grammar)
+
+    def write_messages(self, template: str, messages: Tokens[tuple[str, str]], *, adds_generation_prompt: bool) -> str:
+        written = "".join(f"<{role}>{text}" for role, text in messages)
+        return f"{template}:{written}{'<assistant>' if adds_generation_prompt else ''}"
 
     def metadata(self) -> dict[str, str]:
         return {

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from runtime.chat.conversation import Tool
 from runtime.chat.messages import Message, Role, ToolCall
@@ -47,8 +47,33 @@ class Spelling:
     no_text_is_null: bool = False
 
 
-class ChatTemplate:
-    """A compiled template; may be used from any thread."""
+class ChatTemplate(Protocol):
+    """What makes a prompt of messages, as its source says; may be used from any thread."""
+
+    @property
+    def source(self) -> str:
+        """The template as text, or its name."""
+
+    def __hash__(self) -> int:
+        """Tell templates apart: what is learnt of one is kept."""
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Tool] = (),
+        variables: Mapping[str, Any] | None = None,
+        adds_generation_prompt: bool = True,
+        spelling: Spelling = Spelling(),
+    ) -> str:
+        """Return the prompt; with `adds_generation_prompt`, the one that asks for the assistant's next message.
+
+        Raises RequestError when the template refuses the conversation.
+        """
+
+
+class JinjaTemplate:
+    """A compiled template."""
 
     def __init__(self, source: str, template: "Template", bos_token: str, eos_token: str) -> None:
         self.source = source
@@ -65,10 +90,9 @@ class ChatTemplate:
         adds_generation_prompt: bool = True,
         spelling: Spelling = Spelling(),
     ) -> str:
-        """Return the prompt; with `adds_generation_prompt`, the one that asks for the assistant's next message.
+        """Return the prompt, as `ChatTemplate` has it.
 
         A template that refuses system messages gets their text at the head of the first user message instead.
-        Raises RequestError when the template refuses the conversation.
         """
         from jinja2 import TemplateError
 
@@ -121,7 +145,7 @@ class ChatTemplate:
 
 
 @lru_cache(maxsize=8)
-def load_template(source: str | None, bos_token: str, eos_token: str) -> ChatTemplate:
+def load_template(source: str | None, bos_token: str, eos_token: str) -> JinjaTemplate:
     """Return the compiled template, ChatML for None. Raises RequestError when it isn't a template."""
     from jinja2 import TemplateError
 
@@ -129,7 +153,7 @@ def load_template(source: str | None, bos_token: str, eos_token: str) -> ChatTem
         template = _environment().from_string(source or CHATML)
     except TemplateError as error:
         raise RequestError(_sentence(error)) from error
-    return ChatTemplate(source or CHATML, template, bos_token, eos_token)
+    return JinjaTemplate(source or CHATML, template, bos_token, eos_token)
 
 
 def without_bos(prompt: str, bos_token: str, *, adds_bos: bool) -> str:

@@ -19,6 +19,7 @@ from runtime.chat.call_grammar import Calls, GrammarWriter, arguments_schema, lo
 from runtime.chat.calls import CallReader
 from runtime.chat.conversation import Conversation, Tool, ToolChoice, ToolUse
 from runtime.chat.messages import Message
+from runtime.chat.named_template import NamedTemplate
 from runtime.chat.reader import AnswerReader
 from runtime.chat.reasoning import Stage, ThinkingMarks, Thought, learn_thinking_marks
 from runtime.chat.template import ChatTemplate, Spelling, load_template, without_bos
@@ -84,8 +85,15 @@ def manner_of(template: ChatTemplate) -> Manner:
 
 def manner_in(engine: "Engine") -> Manner:
     """Return how an engine's model writes. Takes long the first time."""
+    return manner_of(template_in(engine))
+
+
+def template_in(engine: "Engine") -> ChatTemplate:
+    """Return the template of an engine's model. Raises RequestError when it isn't one."""
     info = engine.info
-    return manner_of(load_template(info.chat_template, info.bos_token, info.eos_token))
+    if info.chat_template is not None and info.is_template_named:
+        return NamedTemplate(info.chat_template, engine.write_messages)
+    return load_template(info.chat_template, info.bos_token, info.eos_token)
 
 
 def next_turn(
@@ -96,7 +104,7 @@ def next_turn(
     Not `is_first`: the prompt follows other tokens, and has no pictures. Raises RequestError. Takes long.
     """
     info = engine.info
-    template = load_template(info.chat_template, info.bos_token, info.eos_token)
+    template = template_in(engine)
     manner = manner_of(template)
     prompt, thought = _prompt(template, manner, conversation)
     is_own = answer_form is not None and answer_form.kind is not GrammarKind.JSON_SCHEMA
@@ -141,8 +149,7 @@ def next_turn(
 
 def prompt_of(engine: "Engine", conversation: Conversation) -> str:
     """Return the prompt alone. Raises RequestError."""
-    info = engine.info
-    template = load_template(info.chat_template, info.bos_token, info.eos_token)
+    template = template_in(engine)
     return _prompt(template, manner_of(template), conversation)[0]
 
 

@@ -25,7 +25,7 @@ from runtime.engine.grammar import Grammar
 from runtime.engine.guidance import Guide
 from runtime.engine.media import Prompt
 from runtime.engine.meter import Meter
-from runtime.engine.native import Aborted, Context, Model, NoRoom, Projector
+from runtime.engine.native import Aborted, Context, Model, NoRoom, Projector, write_messages
 from runtime.engine.pace import Pace
 from runtime.engine.params import EngineParams
 from runtime.engine.scheduler import Outcome, Scheduler, SchedulerParams
@@ -69,6 +69,7 @@ class Engine:
         """
         self._model = model
         self._post = post
+        self.write_messages = partial(write_messages, model.library)  # by llama.cpp's own templates; any thread
         self.adapters = adapters or Adapters()
         num_threads = params.num_threads or default_num_threads()
         is_speculative = params.draft_max > 0 and (draft_model is not None or params.has_lookup)

@@ -37,6 +37,7 @@ class ModelFacts:
     quantization: str = ""  # as files are named by it: "Q4_K_M"
     pooling: Pooling | None = None  # None where the model wasn't made for vectors
     rerank_template: str | None = None
+    is_template_named: bool = False  # `chat_template` is the name of one of llama.cpp's own
 
 
 @dataclass(frozen=True, slots=True)

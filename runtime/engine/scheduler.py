@@ -439,7 +439,7 @@ class Scheduler:
         sequence.num_generated += 1
         # Where a grammar leaves nothing but the end, a token that is never to be chosen is chosen all the same.
         if choice.is_end and (not request.ignore_eos or sequence.constraint is not None):
-            self._finish(sequence, FinishReason.END_OF_TEXT, now, outcomes, end=choice)
+            self._finish(sequence, FinishReason.END_OF_TEXT, now, outcomes, choice)
             return
         text = sequence.text.feed(choice.piece)
         timings = sequence.timings(now) if request.wants_timings else None
@@ -463,27 +463,15 @@ class Scheduler:
         return limit is not None and started is not None and now - started > limit
 
     def _finish(
-        self,
-        sequence: Sequence,
-        reason: FinishReason,
-        now: float,
-        outcomes: list[Outcome],
-        *,
-        end: Sampled | None = None,
+        self, sequence: Sequence, reason: FinishReason, now: float, outcomes: list[Outcome], end: Sampled | None = None
     ) -> None:
         rest = sequence.text.finish()
         if rest:
             outcomes.append((sequence, TextDelta(rest, (), slot=_slot(sequence))))
-        finished = Finished(
-            reason,
-            sequence.timings(now),
-            sequence.text.stopping_string,
-            _slot(sequence),
-            sequence.is_truncated,
-            end_token=end.token if end else None,
-            end_probs=end.probs if end else None,
-        )
-        outcomes.append((sequence, finished))
+        timings, stop = sequence.timings(now), sequence.text.stopping_string
+        ended_by = (end.token, end.probs) if end else (None, None)
+        last = Finished(reason, timings, stop, _slot(sequence), sequence.is_truncated, *ended_by)
+        outcomes.append((sequence, last))
         self._stop(sequence)
 
     def _stop(self, sequence: Sequence) -> None:

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from runtime.chat.answer import AnswerEvent, ArgumentsPart, CallBegun, ReasoningPart, TextPart, whole_message
 from runtime.chat.turn import Turn, next_turn
+from runtime.engine.media import Prompt
 from runtime.engine.sequence import Finished, GenerationRequest, TextDelta, Timings, TokenProbs
 from runtime.errors import RequestError
 from runtime.server.body import Body, read_body
@@ -184,6 +185,7 @@ class OpenAIChat:
         engine = await self._service.engine()
         turn = await self._turn(body, engine, params)
         asked = turn.ask(params.request())
+        extras = await self._extras(body, params, engine, asked)
         generations = await Generation.begin_all(engine, list(params.choices(asked)))
         envelope = Envelope(
             params,
@@ -191,7 +193,7 @@ class OpenAIChat:
             id_prefix="chatcmpl",
             whole_object="chat.completion",
             chunk_object="chat.completion.chunk",
-            extras=self._extras(body, params, turn, asked),
+            extras=extras,
         )
         replies = [
             ChatReply(envelope, index, len(generations), turn, has_functions=has_functions(body))
@@ -210,9 +212,13 @@ class OpenAIChat:
         form = params.sampling.grammar if params else None
         return await asyncio.to_thread(next_turn, engine, conversation, form)
 
-    def _extras(self, body: Body, params: CommonParams, turn: Turn, asked: GenerationRequest) -> dict[str, Any]:
-        """Return what llama-server tells when it is verbose."""
+    async def _extras(
+        self, body: Body, params: CommonParams, engine: "Engine", asked: GenerationRequest
+    ) -> dict[str, Any]:
+        """Return what llama-server tells when it is verbose; its prompt is that of the tokens, with the first one."""
         if not body.flag("verbose", self._service.chat.shows_prompts):
             return {}
         settings = generation_settings(asked, is_streamed=params.is_streamed)
-        return {"__verbose": {"prompt": turn.prompt, "generation_settings": settings}}
+        tokens = Prompt(asked.prompt_tokens, asked.media).text_tokens
+        prompt = await asyncio.to_thread(engine.detokenize, tokens)
+        return {"__verbose": {"prompt": prompt, "generation_settings": settings}}

@@ -147,8 +147,18 @@ def test_a_chat_template_is_jinja_or_a_file_of_it(tmp_path: Path) -> None:
     assert cli.with_files_read(Settings(chat_template_file=file)).chat_template == "{{ messages }}"
     assert cli.with_files_read(Settings(chat_template="chatml")).chat_template == CHATML
     assert cli.with_files_read(Settings(chat_template="{{ x }}")).chat_template == "{{ x }}"
-    with pytest.raises(UsageError, match="--chat-template: 'llama2' is no Jinja template"):
-        cli.with_files_read(Settings(chat_template="llama2"))
+
+
+@pytest.mark.parametrize(
+    ("template", "is_name"), [(None, False), ("llama2", True), ("{{ llama2 }}", False), ("only words", False)]
+)
+def test_a_chat_template_may_be_one_of_llama_cpps_names(template: str | None, is_name: bool) -> None:
+    assert cli.is_template_name(template, ("llama2", "gemma")) is is_name
+
+
+def test_what_is_no_chat_template_is_refused_with_the_names_there_are() -> None:
+    with pytest.raises(UsageError, match=r"--chat-template: 'lama' is no Jinja .*, and none of .*: gemma, llama2$"):
+        cli.is_template_name("lama", ("llama2", "gemma"))
 
 
 def test_help_and_version_go_to_standard_output(

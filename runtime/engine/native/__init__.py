@@ -8,6 +8,7 @@ from any thread. Every object is closed by who made it, in reverse order.
 """
 
 from runtime.engine.native.candidates import Candidates
+from runtime.engine.native.chat_templates import template_names, write_messages
 from runtime.engine.native.context import Aborted, Context, NoRoom
 from runtime.engine.native.embedding import EmbeddingContext
 from runtime.engine.native.header import read_shape
@@ -30,4 +31,6 @@ __all__ = [
     "SamplerChain",
     "read_shape",
     "resident_fraction",
+    "template_names",
+    "write_messages",
 ]

@@ -18,6 +18,8 @@ from runtime.engine.native import (
     NoRoom,
     SamplerChain,
     resident_fraction,
+    template_names,
+    write_messages,
 )
 from runtime.engine.sampling import Sampler, SamplingParams
 from runtime.errors import EngineError, ModelError, RequestError
@@ -398,3 +400,30 @@ def test_a_model_names_its_marks_for_filling_gaps(
     model = Model(library, with_metadata(stories260k, tmp_path / "model.gguf", **added))
     assert model.fill_tokens == expected
     model.close()
+
+
+def test_llama_cpps_own_chat_templates_go_by_their_names(library: Library) -> None:
+    names = template_names(library)
+    assert {"chatml", "llama2", "llama3", "command-r", "gemma"} <= set(names)
+    chat = [("system", "Be brief."), ("user", "Grüße?"), ("assistant", "Ja."), ("user", "\ud83d \U0001f600")]
+    for name in names:
+        written = write_messages(library, name, chat, adds_generation_prompt=True)
+        assert "Grüße?" in written
+        assert "\ud83d \U0001f600" in written
+        assert written.startswith(write_messages(library, name, chat[:1], adds_generation_prompt=False)[:1])
+
+
+def test_llama_3s_template_is_llama_cpps(library: Library) -> None:
+    written = write_messages(library, "llama3", [("user", "Hi")], adds_generation_prompt=True)
+    assert written == (
+        "<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
+    )
+    assert written.startswith(write_messages(library, "llama3", [("user", "Hi")], adds_generation_prompt=False) + "<|")
+
+
+def test_a_template_that_cannot_write_a_chat_says_so(library: Library) -> None:
+    with pytest.raises(RequestError, match="NUL character") as refused:
+        write_messages(library, "llama3", [("user", "a\0b")], adds_generation_prompt=True)
+    assert refused.value.param == "messages"
+    with pytest.raises(EngineError, match="no chat template 'nobody'"):
+        write_messages(library, "nobody", [("user", "a")], adds_generation_prompt=True)

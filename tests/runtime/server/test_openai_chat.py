@@ -273,8 +273,8 @@ def test_the_prompt_may_be_left_without_the_assistants_beginning() -> None:
 
 
 def test_a_verbose_answer_tells_its_prompt() -> None:
-    reply = chat(ScriptedEngine(), verbose=True)
-    assert reply["__verbose"]["prompt"] == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    reply = chat(ScriptedEngine(add_bos=True), verbose=True)
+    assert reply["__verbose"]["prompt"] == "<s><|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     assert "__verbose" not in chat(ScriptedEngine())
 
 
