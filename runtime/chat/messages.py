@@ -22,7 +22,8 @@ class Role(Enum):
 
 # OpenAI renamed the system role, which few templates know; its older function calls had a role of their own.
 _ROLES = {role.value: role for role in Role} | {"developer": Role.SYSTEM, "function": Role.TOOL}
-_BETWEEN_PARTS = "\n"  # as llama-server joins them
+# As llama-server joins them, and where the answer goes on with them.
+_BETWEEN_PARTS, BETWEEN_BEGUN_PARTS = "\n", "\n\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def parse_arguments(value: object, param: str) -> str:
     return value if isinstance(value, str) and value.strip() else json.dumps(arguments, ensure_ascii=False)
 
 
-def parse_content(value: object, param: str, attachments: list[bytes]) -> str:
+def parse_content(value: object, param: str, attachments: list[bytes], *, between: str = _BETWEEN_PARTS) -> str:
     """Return a message's text, given as one or as a list of parts, and add the files among those to `attachments`.
 
     Raises RequestError for parts of other kinds.
@@ -125,16 +126,17 @@ def parse_content(value: object, param: str, attachments: list[bytes]) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, Sequence):
-        return _joined([_parse_part(part, f"{param}[{index}]", attachments) for index, part in enumerate(value)])
+        parts = [_parse_part(part, f"{param}[{index}]", attachments) for index, part in enumerate(value)]
+        return _joined(parts, between)
     raise RequestError(f"'{param}' must be a text or a list of parts", param)
 
 
-def _joined(parts: list[str]) -> str:
-    """Put parts together as llama-server does: a new line between texts, none around pictures and sounds."""
+def _joined(parts: list[str], between: str) -> str:
+    """Put parts together as llama-server does: with something between texts, nothing around pictures and sounds."""
     text = ""
     for before, part in zip(["", *parts], parts, strict=False):
         is_apart = text and MARK not in (before, part)
-        text += f"{_BETWEEN_PARTS}{part}" if is_apart else part
+        text += f"{between}{part}" if is_apart else part
     return text
 
 

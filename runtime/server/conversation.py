@@ -6,11 +6,11 @@ add_generation_prompt, continue_final_message
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from runtime.chat.conversation import Conversation, Tool, ToolChoice, ToolUse
-from runtime.chat.messages import Message, Role, parse_messages
+from runtime.chat.messages import BETWEEN_BEGUN_PARTS, Message, Role, parse_content, parse_messages
 from runtime.chat.tools import checked_tools, parse_function, parse_tools
 from runtime.errors import RequestError
 from runtime.server.body import Body
@@ -68,13 +68,16 @@ def read_conversation(body: Body, defaults: ChatDefaults) -> Conversation:
         body.refuse(name, but=(-1, 0))
         if body.raw(name) == 0:
             thinking = False
+    continues_last = _continues_last(body, messages)
+    if continues_last:
+        messages = (*messages[:-1], _begun(messages[-1], body.raw(MESSAGES.name)[-1].get("content")))
     return Conversation(
         messages,
         _tool_use(body),
         thinking=thinking,
         splits_thinking=_splits_thinking(body, defaults),
         variables=variables,
-        continues_last=_continues_last(body, messages),
+        continues_last=continues_last,
         adds_generation_prompt=_ADD_PROMPT.read(body, True),
     )
 
@@ -103,6 +106,16 @@ def _continues_last(body: Body, messages: Sequence[Message]) -> bool:
     if last.tool_calls:
         raise RequestError(f"'{MESSAGES.name}' can't end with tool calls: their results are missing", MESSAGES.name)
     return len(messages) > 1 or bool(asked)
+
+
+def _begun(message: Message, content: object) -> Message:
+    """Return the message that the answer goes on with, its parts apart as llama-server has them here.
+
+    OpenAI's API can't go on with an answer, so it is llama-server's clients alone that know what their parts become.
+    """
+    if not isinstance(content, list):
+        return message
+    return replace(message, text=parse_content(content, MESSAGES.name, [], between=BETWEEN_BEGUN_PARTS))
 
 
 def has_functions(body: Body) -> bool:

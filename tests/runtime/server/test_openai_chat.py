@@ -266,6 +266,14 @@ def test_an_answer_that_is_begun_goes_on() -> None:
     assert prompt_of(engine) == "<|im_start|>assistant\nOnce"
 
 
+def test_the_parts_of_an_answer_that_is_begun_are_paragraphs() -> None:
+    engine = ScriptedEngine()
+    parts = [{"type": "text", "text": "Once"}, {"type": "text", "text": "upon"}]
+    chat(engine, messages=[{"role": "user", "content": parts}, {"role": "assistant", "content": parts}])
+    assert prompt_of(engine).startswith("<|im_start|>user\nOnce\nupon<|im_end|>")
+    assert prompt_of(engine).endswith("<|im_start|>assistant\nOnce\n\nupon")
+
+
 def test_the_prompt_may_be_left_without_the_assistants_beginning() -> None:
     engine = ScriptedEngine()
     chat(engine, add_generation_prompt=False)
