@@ -100,7 +100,10 @@ class Special(Field):
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What an endpoint does and which fields it reads; the others it ignores."""
+    """What an endpoint does and which fields it reads, of the body or, where there is none, of the query.
+
+    Others it ignores.
+    """
 
     summary: str
     fields: tuple[Field, ...] = ()
@@ -111,7 +114,7 @@ _ATTRIBUTE = "operation"
 
 
 def operation(summary: str, *fields: Field, required: tuple[str, ...] = ()) -> Callable[[F], F]:
-    """Describe an endpoint by the declarations that it reads its body with."""
+    """Describe an endpoint by the declarations that it reads its body, or its query, with."""
 
     def mark(endpoint: F) -> F:
         setattr(endpoint, _ATTRIBUTE, Operation(summary, fields, required))

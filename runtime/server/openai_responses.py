@@ -15,6 +15,7 @@ from runtime.server.body import Body, read_body
 from runtime.server.errors import NotFound
 from runtime.server.fields import operation
 from runtime.server.generation import Generation, whole_answer
+from runtime.server.openai_page import AFTER, LIMIT, ORDER, Page
 from runtime.server.openai_response_input import Item, messages_of, read_items
 from runtime.server.openai_response_params import FIELDS, INPUT, PREVIOUS, ResponseParams
 from runtime.server.openai_response_reply import ResponseReply
@@ -97,13 +98,10 @@ class OpenAIResponses:
         self._store.remove(stored.id)
         return JsonResponse({"id": stored.id, "object": "response", "deleted": True})
 
-    @operation("The items of a kept response's request")
+    @operation("The items of a kept response's request", LIMIT, ORDER, AFTER)
     async def input_items(self, request: Request) -> Response:
-        items = self._found(request).input_items
-        if request.query_params.get("order") != "asc":  # OpenAI's are newest first, unless they are asked for otherwise
-            items = items[::-1]
-        ends = {"first_id": items[0]["id"], "last_id": items[-1]["id"]}
-        return JsonResponse({"object": "list", "data": items, "has_more": False, **ends})
+        page = Page.of(request.query_params)
+        return JsonResponse(page.of_items(self._found(request).input_items))
 
     def _found(self, request: Request) -> StoredResponse:
         response_id = request.path_params["id"]

@@ -63,6 +63,11 @@ def _operation(method: str, path: str, found: Operation) -> dict[str, Any]:
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in _VARIABLE.findall(path)
     ]
+    if method == "GET":
+        parameters += [
+            {"name": each.name, "in": "query", "schema": each.schema(), "description": each.text}
+            for each in found.fields
+        ]
     responses = {"200": {"description": "the answer"}}
     responses |= {status: {"description": text} for status, text in _ERRORS.items()}
     described: dict[str, Any] = {"summary": found.summary, "responses": responses}

@@ -316,6 +316,10 @@ def test_items_come_newest_first_unless_asked_for_otherwise() -> None:
         listed = ask(app, "GET", f"{PATH}/{kept}/input_items{query}").json()
         assert [item["id"] for item in listed["data"]] == expected
         assert (listed["first_id"], listed["last_id"]) == (expected[0], expected[-1])
+    listed = ask(app, "GET", f"{PATH}/{kept}/input_items?limit=1&after=item_b").json()
+    assert [item["id"] for item in listed["data"]] == ["item_a"]
+    refused = ask(app, "GET", f"{PATH}/{kept}/input_items?limit=0")
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "limit")
 
 
 def test_a_kept_response_is_not_streamed_again() -> None:
