@@ -41,11 +41,27 @@ _INCLUDE = Special(
     {"type": "array", "items": {"type": "string"}},
 )
 _METADATA = Special("metadata", "Texts to keep with the response.", {"type": "object"})
+_TRUNCATION = Text(
+    "truncation",
+    "auto: of an input that is too long for the context the oldest turns are left out; disabled: it is refused.",
+)
 _TIMINGS = Flag("timings_per_token", "In a stream, give llama-server's timings with every piece.")
 _PROGRESS = Flag("return_progress", "In a stream, say how far the prompt is, as llama-server does.")
 FIELDS: tuple[Field, ...] = (
     *(INPUT, INSTRUCTIONS, PREVIOUS, _MODEL, _MAX_OUTPUT_TOKENS, _TEXT, _TOOLS, _TOOL_CHOICE, _PARALLEL, _REASONING),
-    *(_STREAM, _STORE, _TOP_LOGPROBS, _INCLUDE, _METADATA, _TIMINGS, _PROGRESS, STOP, LORA, *SAMPLING_FIELDS),
+    *(
+        _STREAM,
+        _STORE,
+        _TOP_LOGPROBS,
+        _INCLUDE,
+        _METADATA,
+        _TRUNCATION,
+        _TIMINGS,
+        _PROGRESS,
+        STOP,
+        LORA,
+        *SAMPLING_FIELDS,
+    ),
 )
 # Answers would differ by them, and there is nothing here to do it with.
 _REFUSED: dict[str, tuple[object, ...]] = {"background": (False,), "conversation": (), "prompt": ()}
@@ -69,6 +85,7 @@ class ResponseParams:
     defaults: ChatDefaults
     is_streamed: bool
     is_stored: bool
+    is_shortened: bool
     wants_progress: bool
     wants_timings: bool
     num_top_logprobs: int | None
@@ -87,6 +104,9 @@ class ResponseParams:
         is_streamed = _STREAM.read(body, False)
         effort = body.nested(_REASONING.name).text("effort")
         is_stored = _STORE.read(body, True)
+        truncation = _TRUNCATION.read(body, "disabled")
+        if truncation not in ("auto", "disabled"):
+            raise RequestError(f"'{_TRUNCATION.name}' must be auto or disabled", _TRUNCATION.name)
         tool_use = _read_tool_use(body)
         max_tokens = read_max_tokens(body, _MAX_OUTPUT_TOKENS.name, default=None)
         told_again = {
@@ -107,7 +127,7 @@ class ResponseParams:
             "metadata": _read_metadata(body),
             "background": False,
             "service_tier": "default",
-            "truncation": "disabled",
+            "truncation": truncation,
             **{field.name: value for field in _TOLD_AGAIN if (value := field.read(body, None)) is not None},
         }
         return cls(
@@ -123,6 +143,7 @@ class ResponseParams:
             defaults=service.chat,
             is_streamed=is_streamed,
             is_stored=is_stored,
+            is_shortened=truncation == "auto",
             wants_progress=_PROGRESS.read(body, False) and is_streamed,
             wants_timings=_TIMINGS.read(body, False) and is_streamed,
             num_top_logprobs=num_top_logprobs,

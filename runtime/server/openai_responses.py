@@ -3,13 +3,14 @@
 import asyncio
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from runtime.chat.messages import Message
-from runtime.chat.turn import next_turn
+from runtime.chat.shortening import shortened
+from runtime.chat.turn import Turn, next_turn
 from runtime.errors import RequestError
 from runtime.server.body import Body, read_body
 from runtime.server.errors import NotFound
@@ -23,6 +24,9 @@ from runtime.server.openai_response_store import ResponseStore, StoredResponse
 from runtime.server.responses import EventStream, JsonResponse
 from runtime.server.service import Service
 from runtime.server.streaming import to_json
+
+if TYPE_CHECKING:
+    from runtime.engine.engine import Engine
 
 _CUT_OFF_CALL = ("function_call", "incomplete")
 
@@ -49,7 +53,7 @@ class OpenAIResponses:
         params = ResponseParams.of(body, self._service)
         asked = self._read_input(body)
         engine = await self._service.engine()
-        turn = await asyncio.to_thread(next_turn, engine, params.conversation(asked.messages), params.format)
+        turn = await asyncio.to_thread(_turn, engine, params, asked.messages)
         generation = await Generation.begin(engine, turn.ask(params.request()))
         reply = ResponseReply(params, turn.reader(), partial(self._keep, asked) if params.is_stored else None)
         if params.is_streamed:
@@ -82,7 +86,7 @@ class OpenAIResponses:
         params = ResponseParams.of(body, self._service)
         messages = self._read_input(body).messages
         engine = await self._service.engine()
-        turn = await asyncio.to_thread(next_turn, engine, params.conversation(messages), params.format)
+        turn = await asyncio.to_thread(_turn, engine, params, messages)
         return JsonResponse({"object": "response.input_tokens", "input_tokens": len(turn.prompt_tokens)})
 
     @operation("A response that is kept")
@@ -109,3 +113,19 @@ class OpenAIResponses:
         if stored is None:
             raise NotFound(f"there is no response '{response_id}' here; only the newest are kept", "response_id")
         return stored
+
+
+def _turn(engine: "Engine", params: ResponseParams, messages: tuple[Message, ...]) -> Turn:
+    """Return the turn that a conversation asks for, less its oldest turns where they are too many and may go.
+
+    Then a quarter of the context is for the output, or what it may take. Raises RequestError. Takes long.
+    """
+
+    def turn_of(messages: tuple[Message, ...]) -> Turn:
+        return next_turn(engine, params.conversation(messages), params.format)
+
+    whole, n_ctx = turn_of(messages), engine.info.n_ctx
+    if not params.is_shortened or len(whole.prompt_tokens) < n_ctx:
+        return whole
+    room = n_ctx // 4 if params.max_tokens is None else min(params.max_tokens, n_ctx // 4)
+    return turn_of(shortened(messages, lambda end: len(turn_of(end).prompt_tokens) + room < n_ctx))

@@ -322,6 +322,51 @@ def test_items_come_newest_first_unless_asked_for_otherwise() -> None:
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "limit")
 
 
+LONG = [
+    {"role": "developer", "content": "Be brief."},
+    {"role": "user", "content": "a" * 300},
+    {"role": "assistant", "content": "b" * 300},
+    {"role": "user", "content": "And now?"},
+]
+
+
+def test_the_oldest_turns_of_an_input_that_is_too_long_can_be_left_out() -> None:
+    engine = ScriptedEngine(n_ctx=400)
+    app = make_app(engine)
+    response = ask(app, "POST", PATH, json={"input": LONG, "truncation": "auto"}).json()
+    assert (response["status"], response["truncation"]) == ("completed", "auto")
+    expected = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nAnd now?<|im_end|>\n<|im_start|>assistant\n"
+    assert engine.detokenize(engine.requests[-1].prompt_tokens) == expected
+    counted = ask(app, "POST", f"{PATH}/input_tokens", json={"input": LONG, "truncation": "auto"}).json()
+    assert counted["input_tokens"] == len(expected)
+    items = ask(app, "GET", f"{PATH}/{response['id']}/input_items").json()["data"]
+    assert len(items) == 4  # they are kept, and a larger context would take them
+
+
+def test_what_fits_is_left_whole() -> None:
+    engine = ScriptedEngine(n_ctx=800)
+    response = ask(make_app(engine), "POST", PATH, json={"input": LONG, "truncation": "auto"})
+    assert response.status_code == 200
+    assert "aaa" in engine.detokenize(engine.requests[-1].prompt_tokens)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [({}, None), ({"truncation": "disabled"}, None), ({"truncation": "middle"}, "truncation")],
+)
+def test_an_input_that_is_too_long_is_refused_unless_asked_for_otherwise(
+    fields: dict[str, str], param: str | None
+) -> None:
+    refused = ask(make_app(ScriptedEngine(n_ctx=400)), "POST", PATH, json={"input": LONG, **fields})
+    assert refused.status_code == 400
+    assert param is None or refused.json()["error"]["param"] == param
+
+
+def test_a_last_turn_that_is_too_long_is_refused_all_the_same() -> None:
+    asked = {"input": [*LONG, {"role": "user", "content": "c" * 900}], "truncation": "auto"}
+    assert ask(make_app(ScriptedEngine(n_ctx=400)), "POST", PATH, json=asked).status_code == 400
+
+
 def test_a_kept_response_is_not_streamed_again() -> None:
     app = make_app(ScriptedEngine())
     kept = ask(app, "POST", PATH, json={"input": "Hi"}).json()["id"]

@@ -1,0 +1,22 @@
+"""A conversation that is too long for the context, less its oldest turns. Pure."""
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+
+from runtime.chat.messages import Message, Role
+
+
+def shortened(messages: Sequence[Message], fits: Callable[[tuple[Message, ...]], bool]) -> tuple[Message, ...]:
+    """Return the longest end of a conversation that fits; the shortest there is when none does.
+
+    Ends begin with a user's message: few templates write an answer without its question, or a tool's result without
+    its call. What the system says stays, wherever it stands.
+    """
+    heads = [index for index, message in enumerate(messages) if message.role is Role.USER][1:]
+    ends = [tuple(messages), *(_end(messages, head) for head in heads)]
+    first_that_fits = bisect_left(ends, True, key=fits)
+    return ends[min(first_that_fits, len(ends) - 1)]
+
+
+def _end(messages: Sequence[Message], head: int) -> tuple[Message, ...]:
+    return (*(message for message in messages[:head] if message.role is Role.SYSTEM), *messages[head:])
