@@ -83,12 +83,10 @@ class Process:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         return int(children[0])
 
-    def end(self, number: signal.Signals = signal.SIGTERM) -> float:
-        """Send a signal to the launched process; return the seconds until it has ended."""
-        started = time.monotonic()
+    def end(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Send a signal to the launched process and wait until it has ended."""
         self.process.send_signal(number)
         self.process.wait(timeout=30)
-        return time.monotonic() - started
 
     def kill_if_alive(self) -> None:
         if self.process.poll() is None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.e2e.browser import Faults
 from tests.e2e.bundle import Process
@@ -46,7 +46,13 @@ def test_the_page_names_its_model_and_loads_from_the_bundle_alone(chat: Page) ->
     expect(chat.locator("#dialog")).to_contain_text("llama")
 
 
+def without_end(route: Route) -> None:
+    """Send the page's request on, and have its answer last until it is stopped."""
+    route.continue_(post_data=json.dumps({**json.loads(route.request.post_data or "{}"), "ignore_eos": True}))
+
+
 def test_an_answer_arrives_while_it_is_written_and_is_stopped(chat: Page) -> None:
+    chat.route("**/v1/chat/completions", without_end)
     answer = ask(chat, LONG_QUESTION)
     first = wait_for_text(answer)
     expect(chat.locator("#stop")).to_be_visible()
@@ -69,17 +75,23 @@ def test_a_chat_is_found_again_by_another_browser(chat: Page, bundle_server: Pro
     expect(chat.locator(".question")).to_have_text("Name a colour.")
 
 
-def test_files_and_a_long_document_are_asked(chat: Page, tmp_path: Path) -> None:
-    (tmp_path / "book.txt").write_text("The sea was calm and nothing happened.\n\n" * 1200 + "The lamp is red.")
-    with chat.expect_file_chooser() as chooser:
-        chat.locator("#attach").click()
+def test_files_and_a_long_document_are_asked(
+    start: Callable[..., Process], faults: Faults, page: Page, tmp_path: Path
+) -> None:
+    # A small context: what doesn't fit into it is read within seconds, on slow processors too.
+    process = start("--server", "--nobrowser", "-c", "1024", "-n", "32").wait_until_ready()
+    faults.forgive(f"request to another origin: {process.url}/")  # this one is the page's own
+    (tmp_path / "book.txt").write_text("The sea was calm and nothing happened.\n\n" * 150 + "The lamp is red.")
+    page.goto(process.url)
+    with page.expect_file_chooser() as chooser:
+        page.locator("#attach").click()
     chooser.value.set_files(tmp_path / "book.txt")
-    chip = chat.locator("#attachments .chip")
+    chip = page.locator("#attachments .chip")
     expect(chip).to_contain_text("will be looked up")
-    with chat.expect_request("**/v1/chat/completions", timeout=180_000) as asked:
-        ask(chat, "Which colour is the lamp?")
+    with page.expect_request("**/v1/chat/completions", timeout=180_000) as asked:
+        ask(page, "Which colour is the lamp?")
     assert "The lamp is red." in json.loads(asked.value.post_data or "{}")["messages"][-1]["content"]
-    chat.keyboard.press("Escape")
+    wait_for_text(page.locator(".answer").last)
 
 
 def test_the_notebook_goes_on_with_chances(chat: Page) -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -167,8 +168,9 @@ PERSON = {
 
 def test_a_chat_model_answers_in_json(chat_engine: Engine) -> None:
     prompt = "<|im_start|>user\nDescribe a person as JSON.<|im_end|>\n<|im_start|>assistant\n"
+    schema = json.dumps(PERSON)
     clients = [
-        submit(chat_engine, prompt, under(GrammarKind.JSON_SCHEMA, json.dumps(PERSON), temperature=1.0, seed=seed))
+        submit(chat_engine, prompt, under(GrammarKind.JSON_SCHEMA, schema, temperature=1.0, seed=seed), max_tokens=300)
         for seed in range(6)
     ]
     for events in clients:
@@ -178,11 +180,11 @@ def test_a_chat_model_answers_in_json(chat_engine: Engine) -> None:
 
 
 def test_a_lazy_grammar_waits_for_its_trigger(engine: Engine) -> None:
-    free = generate(engine, "Once upon a time", SamplingParams(seed=1)).text
-    assert " there was" in free
-    lazy = generate(engine, "Once upon a time", under(GrammarKind.REGEX, "was a [0-9]{3}!", "was a")).text
-    assert lazy.startswith(free[: free.index("was a")])
-    assert lazy[free.index("was a") :].removeprefix("was a ").removesuffix("!").isdecimal()
+    free = generate(engine, "Once upon a time", SamplingParams(seed=1))
+    trigger = b"".join(map(engine.piece, free.tokens[4:12])).decode()
+    before = free.text[: free.text.index(trigger)]
+    lazy = generate(engine, "Once upon a time", under(GrammarKind.REGEX, f"{re.escape(trigger)}[0-9]{{3}}!", trigger))
+    assert re.fullmatch(re.escape(before + trigger) + "[0-9]{3}!", lazy.text)
 
 
 def test_a_grammar_survives_being_put_off(stories: Model, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,11 +215,14 @@ def test_forbidding_all_that_a_grammar_allows_changes_nothing(engine: Engine) ->
 
 
 def test_penalties_and_a_grammar_work_together(engine: Engine) -> None:
-    plain = under(GrammarKind.REGEX, "[a-e]{40}", temperature=0)
-    penalized = under(GrammarKind.REGEX, "[a-e]{40}", temperature=0, frequency_penalty=5.0)
-    monotonous, varied = (generate(engine, "Once", sampling).text for sampling in (plain, penalized))
-    assert len(set(monotonous)) < len(set(varied)) <= 5
-    assert len(monotonous) == len(varied) == 40
+    letters = tuple((token, 50.0) for token in range(engine.info.n_vocab) if engine.piece(token) == b"a")
+    wanted: dict[str, Any] = {"temperature": 0, "logit_bias": letters}
+    plain = under(GrammarKind.REGEX, "[a-e]{40}", **wanted)
+    penalized = under(GrammarKind.REGEX, "[a-e]{40}", frequency_penalty=5.0, **wanted)
+    assert generate(engine, "Once", plain).text == "a" * 40
+    varied = generate(engine, "Once", penalized).text
+    assert re.fullmatch("[a-e]{40}", varied)
+    assert len(set(varied)) > 1
 
 
 def test_a_bad_grammar_is_refused_at_once(engine: Engine) -> None:
@@ -277,16 +282,16 @@ def test_after_sampling_a_greedy_choice_is_certain(engine: Engine) -> None:
         assert each.top == ((each.token, each.piece, 0.0),)
 
 
-# What llama-server says of the first two tokens after this prompt: token, logprob, and the two likeliest.
-LLAMA_SERVERS_LOGPROBS = [(504, -0.641047, (504, 60)), (3575, -0.006740, (3575, 14937))]
+# What llama-server says of the first two tokens after this prompt: token, logprob, and the two likeliest. The model's
+# weights are not quantized, so every processor computes these figures to the third digit.
+LLAMA_SERVERS_LOGPROBS = [(432, -0.031781, (432, 383)), (383, -0.068385, (383, 322))]
 
 
-def test_probabilities_are_llama_servers(chat_engine: Engine) -> None:
-    prompt = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
-    heard = generate(chat_engine, prompt, SamplingParams(temperature=0, n_probs=2), max_tokens=2)
+def test_probabilities_are_llama_servers(engine: Engine) -> None:
+    heard = generate(engine, "Once upon a time", SamplingParams(temperature=0, n_probs=2), max_tokens=2)
     for each, (token, logprob, top) in zip(heard.probs, LLAMA_SERVERS_LOGPROBS, strict=True):
         assert (each.token, tuple(likely[0] for likely in each.top)) == (token, top)
-        assert each.logprob == pytest.approx(logprob, abs=0.01)
+        assert each.logprob == pytest.approx(logprob, abs=0.001)
 
 
 def test_a_grammar_leaves_the_models_own_probabilities_as_they_are(engine: Engine) -> None:

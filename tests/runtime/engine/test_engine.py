@@ -8,6 +8,7 @@ import pytest
 
 from runtime.engine import engine as engine_module
 from runtime.engine.engine import Engine
+from runtime.engine.grammar import Grammar, GrammarKind
 from runtime.engine.native import Context, Library, Model
 from runtime.engine.params import EngineParams
 from runtime.engine.sampling import SamplingParams
@@ -68,19 +69,24 @@ def chat_engine(smollm2: Path) -> Iterator[Engine]:
 
 
 QUESTION = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
+# A choice that is far from close: which words a model takes for it depends on the processor's last digits.
+CITIES = Grammar(GrammarKind.GBNF, 'root ::= "The capital of France is " ("Berlin" | "London" | "Paris" | "Rome") "."')
 
 
 def test_smollm2_knows_the_capital_of_france(chat_engine: Engine) -> None:
-    client = Client(chat_engine, request(chat_engine, QUESTION, max_tokens=32))
+    sampling = SamplingParams(temperature=0, grammar=CITIES)
+    client = Client(chat_engine, request(chat_engine, QUESTION, sampling=sampling, max_tokens=32))
     assert client.finish().reason is FinishReason.END_OF_TEXT
     assert client.text == "The capital of France is Paris."
 
 
 def test_ignore_eos_goes_on_where_the_model_would_end(chat_engine: Engine) -> None:
-    client = Client(chat_engine, request(chat_engine, QUESTION, max_tokens=40, ignore_eos=True))
-    assert client.finish().reason is FinishReason.LENGTH
-    assert client.text.startswith("The capital of France is Paris.")
-    assert len(client.text) > len("The capital of France is Paris.")
+    (end,) = chat_engine.tokenize("<|im_end|>", add_special=False, parse_special=True)
+    ending = SamplingParams(temperature=0, logit_bias=((end, 100.0),))
+    ended = Client(chat_engine, request(chat_engine, QUESTION, sampling=ending)).finish()
+    assert (ended.reason, ended.timings.num_generated_tokens) == (FinishReason.END_OF_TEXT, 1)
+    goes_on = Client(chat_engine, request(chat_engine, QUESTION, sampling=ending, ignore_eos=True)).finish()
+    assert (goes_on.reason, goes_on.timings.num_generated_tokens) == (FinishReason.LENGTH, 16)
 
 
 def test_eight_requests_on_four_slots_get_the_text_each_would_have_alone(engine: Engine) -> None:
