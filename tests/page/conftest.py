@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from bundler.page import pack_page
+from runtime.server.pages import WEBCLIENT
 from tests.e2e.browser import DESKTOP, PHONE, browser, faults, page  # noqa: F401  # fixtures, used by name
 from tests.page.scripted import Script, serving
 
@@ -27,9 +29,17 @@ def script(tmp_path: Path) -> Script:
     return Script(tmp_path / "chats.sqlite")
 
 
+@pytest.fixture(scope="session")
+def packed_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page's files as bundles carry them."""
+    folder = tmp_path_factory.mktemp("packed")
+    pack_page(WEBCLIENT, folder)
+    return folder
+
+
 @pytest.fixture
-def bundle_server(script: Script) -> Iterator[Served]:
-    with serving(script) as url:
+def bundle_server(script: Script, packed_page: Path) -> Iterator[Served]:
+    with serving(script, packed_page) as url:
         yield Served(url)
 
 
