@@ -63,6 +63,8 @@ def test_a_chat_is_renamed(any_chat: Page, script: Script) -> None:
     any_chat.locator(".rename").fill("Soups")
     any_chat.keyboard.press("Enter")
     expect(chat_row(any_chat, "Soups")).to_be_visible()
+    expect(chat_row(any_chat, "Soups").locator(".open")).to_be_focused()
+    assert any_chat.evaluate("location.hash") == "", "it is renamed, not opened"
     assert script.chats["leeks"]["title"] == "Soups"
 
 
