@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page
 
 from runtime.server.pages import WEBCLIENT
@@ -12,6 +13,11 @@ RULES = """(text) => {
     sheet.replaceSync(text);
     return [...sheet.cssRules].map((rule) => rule.cssText.replace(/,\\s+/g, ","));
 }"""
+
+
+@pytest.fixture
+def chat(desktop_chat: Page) -> Page:
+    return desktop_chat
 
 
 def test_every_style_says_what_its_source_says(chat: Page, packed_page: Path) -> None:
