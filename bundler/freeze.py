@@ -20,7 +20,7 @@ from importlib.metadata import distribution as installed
 from importlib.util import find_spec
 from pathlib import Path
 
-from bundler import cache, elf
+from bundler import cache, elf, page
 from bundler.errors import ToolchainError
 from bundler.llamacpp import SDIST_NAME, libraries, libraries_key
 from bundler.progress import Progress
@@ -94,7 +94,7 @@ def pack_key() -> str:
     """A name for all that goes into a pack: our files, the libraries, Python, and what is installed beside it."""
     ours = sorted(path for name in ("runtime", "webclient") for path in (_ROOT / name).rglob("*") if _is_frozen(path))
     contents = [f"{path.relative_to(_ROOT).as_posix()} {cache.sha256_of(path)}" for path in ours]
-    makers = (Path(__file__), _SPEC, Path(elf.__file__), _python_library() or PYTHON.resolve())
+    makers = (Path(__file__), _SPEC, Path(elf.__file__), Path(page.__file__), _python_library() or PYTHON.resolve())
     contents += [cache.sha256_of(path) for path in makers]
     packages = sorted(f"{package.name}=={package.version}" for package in distributions())
     return cache.key_of(libraries_key(), sys.version, platform.machine(), *contents, *packages)
@@ -138,9 +138,11 @@ def freeze(built: Path, work: Path, log: Path) -> None:
         (shims / name).chmod(0o755)
     if shutil.which("ldd") is None:
         raise ToolchainError("ldd is missing; install it: apt-get install libc-bin")
+    page.pack_page(_ROOT / "webclient", work / "webclient")
     names = [".".join(path.relative_to(_ROOT).with_suffix("").parts) for path in (_ROOT / "runtime").rglob("*.py")]
     where = {
         "root": str(_ROOT),
+        "page": str(work / "webclient"),
         "libraries": str(built),
         "work": str(work),
         "modules": sorted([*(name.removesuffix(".__init__") for name in names), *BINDINGS]),

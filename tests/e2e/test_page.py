@@ -2,6 +2,9 @@
 
 import json
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,6 +104,20 @@ def test_the_notebook_goes_on_with_chances(chat: Page) -> None:
     chat.locator("#generate").click()
     expect(chat.locator("#generate")).to_be_visible()
     expect(chat.locator("#mirror span").first).to_be_attached()
+
+
+@pytest.mark.parametrize("name", ["curl", "Python: openai", "LangChain", "Ollama"])
+def test_a_snippet_for_programs_runs_as_it_stands(chat: Page, name: str) -> None:
+    chat.locator("#open-api").click()
+    chat.get_by_role("tab", name=name).click()
+    snippet = chat.locator("#snippet").inner_text()
+    if name == "curl" and shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    command = ["sh", "-c", snippet] if name == "curl" else [sys.executable, "-c", snippet]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)["choices"][0]["message"]["content"] if name == "curl" else done.stdout
+    assert answer.strip()
 
 
 def test_a_program_with_a_key_asks_for_it(start: Callable[..., Process], faults: Faults, page: Page) -> None:

@@ -5,6 +5,11 @@ import re
 from playwright.sync_api import Locator, Page, expect
 
 
+def word(page: Page, english: str, french: str) -> str:
+    """What stands on the page in the language that it is in."""
+    return french if page.locator("html").get_attribute("lang") == "fr" else english
+
+
 def ask(page: Page, question: str) -> Locator:
     """Type a question and send it; return the answer's element."""
     page.locator("#question").fill(question)
@@ -33,6 +38,13 @@ def open_menu(page: Page) -> None:
     ):
         page.locator("#open-menu").click()
         expect(page.locator("#close-menu")).to_be_focused()
+
+
+def close_menu(page: Page) -> None:
+    """Go back to the page behind the list of chats, where that lies over it."""
+    if page.locator("#close-menu").is_visible():
+        page.locator("#close-menu").click()
+        expect(page.locator("#close-menu")).to_be_hidden()
 
 
 def chat_row(page: Page, title: str) -> Locator:

@@ -236,8 +236,8 @@ def _vector(text: str) -> list[float]:
 
 
 @contextlib.contextmanager
-def serving(script: Script) -> Iterator[str]:
+def serving(script: Script, webclient: Path = WEBCLIENT) -> Iterator[str]:
     """Serve a script on a port of its own; yields the address."""
-    with serving_from_a_thread(scripted_app(script)) as url:
+    with serving_from_a_thread(scripted_app(script, webclient)) as url:
         yield url
     script.close()

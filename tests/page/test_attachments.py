@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.page.person import ask_and_wait
+from tests.page.person import ask_and_wait, word
 from tests.page.scripted import Script
 
 
@@ -61,7 +61,7 @@ def pdf(text: str) -> bytes:
 def test_a_picked_text_goes_along_whole(chat: Page, script: Script, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("the cat is grey")
     pick(chat, tmp_path / name)
-    expect(chat.locator(".chip")).to_contain_text("4 tokens")
+    expect(chat.locator(".chip")).to_contain_text(word(chat, "4 tokens", "4 jetons"))
     ask_and_wait(chat, "What colour?")
     assert name in sent(script)
     assert "the cat is grey" in sent(script)
@@ -82,7 +82,7 @@ def test_a_long_pasted_text_becomes_a_file_and_a_short_one_does_not(chat: Page) 
     chat.evaluate(PASTE, "short")
     expect(chat.locator("#attachments")).to_be_hidden()
     chat.evaluate(PASTE, "long text " * 500)
-    expect(chat.locator("#attachments .chip")).to_contain_text("Pasted text.txt")
+    expect(chat.locator("#attachments .chip")).to_contain_text(word(chat, "Pasted text.txt", "Texte collé.txt"))
 
 
 def test_the_text_of_a_pdf_is_read(chat: Page, script: Script, tmp_path: Path) -> None:
@@ -93,20 +93,20 @@ def test_the_text_of_a_pdf_is_read(chat: Page, script: Script, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "words"),
+    ("name", "content", "english", "french"),
     [
-        ("song.mp3", b"\xff\xfb\x00\x00" * 40, "is not a text"),
-        ("scan.pdf", b"%PDF-1.4\nnothing here", "holds no text"),
-        ("cat.png", PIXEL, "cannot see pictures"),
+        ("song.mp3", b"\xff\xfb\x00\x00" * 40, "is not a text", "pas un texte lisible"),
+        ("scan.pdf", b"%PDF-1.4\nnothing here", "holds no text", "ne contient pas de texte"),
+        ("cat.png", PIXEL, "cannot see pictures", "ne voit pas les images"),
     ],
     ids=["sound", "scan", "picture"],
 )
 def test_what_cannot_be_read_is_refused_in_words(
-    chat: Page, tmp_path: Path, name: str, content: bytes, words: str
+    chat: Page, tmp_path: Path, name: str, content: bytes, english: str, french: str
 ) -> None:
     (tmp_path / name).write_bytes(content)
     pick(chat, tmp_path / name)
-    expect(chat.locator(".toast")).to_contain_text(words)
+    expect(chat.locator(".toast")).to_contain_text(word(chat, english, french))
     expect(chat.locator("#attachments")).to_be_hidden()
 
 
@@ -130,11 +130,10 @@ def test_a_long_document_is_looked_up_and_its_sources_shown(any_chat: Page, scri
     secret = "The treasure lies under the old pear tree behind the mill.\n\n"
     (tmp_path / "book.txt").write_text(filler[: len(filler) // 2] + secret + filler[len(filler) // 2 :])
     pick(any_chat, tmp_path / "book.txt")
-    expect(any_chat.locator("#attachments .chip")).to_contain_text(
-        "2,048" if "en" in any_chat.locator("html").get_attribute("lang") else "2\u202f048"
-    )
-    expect(any_chat.locator("#attachments .chip")).to_contain_text(
-        "token" if "en" in any_chat.locator("html").get_attribute("lang") else "jetons"
+    chip = any_chat.locator("#attachments .chip")
+    expect(chip).to_contain_text(word(any_chat, "4,812 tokens", "4\u202f812 jetons"))
+    expect(chip).to_contain_text(
+        word(any_chat, "Longer than fits (2,048 tokens)", "Plus long que la place disponible (2\u202f048 jetons)")
     )
     ask_and_wait(any_chat, "Where lies the treasure?")
     assert "under the old pear tree" in sent(script)
@@ -144,6 +143,20 @@ def test_a_long_document_is_looked_up_and_its_sources_shown(any_chat: Page, scri
     expect(any_chat.locator(".passages cite").first).to_contain_text("book.txt")
 
 
+def test_a_text_is_too_long_when_others_have_taken_the_room(chat: Page, script: Script, tmp_path: Path) -> None:
+    (tmp_path / "first.txt").write_text("one " * 1500)
+    (tmp_path / "second.txt").write_text("two " * 600)
+    pick(chat, tmp_path / "first.txt")
+    chips = chat.locator("#attachments .chip")
+    expect(chips.first).to_contain_text(word(chat, "1,500 tokens", "1\u202f500 jetons"))
+    expect(chips.first).not_to_contain_text(word(chat, "Longer", "Plus long"))
+    pick(chat, tmp_path / "second.txt")
+    expect(chips.last).to_contain_text(word(chat, "600 tokens", "600 jetons"))
+    expect(chips.last).to_contain_text(word(chat, "Longer than fits (548", "Plus long que la place disponible (548"))
+    chips.first.locator("button").click()
+    expect(chips).to_have_count(1)
+
+
 def test_a_document_is_looked_up_by_words_where_there_are_no_embeddings(
     chat: Page, script: Script, tmp_path: Path, faults: object
 ) -> None:
@@ -151,6 +164,8 @@ def test_a_document_is_looked_up_by_words_where_there_are_no_embeddings(
     script.can_embed = False
     (tmp_path / "book.txt").write_text("Nothing of note here at all.\n\n" * 500 + "The password is swordfish.")
     pick(chat, tmp_path / "book.txt")
-    expect(chat.locator("#attachments .chip")).to_contain_text("chosen by their words")
+    expect(chat.locator("#attachments .chip")).to_contain_text(
+        word(chat, "chosen by their words", "choisis par leurs mots")
+    )
     ask_and_wait(chat, "What is the password?")
     assert "swordfish" in sent(script)

@@ -9,7 +9,7 @@ from playwright.sync_api import Page, Route, expect
 
 from tests.e2e.browser import Faults
 from tests.e2e.bundle import wait_until
-from tests.page.person import ask_and_wait, chat_row, choose_in_menu, click_in_bar, open_menu
+from tests.page.person import ask_and_wait, chat_row, choose_in_menu, click_in_bar, close_menu, open_menu, word
 from tests.page.scripted import Script, message
 
 
@@ -63,6 +63,8 @@ def test_a_chat_is_renamed(any_chat: Page, script: Script) -> None:
     any_chat.locator(".rename").fill("Soups")
     any_chat.keyboard.press("Enter")
     expect(chat_row(any_chat, "Soups")).to_be_visible()
+    expect(chat_row(any_chat, "Soups").locator(".open")).to_be_focused()
+    assert any_chat.evaluate("location.hash") == "", "it is renamed, not opened"
     assert script.chats["leeks"]["title"] == "Soups"
 
 
@@ -86,9 +88,9 @@ def test_a_chat_is_saved_as_markdown_and_json(chat: Page, tmp_path: Path) -> Non
         choose_in_menu(chat, "Leeks", 2)
     assert download.value.suggested_filename == "Leeks.md"
     download.value.save_as(tmp_path / "it.md")
-    assert (
-        tmp_path / "it.md"
-    ).read_text() == "# Leeks\n\n**You**\n\nAbout Leeks?\n\n**Model**\n\nAll about **Leeks**.\n"
+    you, model = word(chat, "You", "Vous"), word(chat, "Model", "Modèle")
+    told = f"# Leeks\n\n**{you}**\n\nAbout Leeks?\n\n**{model}**\n\nAll about **Leeks**.\n"
+    assert (tmp_path / "it.md").read_text() == told
     with chat.expect_download() as download:
         choose_in_menu(chat, "Leeks", 3)
     download.value.save_as(tmp_path / "it.json")
@@ -107,15 +109,24 @@ def test_all_chats_are_taken_along_and_brought_in(any_chat: Page, script: Script
     chooser.value.set_files(tmp_path / "all.json")
     expect(any_chat.locator(".toast")).to_contain_text("3")
     assert len(script.chats) == 6
+    any_chat.keyboard.press("Escape")
+    copies = any_chat.get_by_role("button", name="Leeks", exact=True)
+    expect(copies).to_have_count(2)
+    for index in range(2):
+        open_menu(any_chat)
+        copies.nth(index).click()
+        expect(any_chat.locator(".question")).to_have_text("About Leeks?")
+        expect(any_chat.locator(".answer")).to_have_text("All about Leeks.")
 
 
 def test_a_file_that_holds_no_chats_is_refused_in_words(chat: Page, tmp_path: Path) -> None:
     (tmp_path / "cat.json").write_text('["cat"]')
+    open_menu(chat)
     chat.locator("#open-preferences").click()
     with chat.expect_file_chooser() as chooser:
         chat.locator("#dialog .row .quiet").last.click()
     chooser.value.set_files(tmp_path / "cat.json")
-    expect(chat.locator(".toast")).to_contain_text("not a file of chats")
+    expect(chat.locator(".toast")).to_contain_text(word(chat, "not a file of chats", "pas un fichier de conversations"))
 
 
 def test_two_chats_are_answered_at_once(chat: Page, script: Script) -> None:
@@ -123,9 +134,13 @@ def test_two_chats_are_answered_at_once(chat: Page, script: Script) -> None:
     chat.locator("#question").fill("Take your time")
     chat.locator("#send").click()
     expect(chat.locator(".answer")).to_contain_text("slow")
+    open_menu(chat)
     chat.locator("#new-chat").click()
+    open_menu(chat)
     expect(chat.locator(".pulse")).to_be_visible()
+    close_menu(chat)
     ask_and_wait(chat, "Quick one")
+    open_menu(chat)
     chat_row(chat, "Take your time").locator(".open").click()
     expect(chat.locator("#stop")).to_be_hidden(timeout=20_000)
     expect(chat.locator(".answer")).to_have_text(re.compile(r"^(slow ?){100}$"))
@@ -134,9 +149,13 @@ def test_two_chats_are_answered_at_once(chat: Page, script: Script) -> None:
 def test_without_history_chats_live_as_long_as_the_page(chat: Page, script: Script) -> None:
     script.face["has_history"] = False
     chat.reload()
+    open_menu(chat)
     expect(chat.locator("#no-history")).to_be_visible()
+    close_menu(chat)
     ask_and_wait(chat, "Remember me")
+    open_menu(chat)
     chat.locator("#new-chat").click()
+    open_menu(chat)
     chat_row(chat, "Remember me").locator(".open").click()
     expect(chat.locator(".question")).to_have_text("Remember me")
     assert "Remember me" not in json.dumps(script.chats)
@@ -152,6 +171,7 @@ def test_what_could_not_be_saved_is_saved_when_the_program_is_back(chat: Page, s
     expect(chat.locator("#notice")).to_be_visible()
     script.health = None
     expect(chat.locator("#notice")).to_be_hidden()
+    open_menu(chat)
     expect(chat_row(chat, "Keep this")).to_be_visible()
     assert "Keep this" in json.dumps(script.chats)
 
@@ -159,6 +179,7 @@ def test_what_could_not_be_saved_is_saved_when_the_program_is_back(chat: Page, s
 def test_a_chat_that_was_deleted_elsewhere_is_kept_again(chat: Page, script: Script, faults: Faults) -> None:
     faults.forgive("the server responded with a status of 400")
     faults.forgive("the server responded with a status of 404")
+    open_menu(chat)
     chat.get_by_role("button", name="Leeks", exact=True).click()
     expect(chat.locator(".answer")).to_have_text("All about Leeks.")
     script.forget("leeks")

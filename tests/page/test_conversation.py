@@ -5,8 +5,8 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.e2e.browser import PHONE, Faults
-from tests.page.person import ask, ask_and_wait, click_in_bar
+from tests.e2e.browser import Faults
+from tests.page.person import ask, ask_and_wait, click_in_bar, word
 from tests.page.scripted import Script
 
 IS_AT_END = """() => {
@@ -49,9 +49,9 @@ def test_an_answer_grows_and_can_be_stopped_and_continued(any_chat: Page, script
 def test_a_cut_answer_says_so_and_goes_on_where_it_ended(chat: Page, script: Script) -> None:
     script.say("Half a sen", finish_reason="length")
     answer = ask_and_wait(chat, "Tell me")
-    expect(chat.locator(".note")).to_contain_text("length limit")
+    expect(chat.locator(".note")).to_contain_text(word(chat, "length limit", "longueur maximale"))
     script.say("tence.")
-    click_in_bar(chat, chat.locator(".from-model"), "Continue")
+    click_in_bar(chat, chat.locator(".from-model"), word(chat, "Continue", "Continuer"))
     expect(answer).to_have_text("Half a sentence.")
 
 
@@ -122,8 +122,8 @@ def test_speed_is_told_when_an_answer_is_pointed_at(chat: Page) -> None:
     expect(statistics).to_have_css("opacity", "0")
     chat.locator(".from-model").hover()
     expect(statistics).to_have_css("opacity", "1")
-    expect(statistics).to_contain_text("41.5 tokens/s")
-    expect(statistics).to_contain_text("first after")
+    expect(statistics).to_contain_text(word(chat, "41.5 tokens/s", "41,5 jetons/s"))
+    expect(statistics).to_contain_text(word(chat, "first after", "le premier après"))
 
 
 def test_a_message_and_code_are_copied_as_they_were_written(chat: Page, script: Script) -> None:
@@ -131,10 +131,10 @@ def test_a_message_and_code_are_copied_as_they_were_written(chat: Page, script: 
     text = "Here **it** is:\n\n```python\nif x:\n    y()\n```"
     script.say(text)
     ask_and_wait(chat, "Code?")
-    chat.get_by_role("button", name="Copy code").click()
-    expect(chat.get_by_role("button", name="Copied")).to_be_visible()
+    chat.get_by_role("button", name=word(chat, "Copy code", "Copier le code")).click()
+    expect(chat.get_by_role("button", name=word(chat, "Copied", "Copié"))).to_be_visible()
     assert chat.evaluate("navigator.clipboard.readText()") == "if x:\n    y()"
-    click_in_bar(chat, chat.locator(".from-model"), re.compile("^Copy$"))
+    click_in_bar(chat, chat.locator(".from-model"), re.compile(word(chat, "^Copy$", "^Copier$")))
     assert chat.evaluate("navigator.clipboard.readText()") == text
 
 
@@ -188,8 +188,8 @@ def test_a_full_context_is_told_with_its_numbers(chat: Page, script: Script) -> 
     script.say("", error=(400, full))
     ask_and_wait(chat, "And then?")
     trouble = chat.locator(".trouble").filter(visible=True)
-    expect(trouble).to_contain_text("5,120")
-    trouble.get_by_role("button", name="New chat").click()
+    expect(trouble).to_contain_text(word(chat, "5,120", "5\u202f120"))
+    trouble.get_by_role("button", name=word(chat, "New chat", "Nouvelle conversation")).click()
     expect(chat.locator("#welcome")).to_be_visible()
 
 
@@ -199,9 +199,9 @@ def test_a_page_that_closed_in_the_middle_offers_to_go_on(chat: Page, script: Sc
     expect(answer).to_contain_text("One sentence. One")
     chat.wait_for_function("() => document.querySelector('.answer').textContent.length > 600")
     chat.reload()
-    expect(chat.locator(".note")).to_contain_text("broke off")
+    expect(chat.locator(".note")).to_contain_text(word(chat, "broke off", "interrompue"))
     assert len(chat.locator(".answer").text_content() or "") > 100
-    expect(chat.get_by_role("button", name="Continue")).to_be_visible()
+    expect(chat.get_by_role("button", name=word(chat, "Continue", "Continuer"))).to_be_visible()
 
 
 def test_right_to_left_text_stands_on_the_right(chat: Page, script: Script) -> None:
@@ -211,9 +211,9 @@ def test_right_to_left_text_stands_on_the_right(chat: Page, script: Script) -> N
     assert chat.locator(".question").evaluate("e => getComputedStyle(e).direction") == "rtl"
 
 
-def test_long_words_and_code_fit_a_phone(chat: Page, script: Script) -> None:
-    chat.set_viewport_size(PHONE)
+def test_long_words_and_code_fit_the_screen(chat: Page, script: Script) -> None:
+    width = chat.evaluate("innerWidth")
     script.say("x" * 500 + "\n\n```\n" + "y" * 500 + "\n```\n\n| a | b |\n|---|---|\n| " + "long " * 40 + "| z |")
     ask_and_wait(chat, "z" * 200)
-    assert chat.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
-    assert chat.evaluate("document.querySelector('#transcript').scrollWidth") <= PHONE["width"]
+    assert chat.evaluate("document.documentElement.scrollWidth") == width
+    assert chat.evaluate("document.querySelector('#transcript').scrollWidth") <= width

@@ -25,6 +25,11 @@ NOTHING_BUT_OURS = """() => {
 CLEAN = {"wasRun": 0, "found": [], "handlers": [], "strange": []}
 
 
+@pytest.fixture
+def chat(desktop_chat: Page) -> Page:
+    return desktop_chat
+
+
 def test_hostile_answers_run_nothing_while_they_grow_and_after(chat: Page, script: Script) -> None:
     for start in range(0, len(TEXTS), 20):
         some = TEXTS[start : start + 20]

@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.page.person import ask_and_wait
+from tests.page.person import ask_and_wait, open_menu
 from tests.page.scripted import Script
 
 
@@ -31,17 +31,17 @@ def test_an_unchanged_setting_is_left_to_the_bundle(settings: Page, script: Scri
 def test_settings_reach_the_model(settings: Page, script: Script) -> None:
     settings.locator("#setting-system").fill("Answer like a pirate.")
     settings.locator("#setting-temperature").press("ArrowRight")
-    for key, value in {"top_k": "5", "min_p": "0.2"}.items():
+    for key, value in {"top_k": "5", "top_p": "0.5", "min_p": "0.2", "repeat_penalty": "1.1"}.items():
         settings.locator(f"#setting-{key} + input").fill(value)
         settings.keyboard.press("Tab")
     settings.locator("#setting-seed").fill("7")
     settings.locator("#setting-max_tokens").fill("99")
     settings.locator("#setting-stops").fill("END\n###")
     asked = ask_and_read(settings, script)
-    expected = {"temperature": 0.75, "top_k": 5, "min_p": 0.2, "seed": 7, "max_tokens": 99, "stop": ["END", "###"]}
-    assert asked == expected
+    sampling = {"temperature": 0.75, "top_k": 5, "top_p": 0.5, "min_p": 0.2, "repeat_penalty": 1.1, "seed": 7}
+    assert asked == {**sampling, "max_tokens": 99, "stop": ["END", "###"]}
     assert script.requests[-1]["messages"][0] == {"role": "system", "content": "Answer like a pirate."}
-    expect(settings.locator("#num-changed")).to_have_text("7")
+    expect(settings.locator("#num-changed")).to_have_text("9")
 
 
 def test_a_form_can_be_given(settings: Page, script: Script) -> None:
@@ -53,6 +53,15 @@ def test_a_form_can_be_given(settings: Page, script: Script) -> None:
     asked = ask_and_read(settings, script)
     schema = {"name": "answer", "schema": {"type": "object"}}
     assert asked == {"response_format": {"type": "json_schema", "json_schema": schema}}
+
+
+def test_a_grammar_can_be_given(settings: Page, script: Script) -> None:
+    expect(settings.locator("#setting-grammar")).to_be_hidden()
+    settings.locator("#setting-format").select_option("grammar")
+    expect(settings.locator("#setting-schema")).to_be_hidden()
+    grammar = 'root ::= "yes" | "no"\n'
+    settings.locator("#setting-grammar").fill(grammar)
+    assert ask_and_read(settings, script) == {"grammar": grammar}
 
 
 def test_one_setting_and_all_of_them_go_back(settings: Page, script: Script) -> None:
@@ -87,9 +96,13 @@ def test_settings_stay_with_their_chat(chat: Page, script: Script) -> None:
     chat.locator("#open-settings").click()
     chat.locator("#setting-seed").fill("7")
     ask_and_read(chat, script)
+    open_menu(chat)
     chat.locator("#new-chat").click()
     expect(chat.locator("#num-changed")).to_have_text("1")
     chat.locator("#open-settings").click()
     chat.locator("#settings-body > .quiet").click()
+    chat.locator("#close-settings").click()
+    open_menu(chat)
     chat.locator("#chats .open").first.click()
+    chat.locator("#open-settings").click()
     expect(chat.locator("#setting-seed")).to_have_value("7")

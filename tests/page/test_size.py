@@ -10,6 +10,11 @@ from tests.page.person import ask
 from tests.page.scripted import Script
 
 
+@pytest.fixture
+def chat(desktop_chat: Page) -> Page:
+    return desktop_chat
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_twenty_thousand_tokens_arrive_whole(chat: Page, script: Script, shape: str) -> None:
     text = long_answer(20_000, SHAPES[shape]) + " The end."

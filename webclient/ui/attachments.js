@@ -144,12 +144,12 @@ export function attachmentChip({ kind, name, tokens, data }, { words = null, hin
   );
 }
 
-/** Which parts of documents an answer was given to go by, folded. */
+/** Which parts of documents an answer was given to go by, folded. A long one scrolls, and is reached by Tab for that. */
 export function sourcesOf(attachments) {
   const passages = attachments.filter(({ kind }) => kind === "passage");
   if (passages.length === 0) return [];
   const quotes = passages.map(({ name, part, total, text }) =>
-    element("blockquote", {}, element("cite", {}, strings.part(name, part, total)), element("p", { dir: "auto" }, text)),
+    element("blockquote", {}, element("cite", {}, strings.part(name, part, total)), element("p", { dir: "auto", tabIndex: 0 }, text)),
   );
   return [element("details", { className: "passages" }, element("summary", {}, icon("book"), strings.sources(passages.length)), ...quotes)];
 }

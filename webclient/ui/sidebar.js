@@ -128,7 +128,10 @@ export class Sidebar {
       if (isKept && title !== "" && title !== chat.title) this.#handlers.onRename(chat.id, title);
     };
     input.addEventListener("keydown", (event) => {
-      if (event.key === "Enter" && !event.isComposing) finish(true);
+      if (event.key === "Enter" && !event.isComposing) {
+        event.preventDefault(); // else it would press the row's button, which gets the focus
+        finish(true);
+      }
       if (event.key === "Escape") finish(false);
       event.stopPropagation();
     });

@@ -2,9 +2,11 @@
 
 /** `key` is what stands for the program's key, null where it wants none. */
 export function snippets(base, model, key) {
+  const curlHeader = key ? `\n  -H "Authorization: Bearer ${key}" \\` : "";
+  const ollamaHeaders = key ? `, headers={"Authorization": "Bearer ${key}"}` : "";
   return {
     curl: `curl ${base}/v1/chat/completions \\
-  -H "Content-Type: application/json" \\${key ? `\n  -H "Authorization: Bearer ${key}" \\` : ""}
+  -H "Content-Type: application/json" \\${curlHeader}
   -d '{"messages": [{"role": "user", "content": "Hello!"}]}'`,
     "Python: openai": `from openai import OpenAI
 
@@ -20,7 +22,7 @@ model = ChatOpenAI(base_url="${base}/v1", api_key="${key ?? "none"}", model="${m
 print(model.invoke("Hello!").content)`,
     Ollama: `import ollama
 
-client = ollama.Client(host="${base}"${key ? `, headers={"Authorization": "Bearer ${key}"}` : ""})
+client = ollama.Client(host="${base}"${ollamaHeaders})
 reply = client.chat(
     model="${model}",
     messages=[{"role": "user", "content": "Hello!"}],
