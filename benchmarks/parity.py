@@ -5,6 +5,7 @@
 Greedy and by chance with the same seeds, each prompt alone on a server with one slot, once for each way to sample; and
 greedy beside seven others. Where texts differ, the place of the first difference is told: a batch of another shape, or
 a cache that lies elsewhere among others, adds up its numbers in another order, and a tie may fall to the other side.
+How much that is shows in the last two lines, where each server is compared with itself.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ BEGINNINGS = (
     *("The sea was calm", "Dear Anna,"),
 )
 NUM_TOKENS = 48
+ALONE, BESIDE = "greedy, alone", "greedy, beside seven others"
 WAYS: dict[str, dict[str, object]] = {
     "defaults": {},
     "repeat_penalty": {"repeat_penalty": 1.2},
@@ -47,7 +49,7 @@ async def text(client: httpx.AsyncClient, url: str, prompt: str, **more: object)
 async def alone(url: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     async with httpx.AsyncClient() as client:
-        found["greedy, alone"] = [await text(client, url, prompt, temperature=0) for prompt in BEGINNINGS]
+        found[ALONE] = [await text(client, url, prompt, temperature=0) for prompt in BEGINNINGS]
         for name, way in WAYS.items():
             prompts = enumerate(BEGINNINGS[:10], 100)
             found[f"seeds, {name}"] = [await text(client, url, prompt, seed=seed, **way) for seed, prompt in prompts]
@@ -61,7 +63,7 @@ async def beside_others(url: str) -> dict[str, list[str]]:
             others = [BEGINNINGS[(index + other) % len(BEGINNINGS)] for other in range(1, 8)]
             all_texts = (text(client, url, each, temperature=0) for each in (prompt, *others))
             found.append((await asyncio.gather(*all_texts))[0])
-    return {"greedy, beside seven others": found}
+    return {BESIDE: found}
 
 
 def first_difference(a: str, b: str) -> int:
@@ -86,11 +88,14 @@ def main() -> None:
         model = ["-m", str(chosen.model)] if chosen.model else []
         found = ask(Server(ours.name, [*ours.command, "-t", threads, *model]))
         expected = ask(Server(theirs.name, [*theirs.command, *model]))
-    for name, mine in found.items():
-        pairs = list(zip(mine, expected[name], strict=True))
+    compared = {name: (mine, expected[name]) for name, mine in found.items()}
+    for server, texts in ((ours, found), (theirs, expected)):
+        compared[f"{server.name}, beside and alone"] = (texts[BESIDE], texts[ALONE])
+    for name, (mine, other) in compared.items():
+        pairs = list(zip(mine, other, strict=True))
         differing = [f"{index} at {first_difference(a, b)}" for index, (a, b) in enumerate(pairs) if a != b]
         same = f"{len(pairs) - len(differing)} of {len(pairs)}"
-        print(f"{name:<32}{same:>10}  {'differing: ' + ', '.join(differing) if differing else ''}".rstrip())
+        print(f"{name:<36}{same:>10}  {'differing: ' + ', '.join(differing) if differing else ''}".rstrip())
 
 
 if __name__ == "__main__":

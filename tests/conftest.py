@@ -6,12 +6,17 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from bundler import sources
 from bundler.errors import SourceError
 from bundler.progress import Progress
 
 ROOT = Path(__file__).parents[1]
+
+# Nothing is held to a clock: the machine may be busy.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def unavailable(reason: str) -> NoReturn:

@@ -21,8 +21,8 @@ from tests.serving import make_app, serving_from_a_thread
 
 TIMEOUT_SECONDS = 60
 NUM_REQUESTS_IN_A_BATCH = 50
-FEW = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
-MANY = settings(max_examples=5000, deadline=None, suppress_health_check=list(HealthCheck))
+FEW = settings(max_examples=200, suppress_health_check=list(HealthCheck))
+MANY = settings(max_examples=5000, suppress_health_check=list(HealthCheck))
 Request = tuple[str, str, bytes]
 
 

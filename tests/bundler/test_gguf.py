@@ -128,7 +128,7 @@ def test_every_truncation_is_refused(tmp_path: Path, model: Path) -> None:
             read_facts(cut)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_damage_is_read_or_refused_but_never_crashes(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -73,7 +73,7 @@ contents = st.dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(contents, st.binary(max_size=70_000), st.text(max_size=30), st.integers(0, 3 * ALIGNMENT))
 def test_what_goes_in_comes_out_aligned(
     tmp_path_factory: pytest.TempPathFactory, given_contents: dict[str, bytes], stub: bytes, text: str, length: int
@@ -272,7 +272,7 @@ def test_a_newer_format_says_so(tmp_path: Path) -> None:
         open_container(tmp_path / "newer")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_no_damage_to_the_directory_escapes_as_another_error(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -194,7 +194,7 @@ PROMPTS = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     prompts=st.lists(st.tuples(PROMPTS, st.booleans()), min_size=1, max_size=7),
     num_slots=st.integers(1, 4),
@@ -215,7 +215,7 @@ def test_who_wants_its_prompt_scored_hears_of_each_token_once(
         assert (machine.texts.get(number, ""), machine.ends[number].reason) == expected(prompt, 20, n_ctx)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     prompts=st.lists(st.tuples(PROMPTS, st.one_of(st.none(), st.integers(1, 40))), min_size=1, max_size=9),
     is_cuttable=st.booleans(),
@@ -245,7 +245,7 @@ def test_every_sequence_ends_with_the_text_it_would_have_alone(
         assert (machine.texts.get(number, ""), machine.ends[number].reason) == (text, reason)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     prompts=st.lists(st.tuples(PROMPTS, st.integers(1, 150), st.integers(-1, 50)), min_size=1, max_size=7),
     is_cuttable=st.booleans(),
@@ -495,7 +495,7 @@ def test_a_request_gets_the_slot_it_asks_for_and_others_do_not_wait_for_it() -> 
     assert second.num_cached == 2
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(wishes=st.lists(st.tuples(PROMPTS, st.one_of(st.none(), st.integers(0, 2))), min_size=1, max_size=9))
 def test_every_sequence_ends_whatever_slots_are_asked_for(wishes: list[tuple[list[int], int | None]]) -> None:
     machine = Machine(n_ctx=50, num_slots=3)

@@ -115,7 +115,7 @@ class PictureMachine(Machine):
 PARTS = st.lists(st.one_of(st.integers(1, 2), st.sampled_from([LONG, WHOLE, GRID, OTHER])), max_size=5)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     prompts=st.lists(st.tuples(PARTS, st.integers(1, 20)), min_size=1, max_size=7),
     num_slots=st.integers(1, 4),

@@ -163,7 +163,7 @@ VALUES = st.recursive(
 )
 
 
-@hypothesis.settings(max_examples=150, deadline=None)
+@hypothesis.settings(max_examples=150)
 @hypothesis.given(st.sampled_from(POSTS), st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=6))
 def test_no_body_breaks_the_server(path: str, body: dict[str, object]) -> None:
     response = ask(make_app(ScriptedEngine()), "POST", path, json=body)

@@ -130,7 +130,7 @@ def check_a_good_request(client: httpx.Client) -> None:
     assert (answer["content"], answer["tokens_predicted"]) == (", there was a", 4), answer
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
 @given(request=requests(BODIES))
 def test_no_request_breaks_the_native_dialect(target: Target, request: tuple[str, str, bytes]) -> None:
     hold(target, request)
@@ -138,7 +138,7 @@ def test_no_request_breaks_the_native_dialect(target: Target, request: tuple[str
 
 @pytest.mark.fuzz
 @pytest.mark.timeout(3600)
-@settings(max_examples=5000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5000, suppress_health_check=list(HealthCheck))
 @given(request=requests(BODIES))
 def test_five_thousand_requests_do_not_break_it_either(target: Target, request: tuple[str, str, bytes]) -> None:
     hold(target, request)

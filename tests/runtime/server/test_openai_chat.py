@@ -322,7 +322,7 @@ TAGGER = (
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(_JSON, _JSON, _JSON, st.sampled_from([None, TAGGER]))
 def test_whatever_tools_are_it_is_an_answer_or_a_refusal(
     parameters: object, choice: object, strict: object, template: str | None
