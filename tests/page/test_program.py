@@ -94,6 +94,10 @@ def test_snippets_for_programs_are_copied(any_chat: Page, bundle_server: object)
         any_chat.locator("#dialog .snippet button").click()
         copied = any_chat.evaluate("navigator.clipboard.readText()")
         assert base in copied, name
+        code, button = (any_chat.locator(f"#dialog .snippet {each}").bounding_box() for each in ("pre", "button"))
+        assert code
+        assert button
+        assert code["x"] + code["width"] <= button["x"], "nothing lies over the code"
     any_chat.get_by_role("tab", name="Ollama").press("ArrowRight")
     expect(any_chat.get_by_role("tab", name="curl")).to_be_focused()
 
@@ -161,6 +165,7 @@ def test_the_notebook_goes_on_and_tells_how_sure_it_was(any_chat: Page, script: 
 
 def test_a_text_is_given_another_ending_and_cleared(any_chat: Page, script: Script) -> None:
     open_notebook(any_chat)
+    assert any_chat.locator("#notebook-scroller").evaluate("(box) => box.scrollHeight - box.clientHeight") == 0
     other_ending = any_chat.get_by_role("button", name=word(any_chat, "Other ending", "Autre suite"))
     expect(other_ending).to_be_disabled()
     any_chat.locator("#text").fill("Once upon a time")
