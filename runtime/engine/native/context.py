@@ -17,6 +17,7 @@ from runtime.errors import EngineError, ModelError
 
 _FILE_HEAD = struct.Struct("=III")  # of a saved slot: llama.cpp's magic, version, number of words
 _STATE_MARK_BYTES = 8
+_CELLS_ROUNDED_TO = 256  # llama.cpp's own, in src/llama-context.cpp
 
 
 class Aborted(Exception):
@@ -50,7 +51,9 @@ class Context:
         self._model = model
         self._api = api = model.library.api
         params = api.llama_context_default_params()
-        params.n_ctx = n_ctx
+        # llama.cpp makes n_batch no larger than n_ctx, and only then rounds n_ctx up: a batch that has cells, but is
+        # larger than what was asked for, would end the process.
+        params.n_ctx = -(-n_ctx // _CELLS_ROUNDED_TO) * _CELLS_ROUNDED_TO
         params.n_batch = n_batch
         params.n_ubatch = n_batch if keeps_batches_whole else min(n_batch, params.n_ubatch)
         params.n_seq_max = num_slots
@@ -72,7 +75,7 @@ class Context:
         attach(self.handle, self._pool.handle, None)
         self._batch = api.llama_batch_init(n_batch, 0, 1)
         self.n_ctx: int = api.llama_n_ctx(self.handle)
-        self.n_batch = n_batch
+        self.n_batch: int = api.llama_n_batch(self.handle)
         self.scales: tuple[float, ...] = ()  # of the LoRA adapters, as `set_adapters` has set them
         # ggml asks the abort callback between two operations of the graph. A Python function there would take the
         # interpreter's lock thousands of times a step; C's strlen answers the question as well: 0 (go on) while the

@@ -270,6 +270,14 @@ def test_every_sampler_chooses_a_token_and_its_seed_fixes_which(
     assert all(0 <= token < 512 for token in first)
 
 
+@pytest.mark.parametrize("n_ctx", [1, 100, 256, 257])
+def test_a_batch_may_be_as_large_as_the_context_that_there_is(model: Model, n_ctx: int) -> None:
+    context = Context(model, n_ctx=n_ctx, n_batch=512, num_slots=2, num_threads=1)
+    assert context.n_ctx >= n_ctx
+    assert context.n_batch == min(context.n_ctx, 512)
+    context.close()
+
+
 @pytest.fixture
 def candidates(model: Model) -> Iterator[Candidates]:
     candidates = Candidates(model)
