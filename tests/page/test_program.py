@@ -149,7 +149,7 @@ def test_motion_is_reduced_where_that_is_wanted(page: Page, script: Script) -> N
     page.emulate_media(reduced_motion="reduce")
     page.goto("/")
     expect(page.locator("#welcome-line")).not_to_be_empty()
-    script.say("slow " * 50, pause_seconds=0.05)
+    script.say("slow " * 50, waits_after=10)
     page.locator("#question").fill("Hi")
     page.locator("#send").click()
     expect(page.locator("[data-state=growing]")).to_be_visible()
