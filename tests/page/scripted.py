@@ -9,6 +9,7 @@ import functools
 import json
 import math
 import re
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -63,7 +64,10 @@ FACE: Json = {
 
 @dataclass
 class Answer:
-    """What the model says next: pieces with a pause before each, and how it ends."""
+    """What the model says next: pieces with a pause before each, and how it ends.
+
+    After `waits_after` pieces it says no more until the test sets `may_go_on`.
+    """
 
     text: str = "Hello from the model."
     reasoning: str = ""
@@ -73,6 +77,8 @@ class Answer:
     error: tuple[int, Json] | None = None
     piece_length: int = 6
     tokens_per_piece: int = 1
+    waits_after: int | None = None
+    may_go_on: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass
@@ -89,9 +95,11 @@ class Script:
     has_quit: bool = False
     foreign_quits: int = 0
 
-    def say(self, text: str, **how: Any) -> None:
-        """Let the next answer be this one."""
-        self.answers.append(Answer(text, **how))
+    def say(self, text: str, **how: Any) -> Answer:
+        """Let the next answer be this one; return it."""
+        answer = Answer(text, **how)
+        self.answers.append(answer)
+        return answer
 
     def keep(self, *messages: Json, title: str = "Kept", **fields: Any) -> str:
         """Put a chat among those kept; return its id."""
@@ -208,7 +216,9 @@ async def _chat_stream(answer: Answer) -> AsyncIterator[str]:
         return f"data: {json.dumps(body)}\n\n"
 
     for key, text in (("reasoning_content", answer.reasoning), ("content", answer.text)):
-        for piece in _pieces(text, answer.piece_length):
+        for index, piece in enumerate(_pieces(text, answer.piece_length)):
+            while index == answer.waits_after and not answer.may_go_on.is_set():
+                await asyncio.sleep(0.01)
             await asyncio.sleep(answer.pause_seconds)
             yield chunk({key: piece})
     if answer.breaks_off:

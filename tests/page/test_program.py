@@ -221,7 +221,7 @@ def test_everything_is_reached_with_the_keyboard(chat: Page) -> None:
 
 def test_motion_is_reduced_where_that_is_wanted(chat: Page, script: Script) -> None:
     chat.emulate_media(reduced_motion="reduce")
-    script.say("slow " * 50, pause_seconds=0.05)
+    script.say("slow " * 50, waits_after=10)
     chat.locator("#question").fill("Hi")
     chat.locator("#send").click()
     expect(chat.locator("[data-state=growing]")).to_be_visible()
