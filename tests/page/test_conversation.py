@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.e2e.browser import Faults
+from tests.e2e.bundle import wait_until
 from tests.page.person import ask, ask_and_wait, click_in_bar, word
 from tests.page.scripted import Script
 
@@ -195,11 +196,17 @@ def test_a_full_context_is_told_with_its_numbers(chat: Page, script: Script) -> 
     expect(chat.locator("#welcome")).to_be_visible()
 
 
+def is_kept(script: Script, beginning: str) -> bool:
+    messages = [message for chat in script.chats.values() for message in chat["messages"]]
+    return any(message["content"].startswith(beginning) for message in messages)
+
+
 def test_a_page_that_closed_in_the_middle_offers_to_go_on(chat: Page, script: Script) -> None:
     script.say("One sentence. " * 300, waits_after=150)
     answer = ask(chat, "Long")
     expect(answer).to_contain_text("One sentence. One")
     chat.wait_for_function("() => document.querySelector('.answer').textContent.length > 600")
+    wait_until(lambda: is_kept(script, "One sentence. " * 10), 15, "saving what is written so far")
     chat.reload()
     expect(chat.locator(".note")).to_contain_text(word(chat, "broke off", "interrompue"))
     assert len(chat.locator(".answer").text_content() or "") > 100

@@ -85,8 +85,10 @@ def test_ignore_eos_goes_on_where_the_model_would_end(chat_engine: Engine) -> No
     ending = SamplingParams(temperature=0, logit_bias=((end, 100.0),))
     ended = Client(chat_engine, request(chat_engine, QUESTION, sampling=ending)).finish()
     assert (ended.reason, ended.timings.num_generated_tokens) == (FinishReason.END_OF_TEXT, 1)
-    goes_on = Client(chat_engine, request(chat_engine, QUESTION, sampling=ending, ignore_eos=True)).finish()
+    client = Client(chat_engine, request(chat_engine, QUESTION, sampling=ending, ignore_eos=True))
+    goes_on = client.finish()
     assert (goes_on.reason, goes_on.timings.num_generated_tokens) == (FinishReason.LENGTH, 16)
+    assert client.text  # the end is no text
 
 
 def test_eight_requests_on_four_slots_get_the_text_each_would_have_alone(engine: Engine) -> None:
