@@ -459,12 +459,13 @@ class Engine:
         if self._pace is not None:
             self._pace.forget()
             num_others = self._num_others_seen
-            for _ in range(_NUM_LOOKS):
-                self._pace.observe_tasks(num_others)
+            self._pace.observe_tasks(num_others)
+            for _ in range(_NUM_LOOKS - 1):
                 if not num_others:
                     return
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
                 num_others = self._tasks.num_others()
+                self._pace.observe_tasks(num_others)
 
     def _fail(self, batch: Batch, error: EngineError) -> None:
         sequences = [sequence for sequence, _count in batch.parts]

@@ -64,8 +64,8 @@ class ThreadPool:
             self._bind(allowed)
 
     def _bind(self, cpus: set[int]) -> None:
-        with contextlib.suppress(OSError):  # a sandbox may forbid it
-            for thread in self.threads:
+        for thread in self.threads:
+            with contextlib.suppress(OSError):  # a sandbox may forbid it
                 os.sched_setaffinity(thread, cpus)
 
     def close(self) -> None:
