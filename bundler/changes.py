@@ -1,7 +1,8 @@
 """What becomes different in llama.cpp's sources before they are compiled, and why.
 
-What is computed stays as it is, to the last bit; where it doesn't, the change brings it to what GCC's library computes.
-It knows neither where the sources come from nor how they are compiled.
+What is computed stays as it is, to the last bit, with two exceptions: one brings it to what GCC's library computes, and
+attention is added up in other parts where a conversation isn't alone in the cache. It knows neither where the sources
+come from nor how they are compiled.
 """
 
 from dataclasses import dataclass

@@ -1,10 +1,12 @@
 """The pool's threads while the caller computes with them, as the kernel tells."""
 
 import os
+from pathlib import Path
 
 import pytest
 
-from runtime.engine.native import Library
+from runtime.engine.batch import BatchEntry
+from runtime.engine.native import Context, Library, Model
 from runtime.engine.native.threadpool import ThreadPool
 
 
@@ -41,3 +43,19 @@ def test_where_there_is_nowhere_to_go_they_stay(allowed: set[int], num_threads: 
             assert where(pool) == [allowed] * (num_threads - 1)
     finally:
         pool.close()
+
+
+def test_every_batch_is_computed_like_that(
+    allowed: set[int], stories260k: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bound: list[set[int]] = []
+    model = Model(Library(), stories260k)
+    context = Context(model, n_ctx=256, n_batch=8, num_slots=1, num_threads=2)
+    try:
+        monkeypatch.setattr(ThreadPool, "_bind", lambda _pool, cpus: bound.append(cpus))
+        context.decode([BatchEntry(1, 0, 0, wants_logits=True)])
+        apart, again = bound
+        assert apart < allowed == again
+    finally:
+        context.close()
+        model.close()
