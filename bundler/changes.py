@@ -1,8 +1,8 @@
 """What becomes different in llama.cpp's sources before they are compiled, and why.
 
 What is computed stays as it is, to the last bit, with two exceptions: one brings it to what GCC's library computes, and
-attention is added up in other parts where a conversation isn't alone in the cache. It knows neither where the sources
-come from nor how they are compiled.
+a conversation that isn't alone in the cache is computed as if it were. It knows neither where the sources come from nor
+how they are compiled.
 """
 
 from dataclasses import dataclass
@@ -39,6 +39,10 @@ _BLOCKS = """\
     const int64_t blck_1 = 16;
 
     const size_t src1_col_stride"""
+_DOTS = (
+    "                for (int64_t ir0 = iir0; ir0 < iir0 + blck_0 && ir0 < ir0_end; ir0 += num_rows_per_vec_dot) {\n"
+    "                    vec_dot(ne00, &tmp[ir0 - iir0],"
+)
 _Q8_0 = """\
         if (Btype != GGML_TYPE_Q8_0)
            return false;
@@ -56,6 +60,17 @@ _TILES = (
         "#endif\n\n" + _BLOCKS,
     ),
     Change(
+        f"{_CPU}/ggml-cpu.c",
+        _DOTS,
+        _DOTS.replace(
+            "{\n",
+            "{\n"
+            "                    if (ir1 == ir1_start) {\n"
+            "                        tile_ask_ahead(src0_row + ir0 * nb01, num_rows_per_vec_dot * nb01);\n"
+            "                    }\n",
+        ),
+    ),
+    Change(
         f"{_CPU}/llamafile/sgemm.cpp",
         _Q8_0,
         _Q8_0.replace(
@@ -70,6 +85,13 @@ _TILES = (
 # Attention that skips other conversations' cells, shares out the rest evenly among the threads, and takes several at a
 # time; see kernels/attention.h.
 _ATTENTION = "static void ggml_compute_forward_flash_attn_ext_f16_one_chunk(\n"
+_ROWS = """\
+    for (int ir = ir0; ir < ir1; ++ir) {
+        // q indices
+        const int iq3 = ir/(neq2*neq1);
+        const int iq2 = (ir - iq3*neq2*neq1)/neq1;
+        const int iq1 = (ir - iq3*neq2*neq1 - iq2*neq1);
+"""
 _CELLS = "        for (int64_t ic = ic_start; ic < ic_end; ++ic) {\n            const float mv = mp ?"
 _MASKED = """\
             if (mv == -INFINITY) {
@@ -78,26 +100,70 @@ _MASKED = """\
 
             float s; // KQ value
 """
+_SPLIT = (
+    "    const bool use_split_kv_path = !use_ref && (neq1 == 1 && neq3 == 1) && kv_is_f32_or_f16"
+    " && (k->type == v->type) && q->type == GGML_TYPE_F32 && nek1 >= 512;"
+)
+_PARTS_SIZE = "        const int64_t chunk_size = (nek1 + nth - 1) / nth;\n"
 _PARTS = """\
         const int64_t ic_start = ith * chunk_size;
         const int64_t ic_end   = std::min(ic_start + chunk_size, nek1);
 """
-_PART = "        if (ic_start < nek1) {\n            for (int64_t q_head = 0;"
+_PART = """\
+        if (ic_start < nek1) {
+            for (int64_t q_head = 0; q_head < neq2; q_head++) {
+                ggml_compute_forward_flash_attn_ext_f16_one_chunk(
+                    params, dst, q_head, q_head + 1, ic_start, ic_end,
+                    chunk_partials, partial_stride);
+            }
+"""
+_SHARE = """\
+        const int64_t dr = (nr + nchunk - 1) / nchunk;
+
+        static constexpr int64_t Q_TILE_SZ  = ggml_fa_tile_config::Q;
+"""
 _PARTS_JOINED = "        ggml_flash_attn_ext_reduce_partials(params, dst, nth, chunk_size);\n"
 _ATTENTIONS = (
     Change(f"{_CPU}/ops.cpp", _ATTENTION, '#include "attention.h"\n\n' + _ATTENTION),
+    Change(  # a query's heads one after the other, not a head's queries
+        f"{_CPU}/ops.cpp",
+        _ROWS,
+        """\
+#ifdef GGML_HAS_ATTENTION
+    const auto attend = DK != DV || k->type != GGML_TYPE_F16 || v->type != GGML_TYPE_F16 ? nullptr
+                      : DK == 64 ? attention_heads<64> : DK == 128 ? attention_heads<128> : nullptr;
+    ggml_fp16_t queries[ATTENTION_MOST_HEADS][ATTENTION_WIDTH];
+    attention_found found[ATTENTION_MOST_HEADS];
+    int first_found = ir0, end_found = ir0;
+#endif
+"""
+        + _ROWS.replace("iq2 = (ir - iq3*neq2*neq1)/neq1", "iq1 = (ir - iq3*neq2*neq1)/neq2").replace(
+            "iq1 = (ir - iq3*neq2*neq1 - iq2*neq1)", "iq2 = (ir - iq3*neq2*neq1 - iq1*neq2)"
+        ),
+    ),
     Change(
         f"{_CPU}/ops.cpp",
         _CELLS,
         """\
 #ifdef GGML_HAS_ATTENTION
-        const auto attend = DK != DV || k->type != GGML_TYPE_F16 || v->type != GGML_TYPE_F16 ? nullptr
-                          : DK == 64 ? attention_cells<64> : DK == 128 ? attention_cells<128> : nullptr;
         if (attend) {
-            attend(
-                Q_q, (const char *) k->data + ik2*nbk2 + ik3*nbk3, nbk1,
-                (const char *) v->data + iv2*nbv2 + iv3*nbv3, nbv1,
-                mp, slope, scale, logit_softcap, ic_start, ic_end, M, S, VKQ16);
+            if (ir == end_found) { // its heads that follow, too, if they look at the same keys and values
+                const bool see_alike = max_bias == 0.0f && (!mask || mask->ne[2] == 1);
+                const int64_t num_like_it = see_alike ? std::min(rk2 - iq2 % rk2, rv2 - iq2 % rv2) : 1;
+                const int num_heads = std::min({(int) num_like_it, ir1 - ir, ATTENTION_MOST_HEADS});
+                for (int i = 0; i < num_heads; i++) {
+                    q_to_vec_dot((const float *) ((const char *) pq + i * nbq2), queries[i], DK);
+                    found[i] = {-INFINITY, 0.0f, {}};
+                }
+                const attention_view view = {
+                    (const char *) k->data + ik2*nbk2 + ik3*nbk3, nbk1, (const char *) v->data + iv2*nbv2 + iv3*nbv3, nbv1,
+                    mp, slope, scale, logit_softcap, ic_start, ic_end};
+                first_found = ir;
+                end_found = ir + attend(num_heads, queries, view, found);
+            }
+            M = found[ir - first_found].maximum;
+            S = found[ir - first_found].sum;
+            memcpy(VKQ16, found[ir - first_found].values, DV*sizeof(ggml_fp16_t));
         } else
 #endif
 """
@@ -115,20 +181,125 @@ _ATTENTIONS = (
     ),
     Change(
         f"{_CPU}/ops.cpp",
+        _SPLIT,
+        "    const ggml_fp16_t * seen = dst->src[3] ? (const ggml_fp16_t *) dst->src[3]->data : nullptr;\n"
+        + _SPLIT.replace("nek1 >= 512", "attention_num_alone(seen, nek1) >= 512"),
+    ),
+    Change(f"{_CPU}/ops.cpp", _PARTS_SIZE, _PARTS_SIZE.replace("nek1", "attention_num_alone(seen, nek1)")),
+    Change(
+        f"{_CPU}/ops.cpp",
         _PARTS,
         """\
-        const ggml_tensor * mask = dst->src[3];
-        const auto part = [&](int number) {
-            return mask ? attention_part((const ggml_fp16_t *) mask->data, nek1, number, nth)
-                        : std::min(number * chunk_size, nek1);
-        };
-        const int64_t ic_start = part(ith);
-        const int64_t ic_end   = part(ith + 1);
+        const int64_t ic_start = attention_cut(seen, nek1, ith * chunk_size);
+        const int64_t ic_end   = attention_cut(seen, nek1, (ith + 1) * chunk_size);
 """,
     ),
-    Change(f"{_CPU}/ops.cpp", _PART, _PART.replace("ic_start < nek1", "ic_start < ic_end")),
+    Change(
+        f"{_CPU}/ops.cpp",
+        _PART,
+        """\
+        if (ic_start < ic_end) {
+            ggml_compute_forward_flash_attn_ext_f16_one_chunk(
+                params, dst, 0, neq2, ic_start, ic_end, chunk_partials, partial_stride);
+""",
+    ),
+    Change(  # a query's heads that look at the same keys and values, to one thread
+        f"{_CPU}/ops.cpp",
+        _SHARE,
+        """\
+        const int64_t heads_alike = neq1 == 1 || neq1 >= ggml_fa_tile_config::Q ? 1 : neq2 / nek2;
+        const int64_t dr = (nr + nchunk * heads_alike - 1) / (nchunk * heads_alike) * heads_alike;
+
+        static constexpr int64_t Q_TILE_SZ  = ggml_fa_tile_config::Q;
+""",
+    ),
     # No part is left out for where ggml would have it begin: one without cells says that it has none.
     Change(f"{_CPU}/ops.cpp", _PARTS_JOINED, _PARTS_JOINED.replace("chunk_size", "0")),
+)
+
+# A conversation's cells lie together and in order; see kernels/cells.h.
+_INCLUDES = '#include "llama-context.h"\n\n#include <algorithm>\n'
+_SEARCH = "        uint32_t head_cur = v_heads[seq_to_stream[seq_id]];\n"
+_ORDER = (
+    Change("src/llama-kv-cache.cpp", _INCLUDES, '#include "cells.h"\n' + _INCLUDES),
+    Change(
+        "src/llama-kv-cache.cpp",
+        _SEARCH,
+        """\
+        if (!cont) {
+            const auto next_of = [&](llama_seq_id id) {
+                const auto & own = cells.seq_pos_get(id);
+                return own.empty() ? 0 : own.rbegin()->second + 1;
+            };
+            const auto is_free = [&](uint32_t idx) {
+                return cells.is_empty(idx) || (cells.seq_count(idx) == 1 && llama_hparams::is_masked_swa(
+                    n_swa, swa_type, cells.pos_get(idx), cells.seq_pos_max(cells.seq_get(idx)) + 1));
+            };
+            if (!cells_find(res.idxs[s], ubatch.seq_id, s * n_tokens, n_tokens, cells.size(), next_of, is_free)) {
+                return { };
+            }
+            continue;
+        }
+
+"""
+        + _SEARCH,
+    ),
+)
+
+# A word's tokens are remembered; see kernels/words.h. So they are told word by word, not all at the end.
+_VOCAB = "src/llama-vocab.cpp"
+_VOCAB_INCLUDES = '#include "unicode.h"\n\n#include <algorithm>\n#include <cassert>\n#include <cctype>\n'
+_TOKENIZER = "struct llm_tokenizer_bpe : llm_tokenizer {\n"
+_WORD = """\
+        for (const auto & word : word_collection) {
+            work_queue = llm_bigram_bpe::queue();
+"""
+_WORDS_DONE = "        }\n\n        symbols = symbols_final;\n"
+_TOKENS_TOLD = """\
+                    output.push_back(token);
+                }
+            }
+        }
+    }
+
+private:
+    void add_new_bigram(int left, int right) {
+        if (left == -1 || right == -1) {
+            return;
+        }
+        std::string left_token  = std::string(symbols[left].text,  symbols[left].n);
+        std::string right_token = std::string(symbols[right].text, symbols[right].n);
+
+        int rank_found = -1;
+
+        rank_found = vocab.find_bpe_rank("""
+_WORDS = (
+    Change(_VOCAB, _VOCAB_INCLUDES, _VOCAB_INCLUDES.replace('"unicode.h"\n', '"unicode.h"\n#include "words.h"\n')),
+    Change(_VOCAB, _TOKENIZER, _TOKENIZER + "    mutable words_known known;\n\n"),
+    Change(
+        _VOCAB,
+        _WORD,
+        _WORD.replace(
+            "{\n",
+            """{
+            if (tokenizer.known.find(word, output)) {
+                continue;
+            }
+            const size_t first_token = output.size();
+            symbols_final.clear();
+            final_prev_index = -1;
+""",
+        ),
+    ),
+    Change(_VOCAB, _WORDS_DONE, _WORDS_DONE.replace("        }\n\n", "")),
+    Change(
+        _VOCAB,
+        _TOKENS_TOLD,
+        _TOKENS_TOLD.replace(
+            "        }\n    }\n\nprivate:",
+            "        }\n        tokenizer.known.add(word, output, first_token);\n        }\n    }\n\nprivate:",
+        ),
+    ),
 )
 
 # A sound of a few bytes can claim to last for years, and asking for so much memory would end the process; one without
@@ -143,10 +314,16 @@ _BOUNDED_SOUND = Change(
     "    }\n" + _SOUND,
 )
 
-CHANGES = (_ONE_CHOICE, *_TILES, *_ATTENTIONS, _BOUNDED_SOUND)
+CHANGES = (_ONE_CHOICE, *_TILES, *_ATTENTIONS, *_ORDER, *_WORDS, _BOUNDED_SOUND)
 
 # Files that are ours: where in llama.cpp's folder each goes.
-ADDED = {f"{_CPU}/{name}": Path(__file__).with_name("kernels") / name for name in ("tiles.h", "attention.h")}
+_KERNELS = Path(__file__).with_name("kernels")
+ADDED = {
+    f"{_CPU}/tiles.h": _KERNELS / "tiles.h",
+    f"{_CPU}/attention.h": _KERNELS / "attention.h",
+    "src/cells.h": _KERNELS / "cells.h",
+    "src/words.h": _KERNELS / "words.h",
+}
 
 
 def identity() -> list[str]:

@@ -5,6 +5,16 @@
 // made of the same numbers in the same order as ggml's (8 lanes over the blocks, then across, then the minimums), so
 // the results are equal to the last bit, however many columns there are.
 
+#define TILE_AHEAD 8192 // bytes
+
+// Asks for the memory that lies some rows behind these bytes. Where rows are short, or a few are read side by side, the
+// processor doesn't foresee what comes.
+static inline void tile_ask_ahead(const char * bytes, size_t num_bytes) {
+    for (size_t i = 0; i < num_bytes; i += 64) {
+        __builtin_prefetch(bytes + TILE_AHEAD + i);
+    }
+}
+
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 
 #include <immintrin.h>
@@ -19,11 +29,23 @@ TILE_INLINE float tile_across(__m256 lanes) {
     return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
 }
 
+// The two 16 bits at a block's beginning.
+TILE_INLINE __m128 tile_head(const char * block) {
+    int32_t head;
+    memcpy(&head, block, sizeof(head));
+    return _mm_cvtph_ps(_mm_set1_epi32(head));
+}
+
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512VNNI__)
 
 #define TILE_HAS_Q8_0
 #define TILE_ROWS 8
 #define TILE_PAIRS (TILE_ROWS / 2)
+
+// Adds the products of four neighbours each, the weights without sign, to `start`.
+TILE_INLINE __m256i tile_dots(__m256i start, __m256i weights, __m256i values) {
+    return _mm256_dpbusd_epi32(start, weights, values);
+}
 
 // A register of 512 bits holds two rows, each in its half.
 TILE_INLINE __m512i tile_both(const void * first, const void * second) {
@@ -60,8 +82,8 @@ TILE_INLINE void tile_store(__m512 sums[TILE_PAIRS], __m256 minimums, float * ou
 
 // Writes out[column][0 .. TILE_ROWS). x are the rows' blocks at a distance of row_size bytes, y the columns' blocks.
 TILE_INLINE void tile_multiply(
-        const enum ggml_type type, const int num_columns, int64_t num_blocks, const char * x, size_t row_size,
-        const char * const * y, float * const * out) {
+        const enum ggml_type type, const int num_columns, const bool is_first, int64_t num_blocks, const char * x,
+        size_t row_size, const char * const * y, float * const * out) {
     const __m512i nibbles = _mm512_set1_epi8(0x0F);
     const __m512i shifts = _mm512_set_epi64(4, 4, 0, 0, 4, 4, 0, 0);
     const __m512i sign = _mm512_set1_epi8((char) 0x80);
@@ -77,6 +99,9 @@ TILE_INLINE void tile_multiply(
     }
     for (int64_t block = 0; block < num_blocks; block++) {
         const char * here = x + block * x_size;
+        if (is_first) {
+            tile_ask_ahead(x + block * TILE_ROWS * x_size, TILE_ROWS * x_size);
+        }
         const __m256i heads = tile_heads(here, row_size);
         const __m256 d = _mm256_cvtph_ps(_mm256_cvtepi32_epi16(heads));
         const __m256 m = _mm256_cvtph_ps(_mm256_cvtepi32_epi16(_mm256_srli_epi32(heads, 16)));
@@ -125,10 +150,16 @@ TILE_INLINE void tile_multiply(
 
 #define TILE_ROWS 2
 
+// Adds up the products of four neighbours each, the weights without sign; 15 * 127 * 2 fits 16 bits: nothing saturates.
+TILE_INLINE __m256i tile_dots(__m256i start, __m256i weights, __m256i values) {
+    (void) start; // zero
+    return _mm256_madd_epi16(_mm256_set1_epi16(1), _mm256_maddubs_epi16(weights, values));
+}
+
 // The same for Q4_1 only.
 TILE_INLINE void tile_multiply(
-        const enum ggml_type type, const int num_columns, int64_t num_blocks, const char * x, size_t row_size,
-        const char * const * y, float * const * out) {
+        const enum ggml_type type, const int num_columns, const bool is_first, int64_t num_blocks, const char * x,
+        size_t row_size, const char * const * y, float * const * out) {
     const __m256i nibbles = _mm256_set1_epi8(0x0F);
     const __m256i shifts = _mm256_set_epi64x(4, 4, 0, 0);
     const __m256i ones = _mm256_set1_epi16(1);
@@ -141,6 +172,10 @@ TILE_INLINE void tile_multiply(
         minimums[row] = _mm_setzero_ps();
     }
     for (int64_t block = 0; block < num_blocks; block++) {
+        if (is_first) {
+            const size_t num_bytes = TILE_ROWS * sizeof(block_q4_1);
+            tile_ask_ahead(x + block * num_bytes, num_bytes);
+        }
         const block_q8_1 * activations[TILE_COLUMNS];
         int32_t heads[TILE_COLUMNS] = {0}; // a scale and a sum each
         for (int column = 0; column < num_columns; column++) {
@@ -183,14 +218,59 @@ TILE_INLINE void tile_multiply(
 
 #endif
 
+#define TILE_ALONE_ROWS 4 // at a time, so that one's sum doesn't wait for another's
+
+// Writes out[0 .. TILE_ALONE_ROWS) of a single column y. The two 16 bits before a block's numbers stay side by side in
+// a register: a scale, whose product is spread over the lanes, and Q4_1's minimum, which adds up beside it.
+TILE_INLINE void tile_multiply_alone(
+        const enum ggml_type type, int64_t num_blocks, const char * x, size_t row_size, const char * y, float * out) {
+    const __m256i nibbles = _mm256_set1_epi8(0x0F);
+    const __m256i shifts = _mm256_set_epi64x(4, 4, 0, 0);
+    const __m256i sign = _mm256_set1_epi8((char) 0x80);
+    const size_t x_size = type == GGML_TYPE_Q4_1 ? sizeof(block_q4_1) : sizeof(block_q8_0);
+    const size_t y_size = type == GGML_TYPE_Q4_1 ? sizeof(block_q8_1) : sizeof(block_q8_0);
+    __m256 sums[TILE_ALONE_ROWS];
+    __m128 minimums[TILE_ALONE_ROWS]; // in the second lane
+    for (int row = 0; row < TILE_ALONE_ROWS; row++) {
+        sums[row] = _mm256_setzero_ps();
+        minimums[row] = _mm_setzero_ps();
+    }
+    for (int64_t block = 0; block < num_blocks; block++) {
+        const char * activations = y + block * y_size;
+        tile_ask_ahead(x + block * TILE_ALONE_ROWS * x_size, TILE_ALONE_ROWS * x_size);
+        const __m128 scale = tile_head(activations);
+        const __m256i values = _mm256_loadu_si256((const __m256i *) (activations + y_size - 32));
+        const __m256i start = type == GGML_TYPE_Q4_1 ? _mm256_setzero_si256() : _mm256_sub_epi32(_mm256_setzero_si256(), tile_dots(_mm256_setzero_si256(), sign, values));
+        for (int row = 0; row < TILE_ALONE_ROWS; row++) {
+            const char * here = x + row * row_size + block * x_size;
+            const __m128 head = tile_head(here);
+            __m256i weights;
+            if (type == GGML_TYPE_Q4_1) {
+                const __m128i * qs = (const __m128i *) ((const block_q4_1 *) here)->qs;
+                const __m256i packed = _mm256_broadcastsi128_si256(_mm_loadu_si128(qs));
+                weights = _mm256_and_si256(nibbles, _mm256_srlv_epi64(packed, shifts));
+                minimums[row] = _mm_fmadd_ps(head, scale, minimums[row]);
+            } else {
+                const __m256i * qs = (const __m256i *) ((const block_q8_0 *) here)->qs;
+                weights = _mm256_xor_si256(sign, _mm256_loadu_si256(qs)); // 128 more
+            }
+            const __m256 both = _mm256_broadcastss_ps(_mm_mul_ps(head, scale));
+            sums[row] = _mm256_fmadd_ps(both, _mm256_cvtepi32_ps(tile_dots(start, weights, values)), sums[row]);
+        }
+    }
+    for (int row = 0; row < TILE_ALONE_ROWS; row++) {
+        out[row] = tile_across(sums[row]) + _mm_cvtss_f32(_mm_movehdup_ps(minimums[row]));
+    }
+}
+
 TILE_INLINE void tile_multiply_columns(
-        const enum ggml_type type, int num_columns, int64_t num_blocks, const char * x, size_t row_size,
+        const enum ggml_type type, int num_columns, bool is_first, int64_t num_blocks, const char * x, size_t row_size,
         const char * const * y, float * const * out) {
     switch (num_columns) {
-        case 1: tile_multiply(type, 1, num_blocks, x, row_size, y, out); break;
-        case 2: tile_multiply(type, 2, num_blocks, x, row_size, y, out); break;
-        case 3: tile_multiply(type, 3, num_blocks, x, row_size, y, out); break;
-        case 4: tile_multiply(type, 4, num_blocks, x, row_size, y, out); break;
+        case 1: tile_multiply(type, 1, is_first, num_blocks, x, row_size, y, out); break;
+        case 2: tile_multiply(type, 2, is_first, num_blocks, x, row_size, y, out); break;
+        case 3: tile_multiply(type, 3, is_first, num_blocks, x, row_size, y, out); break;
+        case 4: tile_multiply(type, 4, is_first, num_blocks, x, row_size, y, out); break;
     }
 }
 
@@ -206,7 +286,7 @@ static bool tile_mul_mat_one_chunk(
 #ifdef TILE_HAS_Q8_0
     is_known = is_known || type == GGML_TYPE_Q8_0;
 #endif
-    if (!is_known || end_column - first_column < 2 || ggml_n_dims(weights) > 2 || ggml_n_dims(dst) > 2 ||
+    if (!is_known || ggml_n_dims(weights) > 2 || ggml_n_dims(dst) > 2 ||
         dst->src[1]->type != GGML_TYPE_F32) {
         return false;
     }
@@ -222,12 +302,21 @@ static bool tile_mul_mat_one_chunk(
             out[i] = (float *) ((char *) dst->data + (column + i) * dst->nb[1]) + first_row;
         }
         int64_t row = first_row;
+        for (; num_columns == 1 && row + TILE_ALONE_ROWS <= end_row; row += TILE_ALONE_ROWS) {
+            const char * x = (const char *) weights->data + row * row_size;
+            if (type == GGML_TYPE_Q4_1) {
+                tile_multiply_alone(GGML_TYPE_Q4_1, num_blocks, x, row_size, y[0], out[0]);
+            } else {
+                tile_multiply_alone(GGML_TYPE_Q8_0, num_blocks, x, row_size, y[0], out[0]);
+            }
+            out[0] += TILE_ALONE_ROWS;
+        }
         for (; row + TILE_ROWS <= end_row; row += TILE_ROWS) {
             const char * x = (const char *) weights->data + row * row_size;
             if (type == GGML_TYPE_Q4_1) {
-                tile_multiply_columns(GGML_TYPE_Q4_1, num_columns, num_blocks, x, row_size, y, out);
+                tile_multiply_columns(GGML_TYPE_Q4_1, num_columns, column == first_column, num_blocks, x, row_size, y, out);
             } else {
-                tile_multiply_columns(GGML_TYPE_Q8_0, num_columns, num_blocks, x, row_size, y, out);
+                tile_multiply_columns(GGML_TYPE_Q8_0, num_columns, column == first_column, num_blocks, x, row_size, y, out);
             }
             for (int i = 0; i < num_columns; i++) {
                 out[i] += TILE_ROWS;

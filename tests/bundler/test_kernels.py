@@ -4,7 +4,7 @@ import ctypes
 import math
 import random
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ class Ggml:
         self._base: Any = ctypes.CDLL(str(LIB / "libggml-base.so.0"))
         self._cpu: Any = ctypes.CDLL(str(LIB / backend))
         self._base.ggml_init.argtypes = [InitParams]
-        for name in ("init", "new_tensor_2d", "mul_mat", "flash_attn_ext", "new_graph", "get_data"):
+        for name in ("init", "new_tensor", "mul_mat", "flash_attn_ext", "new_graph", "get_data"):
             getattr(self._base, f"ggml_{name}").restype = ctypes.c_void_p
         self._cpu.ggml_cpu_init()
         self._context = ctypes.c_void_p(self._base.ggml_init(InitParams(1 << 24, None, False)))
@@ -67,12 +67,16 @@ class Ggml:
         cells: list[tuple[list[float], list[float]]],
         masks: list[list[bool]],
         scale: float | None = None,
+        num_heads: int = 1,
     ) -> list[list[float]]:
-        """Return what each query finds in a cache of keys and values; it sees the cells that its mask has False for."""
+        """Return what each query finds in a cache of keys and values; it sees the cells that its mask has False for.
+
+        `queries` are those of the first head, then those of the next; what is found is told query by query.
+        """
         width = len(queries[0])
-        query = self._new(F32, width, len(queries))
+        query = self._new(F32, width, len(queries) // num_heads, num_heads)
         keys, values = self._new(F16, width, len(cells)), self._new(F16, width, len(cells))
-        mask = self._new(F16, len(cells), len(queries))
+        mask = self._new(F16, len(cells), len(masks))
         self._fill(query, "f", [number for row in queries for number in row])
         self._fill(keys, "e", [number for key, _value in cells for number in key])
         self._fill(values, "e", [number for _key, value in cells for number in value])
@@ -92,9 +96,9 @@ class Ggml:
         out = (ctypes.c_float * (width * height)).from_address(self._base.ggml_get_data(tensor))
         return [list(out[index * width : (index + 1) * width]) for index in range(height)]
 
-    def _new(self, ggml_type: int, width: int, height: int) -> ctypes.c_void_p:
-        pointer = self._base.ggml_new_tensor_2d(self._context, ggml_type, ctypes.c_int64(width), ctypes.c_int64(height))
-        return ctypes.c_void_p(pointer)
+    def _new(self, ggml_type: int, *sizes: int) -> ctypes.c_void_p:
+        shape = (ctypes.c_int64 * len(sizes))(*sizes)
+        return ctypes.c_void_p(self._base.ggml_new_tensor(self._context, ggml_type, len(sizes), shape))
 
 
 @pytest.fixture(params=backends())
@@ -120,6 +124,16 @@ def test_columns_multiplied_together_give_what_each_gives_alone(ggml: Ggml, type
 
 
 @pytest.mark.parametrize("type_name", TYPES)
+def test_products_of_rows_together_are_those_of_each_alone(ggml: Ggml, type_name: str) -> None:
+    """A single row is fewer than a tile has, so ggml computes it."""
+    rows = matrix(13, 160, seed=13)
+    for num_columns in (1, 2):
+        columns = matrix(num_columns, 160, seed=14)
+        alone = [[ggml.multiply(type_name, [row], [column])[0][0] for row in rows] for column in columns]
+        assert ggml.multiply(type_name, rows, columns) == alone
+
+
+@pytest.mark.parametrize("type_name", TYPES)
 def test_products_are_near_those_of_exact_numbers(ggml: Ggml, type_name: str) -> None:
     rows, columns = matrix(16, 96, seed=2), matrix(4, 96, seed=3)
     for column, found in zip(columns, ggml.multiply(type_name, rows, columns), strict=True):
@@ -142,13 +156,23 @@ def test_hidden_cells_are_as_if_they_were_not_there(ggml: Ggml, first: int, widt
     assert found == ggml.attend(queries, seen, [[False] * len(seen)] * 2)
 
 
-def test_attention_is_cut_into_parts_by_the_cells_that_are_seen(ggml: Ggml) -> None:
+@pytest.mark.parametrize("places", [range(1024, 1536), range(1, 1536, 3), random.Random(3).sample(range(1536), 512)])
+def test_attention_is_cut_into_parts_by_the_cells_that_are_seen(ggml: Ggml, places: Sequence[int]) -> None:
     keys, values = matrix(1536, 32, seed=7), matrix(1536, 32, seed=8)
     cells = list(zip(keys, values, strict=True))
     query = matrix(1, 32, seed=9)
-    found = ggml.attend(query, cells, [[True] * 1024 + [False] * 512])
+    found = ggml.attend(query, cells, [[place not in places for place in range(1536)]])
     # Sums of the same parts are equal to the last bit, those of others aren't.
-    assert found == ggml.attend(query, cells[1024:], [[False] * 512])
+    assert found == ggml.attend(query, [cells[place] for place in sorted(places)], [[False] * 512])
+
+
+def test_few_cells_are_not_cut_however_large_the_cache_is(ggml: Ggml) -> None:
+    keys, values = matrix(1536, 32, seed=7), matrix(1536, 32, seed=8)
+    cells = list(zip(keys, values, strict=True))
+    query = matrix(1, 32, seed=9)
+    hidden = [place % 7 > 0 for place in range(1536)]
+    # What several queries see is never cut.
+    assert ggml.attend(query, cells, [hidden]) == ggml.attend(query * 2, cells, [hidden] * 2)[:1]
 
 
 @pytest.mark.parametrize("num_cells", [5, 700])
@@ -164,3 +188,17 @@ def test_attention_sums_in_ggmls_order(ggml: Ggml, width: int, num_cells: int) -
 
     expected = ggml.attend(wider(queries), list(zip(wider(keys), wider(values), strict=True)), seen, scale=width**-0.5)
     assert found == [row[:width] for row in expected]
+
+
+@pytest.mark.parametrize("num_cells", [5, 300, 700])
+@pytest.mark.parametrize(("width", "num_heads", "num_queries"), [(64, 3, 1), (64, 9, 2), (64, 6, 3), (128, 7, 1)])
+def test_heads_together_find_what_each_finds_alone(
+    ggml: Ggml, width: int, num_heads: int, num_queries: int, num_cells: int
+) -> None:
+    cells = list(zip(matrix(num_cells, width, seed=15), matrix(num_cells, width, seed=16), strict=True))
+    queries = matrix(num_heads * num_queries, width, seed=17)
+    masks = [[place % 5 == query for place in range(num_cells)] for query in range(num_queries)]
+    found = ggml.attend(queries, cells, masks, num_heads=num_heads)
+    for head in range(num_heads):
+        of_head = queries[head * num_queries : (head + 1) * num_queries]
+        assert found[head::num_heads] == ggml.attend(of_head, cells, masks)

@@ -1,6 +1,7 @@
 """llama.cpp itself, with the tiny real model."""
 
 import math
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,6 +75,26 @@ def test_text_survives_tokenizing_and_back(model: Model) -> None:
     assert b"".join(model.piece(token) for token in tokens).decode().strip() == text
     assert model.detokenize(tokens).strip() == text
     assert model.tokenize(text, add_special=True, parse_special=False) == [1, *tokens]
+
+
+def test_words_have_the_same_tokens_each_time(library: Library, smollm2: Path) -> None:
+    """They are remembered, 16,384 of them; so two models that read in another order know other ones."""
+    source = random.Random(2)
+    words = ["".join(source.choices("abcdefgé'", k=source.randrange(1, 9))) for _ in range(20_000)]
+    texts = [" ".join(words[start : start + 5_000]) for start in range(0, 20_000, 2_500)]
+    texts += ["The lamp, the lamp and the lamp's light", "x" * 100, "<|im_start|>user\n", "", "lamp"]
+    models = [Model(library, smollm2) for _ in range(2)]
+
+    def tokens(model: Model, text: str) -> list[int]:
+        return model.tokenize(text, add_special=True, parse_special=True)
+
+    forwards = [tokens(models[0], text) for text in texts]
+    assert forwards == [tokens(models[1], text) for text in reversed(texts)][::-1]
+    assert forwards == [tokens(models[0], text) for text in texts]
+    for text, found in zip(texts, forwards, strict=True):
+        assert models[0].detokenize(found) == text
+    for model in models:
+        model.close()
 
 
 def test_a_token_outside_the_vocabulary_is_the_callers_mistake(model: Model) -> None:
@@ -275,6 +296,31 @@ def test_a_batch_may_be_as_large_as_the_context_that_there_is(model: Model, n_ct
     context = Context(model, n_ctx=n_ctx, n_batch=512, num_slots=2, num_threads=1)
     assert context.n_ctx >= n_ctx
     assert context.n_batch == min(context.n_ctx, 512)
+    context.close()
+
+
+def logits_of_each(context: Context, prompt: list[int], more: list[int], slot: int) -> list[bytes]:
+    found = []
+    for start, tokens in ((0, prompt), *((len(prompt) + place, [token]) for place, token in enumerate(more))):
+        context.decode(entries(tokens, slot, start))
+        found.append(context.logits(len(tokens) - 1).tobytes())
+    return found
+
+
+@pytest.mark.parametrize("num_tokens", [50, 150])  # ggml computes 64 and more in another way
+def test_where_a_conversation_lies_among_others_makes_no_difference(model: Model, num_tokens: int) -> None:
+    source = random.Random(1)
+    prompt, more, first, second = (source.choices(range(3, 512), k=k) for k in (num_tokens, 20, 100, 30))
+    context = Context(model, n_ctx=768, n_batch=256, num_slots=3, num_threads=2)
+    alone = logits_of_each(context, prompt, more, 0)
+    context.cut(0, 0)
+    context.decode(entries(first, slot=0))
+    context.decode(entries(second, slot=1))
+    context.cut(0, 0)
+    assert logits_of_each(context, prompt, more, 2) == alone
+    context.decode(entries(first, slot=0))  # before and behind
+    context.cut(2, 0)
+    assert logits_of_each(context, prompt, more, 2) == alone
     context.close()
 
 
