@@ -156,7 +156,8 @@ _ATTENTIONS = (
                     found[i] = {-INFINITY, 0.0f, {}};
                 }
                 const attention_view view = {
-                    (const char *) k->data + ik2*nbk2 + ik3*nbk3, nbk1, (const char *) v->data + iv2*nbv2 + iv3*nbv3, nbv1,
+                    (const char *) k->data + ik2*nbk2 + ik3*nbk3, nbk1,
+                    (const char *) v->data + iv2*nbv2 + iv3*nbv3, nbv1,
                     mp, slope, scale, logit_softcap, ic_start, ic_end};
                 first_found = ir;
                 end_found = ir + attend(num_heads, queries, view, found);

@@ -1,9 +1,9 @@
-// Weights times several activations at once, for ggml's CPU backend; ggml-cpu.c includes it.
+// Weights times activations, for ggml's CPU backend; ggml-cpu.c includes it.
 //
 // ggml multiplies matrices of most types in tiles, where a weight that is unpacked once serves many columns. Q4_1 it
-// takes one dot product at a time, and Q8_0 in registers of 256 bits. These are the tiles for both. A tile's sums are
-// made of the same numbers in the same order as ggml's (8 lanes over the blocks, then across, then the minimums), so
-// the results are equal to the last bit, however many columns there are.
+// takes one dot product at a time, and Q8_0 in registers of 256 bits. These are the tiles for both, and a single column
+// times some rows at once. The sums are made of the same numbers in the same order as ggml's (8 lanes over the blocks,
+// then across, then the minimums), so the results are equal to the last bit, however many columns there are.
 
 #define TILE_AHEAD 8192 // bytes
 
@@ -80,7 +80,8 @@ TILE_INLINE void tile_store(__m512 sums[TILE_PAIRS], __m256 minimums, float * ou
     }
 }
 
-// Writes out[column][0 .. TILE_ROWS). x are the rows' blocks at a distance of row_size bytes, y the columns' blocks.
+// Writes out[column][0 .. TILE_ROWS). x are the rows' blocks at a distance of row_size bytes, y the columns' blocks. The
+// first columns ask for the later rows' memory, and the others find it there.
 TILE_INLINE void tile_multiply(
         const enum ggml_type type, const int num_columns, const bool is_first, int64_t num_blocks, const char * x,
         size_t row_size, const char * const * y, float * const * out) {
@@ -240,7 +241,10 @@ TILE_INLINE void tile_multiply_alone(
         tile_ask_ahead(x + block * TILE_ALONE_ROWS * x_size, TILE_ALONE_ROWS * x_size);
         const __m128 scale = tile_head(activations);
         const __m256i values = _mm256_loadu_si256((const __m256i *) (activations + y_size - 32));
-        const __m256i start = type == GGML_TYPE_Q4_1 ? _mm256_setzero_si256() : _mm256_sub_epi32(_mm256_setzero_si256(), tile_dots(_mm256_setzero_si256(), sign, values));
+        __m256i start = _mm256_setzero_si256();
+        if (type == GGML_TYPE_Q8_0) {
+            start = _mm256_sub_epi32(start, tile_dots(start, sign, values)); // takes the 128 off again
+        }
         for (int row = 0; row < TILE_ALONE_ROWS; row++) {
             const char * here = x + row * row_size + block * x_size;
             const __m128 head = tile_head(here);
@@ -275,8 +279,8 @@ TILE_INLINE void tile_multiply_columns(
 }
 
 // Computes a part of dst as ggml_compute_forward_mul_mat_one_chunk does. `activations` are the columns of src1 in the
-// type that the weights are multiplied with. Returns false, and does nothing, where there is nothing to gain, or when
-// the matrices are not plain ones.
+// type that the weights are multiplied with. Returns false, and does nothing, when the matrices are not plain ones, or
+// of another type.
 static bool tile_mul_mat_one_chunk(
         struct ggml_tensor * dst, const char * activations, size_t activation_size,
         int64_t first_row, int64_t end_row, int64_t first_column, int64_t end_column) {
@@ -286,8 +290,7 @@ static bool tile_mul_mat_one_chunk(
 #ifdef TILE_HAS_Q8_0
     is_known = is_known || type == GGML_TYPE_Q8_0;
 #endif
-    if (!is_known || ggml_n_dims(weights) > 2 || ggml_n_dims(dst) > 2 ||
-        dst->src[1]->type != GGML_TYPE_F32) {
+    if (!is_known || ggml_n_dims(weights) > 2 || ggml_n_dims(dst) > 2 || dst->src[1]->type != GGML_TYPE_F32) {
         return false;
     }
     const int64_t num_blocks = weights->ne[0] / 32;

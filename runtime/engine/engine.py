@@ -47,8 +47,7 @@ _JOIN_SECONDS = 2.0
 # Vectors of pictures that are kept: of a model with 2,560 numbers to a vector, some hundred pictures.
 _KEPT_MEDIA_BYTES = 256 * 1024 * 1024
 _RETRY_AFTER_SECONDS = 5  # about an answer's length; how long the queue takes depends on what it asks for
-_NUM_LOOKS = 3
-_SECONDS_BETWEEN_LOOKS = 0.0005
+_SECONDS_BEFORE_LOOKS = (0.0, 0.0005, 0.0005)
 
 
 class Engine:
@@ -460,10 +459,11 @@ class Engine:
             self._pace.forget()
             num_others = self._num_others_seen
             self._pace.observe_tasks(num_others)
-            for _ in range(_NUM_LOOKS - 1):
+            for seconds in _SECONDS_BEFORE_LOOKS:
                 if not num_others:
                     return
-                time.sleep(_SECONDS_BETWEEN_LOOKS)
+                if seconds:  # else the interpreter's lock would go to others first
+                    time.sleep(seconds)
                 num_others = self._tasks.num_others()
                 self._pace.observe_tasks(num_others)
 

@@ -4,7 +4,7 @@ Its streams are nothing but `data:` events that carry `content`: there are clien
 take every line for one.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -126,13 +126,13 @@ class CompletionParams:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One of a request's answers before it is there; `index` counts them, `prompt` is the text of the prompt's tokens,
-    and `forbidden` are the tokens that may not be chosen.
+    """One of a request's answers before it is there; `index` counts them, `prompt` gives the text of the prompt's
+    tokens, which only the end tells, and `forbidden` are the tokens that may not be chosen.
     """
 
     request: GenerationRequest
     index: int
-    prompt: str
+    prompt: Callable[[], str]
     forbidden: tuple[int, ...]
     model: str
 
@@ -217,7 +217,7 @@ class CompletionReply:
             "tokens_predicted": timings.num_generated_tokens,
             "tokens_evaluated": len(self._asked.request.prompt_tokens),
             "generation_settings": self._params.settings(self._asked.request, self._asked.forbidden),
-            "prompt": self._asked.prompt,
+            "prompt": self._asked.prompt(),
             "has_new_line": self._has_new_line or "\n" in text,
             "truncated": finished.is_truncated,
             "stop_type": _STOP_TYPES[finished.reason],

@@ -4,8 +4,8 @@ Field names and shapes are those of llama.cpp's `tools/server/README.md`.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -88,13 +88,8 @@ class LlamaCpp:
         requests = list(params.requests(prompts))
         forbidden = await asyncio.to_thread(engine.end_tokens) if params.request.ignore_eos else ()
         generations = await Generation.begin_all(engine, requests)
-        with contextlib.ExitStack() as begun:
-            for generation in generations:
-                begun.enter_context(generation)
-            # The last event tells the prompt; the first token needn't wait for that.
-            texts = await asyncio.to_thread(lambda: [engine.detokenize(prompt.text_tokens) for prompt in prompts])
-            begun.pop_all()
         model = self._service.model_alias
+        texts = [partial(engine.detokenize, prompt.text_tokens) for prompt in prompts]
         replies = [
             CompletionReply(params, Asked(each, index, texts[index // params.num_answers], forbidden, model))
             for index, each in enumerate(requests)

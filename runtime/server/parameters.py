@@ -5,6 +5,7 @@ OpenAI's sampling fields are a subset of llama.cpp's, and clients of either send
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from runtime.chat.attachments import from_base64
@@ -24,6 +25,7 @@ _UINT32_MAX = 2**32 - 1
 _FLOAT32_MAX = 3.4e38
 # The penalties' window is allocated at once; beyond any context a longer one means the same.
 _MAX_LAST_N = 2**20
+_NUM_CHARS_AT_ONCE = 8192  # a millisecond or two
 MAX_PROBS = 1000  # of each token; each is about a hundred bytes of an answer
 
 MAX_PROMPTS = 256  # and answers in all; as many as may wait by default
@@ -307,8 +309,9 @@ def is_token(value: object) -> bool:
 
 
 async def _tokenize(engine: "Engine", text: str, *, is_first: bool) -> tuple[int, ...]:
-    # A thread, because a long text takes long and other streams must not wait for it.
-    return tuple(await asyncio.to_thread(engine.tokenize, text, add_special=is_first, parse_special=True))
+    tokenize = partial(engine.tokenize, text, add_special=is_first, parse_special=True)
+    # A thread for a long text, because other streams must not wait; for a short one the way there and back is longer.
+    return tuple(tokenize() if len(text) <= _NUM_CHARS_AT_ONCE else await asyncio.to_thread(tokenize))
 
 
 def timings_json(timings: Timings) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from runtime.engine.batch import Batch, Copy, Cut, Edit, Park
 from runtime.engine.media import Media, Placing
 from runtime.engine.sequence import Sequence
-from tests.runtime.engine.test_scheduler import Machine, expected
+from tests.scheduler_machine import Machine, expected
 
 N_BATCH = 16
 
