@@ -1,8 +1,8 @@
 """What becomes different in llama.cpp's sources before they are compiled, and why.
 
 What is computed stays as it is, to the last bit, with two exceptions: one brings it to what GCC's library computes, and
-a conversation that isn't alone in the cache is computed as if it were. It knows neither where the sources come from nor
-how they are compiled.
+attention to a few of many cells is added up as if the others, of another conversation or outside a sliding window,
+weren't there. It knows neither where the sources come from nor how they are compiled.
 """
 
 from dataclasses import dataclass
@@ -66,7 +66,8 @@ _TILES = (
             "{\n",
             "{\n"
             "                    if (ir1 == ir1_start) {\n"
-            "                        tile_ask_ahead(src0_row + ir0 * nb01, num_rows_per_vec_dot * nb01);\n"
+            "                        const size_t num_bytes = ggml_row_size(src0->type, ne00);\n"
+            "                        tile_ask_ahead(src0_row + ir0 * nb01, num_rows_per_vec_dot * num_bytes);\n"
             "                    }\n",
         ),
     ),
@@ -183,7 +184,8 @@ _ATTENTIONS = (
     Change(
         f"{_CPU}/ops.cpp",
         _SPLIT,
-        "    const ggml_fp16_t * seen = dst->src[3] ? (const ggml_fp16_t *) dst->src[3]->data : nullptr;\n"
+        "    const ggml_tensor * mask = dst->src[3];\n"
+        "    const ggml_fp16_t * seen = mask && mask->ne[2] == 1 ? (const ggml_fp16_t *) mask->data : nullptr;\n"
         + _SPLIT.replace("nek1 >= 512", "attention_num_alone(seen, nek1) >= 512"),
     ),
     Change(f"{_CPU}/ops.cpp", _PARTS_SIZE, _PARTS_SIZE.replace("nek1", "attention_num_alone(seen, nek1)")),
@@ -207,11 +209,13 @@ _ATTENTIONS = (
     Change(  # a query's heads that look at the same keys and values, to one thread
         f"{_CPU}/ops.cpp",
         _SHARE,
-        """\
-        const int64_t heads_alike = neq1 == 1 || neq1 >= ggml_fa_tile_config::Q ? 1 : neq2 / nek2;
-        const int64_t dr = (nr + nchunk * heads_alike - 1) / (nchunk * heads_alike) * heads_alike;
-
-        static constexpr int64_t Q_TILE_SZ  = ggml_fa_tile_config::Q;
+        _SHARE.replace("const int64_t dr", "int64_t dr")
+        + """\
+#ifdef GGML_HAS_ATTENTION
+        if (neq1 < Q_TILE_SZ) {
+            dr = attention_chunk_size(dr, DK, neq2 / nek2, nr, nth);
+        }
+#endif
 """,
     ),
     # No part is left out for where ggml would have it begin: one without cells says that it has none.
@@ -232,11 +236,13 @@ _ORDER = (
                 const auto & own = cells.seq_pos_get(id);
                 return own.empty() ? 0 : own.rbegin()->second + 1;
             };
-            const auto is_free = [&](uint32_t idx) {
-                return cells.is_empty(idx) || (cells.seq_count(idx) == 1 && llama_hparams::is_masked_swa(
-                    n_swa, swa_type, cells.pos_get(idx), cells.seq_pos_max(cells.seq_get(idx)) + 1));
+            const auto is_empty = [&](uint32_t idx) { return cells.is_empty(idx); };
+            const auto is_passed = [&](uint32_t idx) {
+                return cells.seq_count(idx) == 1 && llama_hparams::is_masked_swa(
+                    n_swa, swa_type, cells.pos_get(idx), cells.seq_pos_max(cells.seq_get(idx)) + 1);
             };
-            if (!cells_find(res.idxs[s], ubatch.seq_id, s * n_tokens, n_tokens, cells.size(), next_of, is_free)) {
+            if (!cells_find(
+                    res.idxs[s], ubatch.seq_id, s * n_tokens, n_tokens, cells.size(), next_of, is_empty, is_passed)) {
                 return { };
             }
             continue;

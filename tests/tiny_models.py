@@ -1,4 +1,4 @@
-"""Tiny models that tests write: an encoder that gives vectors, one that ranks, and a LoRA adapter."""
+"""Tiny models that tests write: encoders, one whose layers see a window only, and a LoRA adapter."""
 
 from pathlib import Path
 
@@ -64,6 +64,56 @@ def write_encoder(path: Path, *, ranks: bool = False, has_head: bool = True, say
         add("cls.bias", _N_EMBD)
         add("cls.output.weight", 1, _N_EMBD)
         add("cls.output.bias", 1)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def write_windowed(path: Path, *, window: int) -> Path:
+    """A Gemma 3 of six layers with random weights; but for the sixth, each looks back at `window` tokens only."""
+    chance = np.random.default_rng(5)
+    num_heads, num_kv_heads, width = 2, 1, 64
+    writer = gguf.GGUFWriter(path, "gemma3")
+    writer.add_context_length(1024)
+    writer.add_embedding_length(_N_EMBD)
+    writer.add_feed_forward_length(_N_FF)
+    writer.add_block_count(6)
+    writer.add_head_count(num_heads)
+    writer.add_head_count_kv(num_kv_heads)
+    writer.add_key_length(width)
+    writer.add_value_length(width)
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_sliding_window(window)
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list([*_WORDS, *(f"<0x{byte:02X}>" for byte in range(256))])
+    writer.add_token_scores([0.0] * (len(_WORDS) + 256))
+    writer.add_token_types([1] * len(_WORDS) + [6] * 256)
+    writer.add_bos_token_id(2)
+    writer.add_eos_token_id(3)
+
+    def add(name: str, *shape: int) -> None:
+        writer.add_tensor(name, chance.normal(0, 0.3, shape).astype(np.float32))
+
+    def add_norm(name: str, size: int = _N_EMBD) -> None:
+        writer.add_tensor(name, np.ones(size, np.float32))
+
+    add("token_embd.weight", len(_WORDS) + 256, _N_EMBD)
+    add_norm("output_norm.weight")
+    for layer in range(6):
+        name = f"blk.{layer}"
+        for norm in ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"):
+            add_norm(f"{name}.{norm}.weight")
+        for norm in ("attn_q_norm", "attn_k_norm"):
+            add_norm(f"{name}.{norm}.weight", width)
+        add(f"{name}.attn_q.weight", num_heads * width, _N_EMBD)
+        for part in ("attn_k", "attn_v"):
+            add(f"{name}.{part}.weight", num_kv_heads * width, _N_EMBD)
+        add(f"{name}.attn_output.weight", _N_EMBD, num_heads * width)
+        for part in ("ffn_gate", "ffn_up"):
+            add(f"{name}.{part}.weight", _N_FF, _N_EMBD)
+        add(f"{name}.ffn_down.weight", _N_EMBD, _N_FF)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -72,6 +72,14 @@ static int64_t attention_cut(const ggml_fp16_t * mask, int64_t num_cells, int64_
 #define ATTENTION_HEADS(SIZE) 1
 #endif
 
+// How many of `num_rows` rows a thread takes at a time instead of `chunk_size`: whole groups of heads, unless that leaves
+// threads without work.
+static int64_t attention_chunk_size(int64_t chunk_size, int64_t width, int64_t heads_alike, int64_t num_rows, int nth) {
+    const int64_t group = width != 64 && width != 128 ? 1 : std::min<int64_t>(heads_alike, ATTENTION_HEADS(width));
+    const int64_t whole = (chunk_size + group - 1) / group * group;
+    return whole * nth <= num_rows ? whole : chunk_size;
+}
+
 // What a query's head has found so far; the weights of `values` are relative to `maximum`.
 struct attention_found {
     float       maximum;
@@ -146,14 +154,14 @@ static const int64_t ATTENTION_POWERS[32] = {
     0x3fef5818dcfba487, 0x3fef7c97337b9b5f, 0x3fefa4afa2a490da, 0x3fefd0765b6e4540,
 };
 
-// e to the power of numbers that aren't positive, the very floats that glibc's expf gives on such processors: e^x is
+// e to the power of numbers that aren't positive, the floats that glibc's expf gives since 2.27 where it has FMA: e^x is
 // 2^(k/32) * 2^(r/32) with whole k, and a polynomial of r, in doubles. Numbers and method are those of Arm's optimized
-// routines, which glibc took over in 2.27.
+// routines, which glibc took over.
 static inline __m256 attention_exp(__m256 numbers) {
     const double per_32nd = 0x1.71547652b82fep+0 * 32, to_whole = 0x1.8p+52;
     const double cubic = 0x1.c6af84b912394p-5 / 32 / 32 / 32, square = 0x1.ebfce50fac4f3p-3 / 32 / 32;
     const double linear = 0x1.62e42ff0c52d6p-1 / 32;
-    const __m256 bounded = _mm256_max_ps(numbers, _mm256_set1_ps(-105.0f)); // there it is 0 already
+    const __m256 bounded = _mm256_max_ps(_mm256_set1_ps(-105.0f), numbers); // there it is 0 already; NaN stays NaN
     __m128 halves[2];
 #pragma unroll
     for (int half = 0; half < 2; half++) {

@@ -8,50 +8,67 @@
 #pragma once
 
 #include <cstdint>
+#include <unordered_map>
 #include <vector>
 
 static constexpr uint32_t CELLS_IN_BLOCK = 64; // as ggml's tiles of attention
 
-// The first free cell from `first` on that is also the first of a block of free ones; without any, the first free cell;
-// without that, `num_cells`.
-template <class IsFree>
-static uint32_t cells_first_free(uint32_t first, uint32_t num_cells, const IsFree & is_free) {
+// The first cell from `first` on that is the first of a block of those that may be taken; without any, the first that
+// may be; without that, `num_cells`.
+template <class MayTake>
+static uint32_t cells_first(uint32_t first, uint32_t num_cells, const MayTake & may_take) {
     const uint32_t num_blocks = num_cells / CELLS_IN_BLOCK;
     for (uint32_t block = (first + CELLS_IN_BLOCK - 1) / CELLS_IN_BLOCK; block < num_blocks; block++) {
-        uint32_t num_free = 0;
-        while (num_free < CELLS_IN_BLOCK && is_free(block * CELLS_IN_BLOCK + num_free)) {
-            num_free++;
+        uint32_t num = 0;
+        while (num < CELLS_IN_BLOCK && may_take(block * CELLS_IN_BLOCK + num)) {
+            num++;
         }
-        if (num_free == CELLS_IN_BLOCK) {
+        if (num == CELLS_IN_BLOCK) {
             return block * CELLS_IN_BLOCK;
         }
     }
-    while (first < num_cells && !is_free(first)) {
+    while (first < num_cells && !may_take(first)) {
         first++;
     }
     return first;
 }
 
+// The best cell for a token whose sequence's newest one lies before `next`: that one, or one behind it, or any.
+template <class MayTake>
+static uint32_t cells_best(uint32_t next, uint32_t num_cells, const MayTake & may_take) {
+    if (next % CELLS_IN_BLOCK != 0 && next < num_cells && may_take(next)) {
+        return next;
+    }
+    const uint32_t behind = cells_first(next, num_cells, may_take);
+    return behind < num_cells ? behind : cells_first(0, num_cells, may_take);
+}
+
 // Finds a cell for each of the tokens [first, first + num) of a batch whose sequences are `ids`; false when there are
-// too few. `next_of` gives the cell behind a sequence's newest one, `is_free` what may be taken.
-template <class NextOf, class IsFree>
+// too few. `next_of` gives the cell behind a sequence's newest one. Those that a sliding window has left behind,
+// `is_passed`, are taken only when none `is_empty`: a shift may still bring them back into the window.
+template <class NextOf, class IsEmpty, class IsPassed>
 static bool cells_find(
         std::vector<uint32_t> & found, int32_t * const * ids, uint32_t first, uint32_t num, uint32_t num_cells,
-        const NextOf & next_of, const IsFree & is_free) {
+        const NextOf & next_of, const IsEmpty & is_empty, const IsPassed & is_passed) {
     std::vector<bool> is_taken(num_cells);
-    const auto is_left = [&](uint32_t cell) { return !is_taken[cell] && is_free(cell); };
+    std::unordered_map<int32_t, uint32_t> newest; // of those found here
+    bool has_empty = true;
     for (uint32_t token = first; token < first + num; token++) {
-        const bool goes_on = token > first && ids[token][0] == ids[token - 1][0];
-        uint32_t cell = goes_on ? found.back() + 1 : next_of(ids[token][0]);
-        if (cell % CELLS_IN_BLOCK == 0 || cell >= num_cells || !is_left(cell)) {
-            cell = cells_first_free(cell, num_cells, is_left);
+        const int32_t id = ids[token][0];
+        const auto before = newest.find(id);
+        const uint32_t next = before != newest.end() ? before->second + 1 : next_of(id);
+        uint32_t cell = num_cells;
+        if (has_empty) {
+            cell = cells_best(next, num_cells, [&](uint32_t each) { return !is_taken[each] && is_empty(each); });
+            has_empty = cell < num_cells;
         }
-        if (cell >= num_cells) {
-            cell = cells_first_free(0, num_cells, is_left);
+        if (!has_empty) {
+            cell = cells_best(next, num_cells, [&](uint32_t each) { return !is_taken[each] && is_passed(each); });
         }
         if (cell >= num_cells) {
             return false;
         }
+        newest[id] = cell;
         is_taken[cell] = true;
         found.push_back(cell);
     }

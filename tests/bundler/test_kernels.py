@@ -68,31 +68,34 @@ class Ggml:
         masks: list[list[bool]],
         scale: float | None = None,
         num_heads: int = 1,
+        num_kv_heads: int = 1,
+        num_threads: int = 2,
     ) -> list[list[float]]:
         """Return what each query finds in a cache of keys and values; it sees the cells that its mask has False for.
 
-        `queries` are those of the first head, then those of the next; what is found is told query by query.
+        `queries` are those of the first head, then those of the next, and so are `cells`; what is found is told query
+        by query.
         """
-        width = len(queries[0])
+        width, num_cells = len(queries[0]), len(cells) // num_kv_heads
         query = self._new(F32, width, len(queries) // num_heads, num_heads)
-        keys, values = self._new(F16, width, len(cells)), self._new(F16, width, len(cells))
-        mask = self._new(F16, len(cells), len(masks))
+        keys, values = (self._new(F16, width, num_cells, num_kv_heads) for _ in range(2))
+        mask = self._new(F16, num_cells, len(masks))
         self._fill(query, "f", [number for row in queries for number in row])
         self._fill(keys, "e", [number for key, _value in cells for number in key])
         self._fill(values, "e", [number for _key, value in cells for number in value])
         self._fill(mask, "e", [-math.inf if is_hidden else 0.0 for row in masks for is_hidden in row])
         numbers = (ctypes.c_float(number) for number in (scale or width**-0.5, 0.0, 0.0))  # scale, ALiBi, soft cap
         found = self._base.ggml_flash_attn_ext(self._context, query, keys, values, mask, *numbers)
-        return self._compute(ctypes.c_void_p(found), width, len(queries))
+        return self._compute(ctypes.c_void_p(found), width, len(queries), num_threads)
 
     def _fill(self, tensor: ctypes.c_void_p, kind: str, numbers: list[float]) -> None:
         data = struct.pack(f"{len(numbers)}{kind}", *numbers)
         ctypes.memmove(self._base.ggml_get_data(tensor), data, len(data))
 
-    def _compute(self, tensor: ctypes.c_void_p, width: int, height: int) -> list[list[float]]:
+    def _compute(self, tensor: ctypes.c_void_p, width: int, height: int, num_threads: int = 2) -> list[list[float]]:
         graph = ctypes.c_void_p(self._base.ggml_new_graph(self._context))
         self._base.ggml_build_forward_expand(graph, tensor)
-        assert self._cpu.ggml_graph_compute_with_ctx(self._context, graph, 2) == 0
+        assert self._cpu.ggml_graph_compute_with_ctx(self._context, graph, num_threads) == 0
         out = (ctypes.c_float * (width * height)).from_address(self._base.ggml_get_data(tensor))
         return [list(out[index * width : (index + 1) * width]) for index in range(height)]
 
@@ -156,14 +159,25 @@ def test_hidden_cells_are_as_if_they_were_not_there(ggml: Ggml, first: int, widt
     assert found == ggml.attend(queries, seen, [[False] * len(seen)] * 2)
 
 
+@pytest.mark.parametrize("num_threads", [2, 5])
 @pytest.mark.parametrize("places", [range(1024, 1536), range(1, 1536, 3), random.Random(3).sample(range(1536), 512)])
-def test_attention_is_cut_into_parts_by_the_cells_that_are_seen(ggml: Ggml, places: Sequence[int]) -> None:
+def test_attention_is_cut_into_parts_by_the_cells_that_are_seen(
+    ggml: Ggml, places: Sequence[int], num_threads: int
+) -> None:
     keys, values = matrix(1536, 32, seed=7), matrix(1536, 32, seed=8)
     cells = list(zip(keys, values, strict=True))
     query = matrix(1, 32, seed=9)
-    found = ggml.attend(query, cells, [[place not in places for place in range(1536)]])
+    found = ggml.attend(query, cells, [[place not in places for place in range(1536)]], num_threads=num_threads)
     # Sums of the same parts are equal to the last bit, those of others aren't.
-    assert found == ggml.attend(query, [cells[place] for place in sorted(places)], [[False] * 512])
+    seen = [cells[place] for place in sorted(places)]
+    assert found == ggml.attend(query, seen, [[False] * 512], num_threads=num_threads)
+
+
+def test_a_thread_without_cells_of_its_own_adds_nothing(ggml: Ggml) -> None:
+    cells = list(zip(matrix(512, 32, seed=7), matrix(512, 32, seed=8), strict=True))
+    query, hidden = matrix(1, 32, seed=9), [place >= 300 for place in range(512)]
+    found = ggml.attend(query, cells, [hidden], num_threads=8)[0]
+    assert found == pytest.approx(ggml.attend(query * 2, cells, [hidden] * 2)[0], abs=0.01)
 
 
 def test_few_cells_are_not_cut_however_large_the_cache_is(ggml: Ggml) -> None:
@@ -175,30 +189,53 @@ def test_few_cells_are_not_cut_however_large_the_cache_is(ggml: Ggml) -> None:
     assert ggml.attend(query, cells, [hidden]) == ggml.attend(query * 2, cells, [hidden] * 2)[:1]
 
 
+def by_ggml(
+    ggml: Ggml, queries: list[list[float]], cells: list[tuple[list[float], list[float]]], masks: list[list[bool]]
+) -> list[list[float]]:
+    """The same with more numbers, which are of no effect, and as many as ggml itself computes."""
+
+    def wider(row: list[float]) -> list[float]:
+        return [*row, *[0.0] * 32]
+
+    width = len(queries[0])
+    wider_cells = [(wider(key), wider(value)) for key, value in cells]
+    found = ggml.attend([wider(query) for query in queries], wider_cells, masks, scale=width**-0.5)
+    return [row[:width] for row in found]
+
+
+@pytest.mark.parametrize("size", [1, 40])  # of scores: some units apart, or so far that cells weigh nothing
 @pytest.mark.parametrize("num_cells", [5, 700])
 @pytest.mark.parametrize("width", [64, 128])
-def test_attention_sums_in_ggmls_order(ggml: Ggml, width: int, num_cells: int) -> None:
-    keys, values = matrix(num_cells, width, seed=10), matrix(num_cells, width, seed=11)
-    queries = matrix(1, width, seed=12)
-    seen = [[index % 7 == 3 for index in range(num_cells)]]
-    found = ggml.attend(queries, list(zip(keys, values, strict=True)), seen)
+def test_attention_sums_in_ggmls_order(ggml: Ggml, width: int, num_cells: int, size: int) -> None:
+    cells = list(zip(matrix(num_cells, width, seed=10), matrix(num_cells, width, seed=11), strict=True))
+    queries = [[size * number for number in matrix(1, width, seed=12)[0]]]
+    hidden = [[index % 7 == 3 for index in range(num_cells)]]
+    assert ggml.attend(queries, cells, hidden) == by_ggml(ggml, queries, cells, hidden)
 
-    def wider(rows: list[list[float]]) -> list[list[float]]:
-        return [[*row, *[0.0] * 32] for row in rows]  # of no effect, and a width that ggml itself computes
 
-    expected = ggml.attend(wider(queries), list(zip(wider(keys), wider(values), strict=True)), seen, scale=width**-0.5)
-    assert found == [row[:width] for row in expected]
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("place", [3, 20])  # in the first eight cells, and behind
+def test_attention_hides_nothing_that_went_wrong(ggml: Ggml, place: int, bad: float) -> None:
+    cells = list(zip(matrix(40, 64, seed=10), matrix(40, 64, seed=11), strict=True))
+    cells[place][0][5] = bad
+    queries, hidden = matrix(1, 64, seed=12), [[False] * 40]
+    assert str(ggml.attend(queries, cells, hidden)) == str(by_ggml(ggml, queries, cells, hidden))
 
 
 @pytest.mark.parametrize("num_cells", [5, 300, 700])
-@pytest.mark.parametrize(("width", "num_heads", "num_queries"), [(64, 3, 1), (64, 9, 2), (64, 6, 3), (128, 7, 1)])
+@pytest.mark.parametrize(
+    ("width", "num_heads", "num_kv_heads", "num_queries"),
+    [(64, 3, 1, 1), (64, 9, 3, 2), (64, 6, 2, 3), (64, 14, 2, 2), (128, 7, 1, 1), (128, 8, 4, 2)],
+)
 def test_heads_together_find_what_each_finds_alone(
-    ggml: Ggml, width: int, num_heads: int, num_queries: int, num_cells: int
+    ggml: Ggml, width: int, num_heads: int, num_kv_heads: int, num_queries: int, num_cells: int
 ) -> None:
-    cells = list(zip(matrix(num_cells, width, seed=15), matrix(num_cells, width, seed=16), strict=True))
+    num_in_all = num_cells * num_kv_heads
+    cells = list(zip(matrix(num_in_all, width, seed=15), matrix(num_in_all, width, seed=16), strict=True))
     queries = matrix(num_heads * num_queries, width, seed=17)
     masks = [[place % 5 == query for place in range(num_cells)] for query in range(num_queries)]
-    found = ggml.attend(queries, cells, masks, num_heads=num_heads)
+    found = ggml.attend(queries, cells, masks, num_heads=num_heads, num_kv_heads=num_kv_heads)
     for head in range(num_heads):
         of_head = queries[head * num_queries : (head + 1) * num_queries]
-        assert found[head::num_heads] == ggml.attend(of_head, cells, masks)
+        first = head * num_kv_heads // num_heads * num_cells
+        assert found[head::num_heads] == ggml.attend(of_head, cells[first : first + num_cells], masks)

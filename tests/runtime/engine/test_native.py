@@ -24,6 +24,7 @@ from runtime.engine.native import (
 )
 from runtime.engine.sampling import Sampler, SamplingParams
 from runtime.errors import EngineError, ModelError, RequestError
+from tests.tiny_models import write_windowed
 
 
 @pytest.fixture(scope="module")
@@ -322,6 +323,26 @@ def test_where_a_conversation_lies_among_others_makes_no_difference(model: Model
     context.cut(2, 0)
     assert logits_of_each(context, prompt, more, 2) == alone
     context.close()
+
+
+def test_what_a_window_has_passed_stays_while_there_is_room(library: Library, tmp_path: Path) -> None:
+    """A shift may bring it back into the window."""
+    model = Model(library, write_windowed(tmp_path / "windowed.gguf", window=32))
+    source = random.Random(1)
+    long, other = (source.choices(range(5, 260), k=k) for k in (200, 100))
+    found = []
+    for others in (0, 1, 2):
+        context = Context(model, n_ctx=512, n_batch=256, num_slots=3, num_threads=1)
+        context.decode(entries(long, slot=0))
+        for slot in range(others):
+            context.decode(entries(other, slot=1 + slot))
+        context.shift(0, 20, 150)
+        context.decode(entries([7], slot=0, start=50))
+        found.append(context.logits(0).tolist())
+        context.close()
+    assert found[1] == pytest.approx(found[0], abs=1e-3)
+    assert found[2] == pytest.approx(found[0], abs=1e-3)
+    model.close()
 
 
 @pytest.fixture
