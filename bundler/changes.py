@@ -123,7 +123,6 @@ _SHARE = """\
 
         static constexpr int64_t Q_TILE_SZ  = ggml_fa_tile_config::Q;
 """
-_PARTS_JOINED = "        ggml_flash_attn_ext_reduce_partials(params, dst, nth, chunk_size);\n"
 _ATTENTIONS = (
     Change(f"{_CPU}/ops.cpp", _ATTENTION, '#include "attention.h"\n\n' + _ATTENTION),
     Change(  # a query's heads one after the other, not a head's queries
@@ -218,8 +217,6 @@ _ATTENTIONS = (
 #endif
 """,
     ),
-    # No part is left out for where ggml would have it begin: one without cells says that it has none.
-    Change(f"{_CPU}/ops.cpp", _PARTS_JOINED, _PARTS_JOINED.replace("chunk_size", "0")),
 )
 
 # A conversation's cells lie together and in order; see kernels/cells.h.
