@@ -3,9 +3,9 @@
     .venv/bin/python benchmarks/parity.py dist/SmolLM2-135M-Instruct --peer PATH/TO/llama-server [--model OTHER.gguf]
 
 Greedy and by chance with the same seeds, each prompt alone on a server with one slot, once for each way to sample; and
-greedy beside seven others. Where texts differ, the place of the first difference is told: a batch of another shape, or
-a cache that lies elsewhere among others, adds up its numbers in another order, and a tie may fall to the other side.
-How much that is shows in the last two lines, where each server is compared with itself.
+greedy beside seven others. Where texts differ, the place of the first difference is told: a batch of another shape may
+add up its numbers in another order, and a tie fall to the other side. How much that is shows in the last two lines,
+where each server is compared with itself.
 """
 
 import asyncio
