@@ -310,8 +310,11 @@ def is_token(value: object) -> bool:
 
 async def _tokenize(engine: "Engine", text: str, *, is_first: bool) -> tuple[int, ...]:
     tokenize = partial(engine.tokenize, text, add_special=is_first, parse_special=True)
-    # A thread for a long text, because other streams must not wait; for a short one the way there and back is longer.
-    return tuple(tokenize() if len(text) <= _NUM_CHARS_AT_ONCE else await asyncio.to_thread(tokenize))
+    if len(text) > _NUM_CHARS_AT_ONCE:  # other streams must not wait for it
+        return tuple(await asyncio.to_thread(tokenize))
+    tokens = tuple(tokenize())  # the way to a thread and back is longer
+    await asyncio.sleep(0)  # for others' turn, since many prompts may come in one request
+    return tokens
 
 
 def timings_json(timings: Timings) -> dict[str, Any]:
