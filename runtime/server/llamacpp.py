@@ -5,7 +5,7 @@ Field names and shapes are those of llama.cpp's `tools/server/README.md`.
 
 import asyncio
 from collections.abc import Mapping
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -89,7 +89,7 @@ class LlamaCpp:
         forbidden = await asyncio.to_thread(engine.end_tokens) if params.request.ignore_eos else ()
         generations = await Generation.begin_all(engine, requests)
         model = self._service.model_alias
-        texts = [partial(engine.detokenize, prompt.text_tokens) for prompt in prompts]
+        texts = [cache(partial(engine.detokenize, prompt.text_tokens)) for prompt in prompts]
         replies = [
             CompletionReply(params, Asked(each, index, texts[index // params.num_answers], forbidden, model))
             for index, each in enumerate(requests)

@@ -173,11 +173,16 @@ def test_attention_is_cut_into_parts_by_the_cells_that_are_seen(
     assert found == ggml.attend(query, seen, [[False] * 512], num_threads=num_threads)
 
 
-def test_a_thread_without_cells_of_its_own_adds_nothing(ggml: Ggml) -> None:
-    cells = list(zip(matrix(512, 32, seed=7), matrix(512, 32, seed=8), strict=True))
-    query, hidden = matrix(1, 32, seed=9), [place >= 300 for place in range(512)]
-    found = ggml.attend(query, cells, [hidden], num_threads=8)[0]
-    assert found == pytest.approx(ggml.attend(query * 2, cells, [hidden] * 2)[0], abs=0.01)
+@pytest.mark.parametrize("num_threads", [1, 2, 5, 8])  # and some have no cells
+@pytest.mark.parametrize("num_seen", [256, 257, 300, 511, 512])
+def test_each_cell_that_is_seen_counts_once(ggml: Ggml, num_seen: int, num_threads: int) -> None:
+    keys = matrix(1024, 32, seed=7)
+    values = [[float(place // 2 % 32 == number) for number in range(32)] for place in range(1024)]
+    hidden = [place % 2 == 1 or place >= 2 * num_seen for place in range(1024)]
+    # What asks for nothing finds as much of each: sums of whole numbers, which are exact.
+    found = ggml.attend([[0.0] * 32], list(zip(keys, values, strict=True)), [hidden], num_threads=num_threads)
+    counts = [len(range(number, num_seen, 32)) for number in range(32)]
+    assert found[0] == pytest.approx([count / num_seen for count in counts], rel=1e-6)
 
 
 def test_few_cells_are_not_cut_however_large_the_cache_is(ggml: Ggml) -> None:

@@ -24,7 +24,6 @@ from runtime.engine.native import (
 )
 from runtime.engine.sampling import Sampler, SamplingParams
 from runtime.errors import EngineError, ModelError, RequestError
-from tests.tiny_models import write_windowed
 
 
 @pytest.fixture(scope="module")
@@ -298,51 +297,6 @@ def test_a_batch_may_be_as_large_as_the_context_that_there_is(model: Model, n_ct
     assert context.n_ctx >= n_ctx
     assert context.n_batch == min(context.n_ctx, 512)
     context.close()
-
-
-def logits_of_each(context: Context, prompt: list[int], more: list[int], slot: int) -> list[bytes]:
-    found = []
-    for start, tokens in ((0, prompt), *((len(prompt) + place, [token]) for place, token in enumerate(more))):
-        context.decode(entries(tokens, slot, start))
-        found.append(context.logits(len(tokens) - 1).tobytes())
-    return found
-
-
-@pytest.mark.parametrize("num_tokens", [50, 150])  # ggml computes 64 and more in another way
-def test_where_a_conversation_lies_among_others_makes_no_difference(model: Model, num_tokens: int) -> None:
-    source = random.Random(1)
-    prompt, more, first, second = (source.choices(range(3, 512), k=k) for k in (num_tokens, 20, 100, 30))
-    context = Context(model, n_ctx=768, n_batch=256, num_slots=3, num_threads=2)
-    alone = logits_of_each(context, prompt, more, 0)
-    context.cut(0, 0)
-    context.decode(entries(first, slot=0))
-    context.decode(entries(second, slot=1))
-    context.cut(0, 0)
-    assert logits_of_each(context, prompt, more, 2) == alone
-    context.decode(entries(first, slot=0))  # before and behind
-    context.cut(2, 0)
-    assert logits_of_each(context, prompt, more, 2) == alone
-    context.close()
-
-
-def test_what_a_window_has_passed_stays_while_there_is_room(library: Library, tmp_path: Path) -> None:
-    """A shift may bring it back into the window."""
-    model = Model(library, write_windowed(tmp_path / "windowed.gguf", window=32))
-    source = random.Random(1)
-    long, other = (source.choices(range(5, 260), k=k) for k in (200, 100))
-    found = []
-    for others in (0, 1, 2):
-        context = Context(model, n_ctx=512, n_batch=256, num_slots=3, num_threads=1)
-        context.decode(entries(long, slot=0))
-        for slot in range(others):
-            context.decode(entries(other, slot=1 + slot))
-        context.shift(0, 20, 150)
-        context.decode(entries([7], slot=0, start=50))
-        found.append(context.logits(0).tolist())
-        context.close()
-    assert found[1] == pytest.approx(found[0], abs=1e-3)
-    assert found[2] == pytest.approx(found[0], abs=1e-3)
-    model.close()
 
 
 @pytest.fixture
