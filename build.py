@@ -101,7 +101,7 @@ def stamp_of_inputs() -> str:
 def test(pytest_arguments: list[str]) -> int:
     """Run every check even when one fails; the first failure's status is the result."""
     # `import llama_cpp` in tests finds the libraries that bundles carry.
-    status = run([PYTHON, "-m", "bundler.development"])
+    status = run([PYTHON, "-m", "bundler.llamacpp.development"])
     if status != 0:
         return status
     checks: tuple[list[str | Path], ...] = (

@@ -11,12 +11,13 @@ from typing import Any
 
 import click
 
-from bundler import gguf, recipe, sources, weld
+from bundler import recipe, sources
+from bundler.bundle import gguf, weld
+from bundler.bundle.inspection import describe, describe_json
+from bundler.bundle.verify import verify
 from bundler.errors import BundlerError
-from bundler.inspection import describe, describe_json
-from bundler.pack import load_pack
+from bundler.pack.pack import load_pack
 from bundler.progress import Progress, format_bytes
-from bundler.verify import verify
 from runtime import __version__
 from runtime.container import MemberKind, open_container
 from runtime.errors import ContainerError
@@ -136,7 +137,7 @@ def _build(wanted: recipe.Recipe, progress: Progress) -> Path:
 
 def _own_pack(progress: Progress) -> Path:
     # Imported here: PyInstaller is slow to import and only this branch needs it.
-    from bundler import freeze
+    from bundler.pack import freeze
 
     return freeze.runtime_pack(progress)
 

@@ -36,7 +36,7 @@ _MAX_CHARACTERS |= {"license": 200, "origin": 500, "model": 4000, "draft": 4000,
 
 @dataclass(frozen=True)
 class _Range:
-    """What a default may be, as runtime/settings.py has it, and its name there."""
+    """What a default may be, as runtime/program/settings.py has it, and its name there."""
 
     setting: str
     kind: type[int] | type[float]

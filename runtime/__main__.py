@@ -7,7 +7,7 @@ import sys
 if __name__ == "__main__":
     # Until the event loop takes the signals over, Ctrl-C ends the program at once instead of breaking an import.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from runtime.cli import main
+    from runtime.program.cli import main
 
     status = main()
     sys.stdout.flush()

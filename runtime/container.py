@@ -14,8 +14,9 @@ that align a member lie *before* its local header, where no reader of ZIPs looks
 the file, stub included, so `unzip -t` and `python3 -m zipfile -l` accept a bundle as it is.
 
 Reading looks at the central directory, the manifest and 30 bytes of each local header; no model byte is touched, and
-so a bundle that is altered inside a member passes here: `bundler/verify.py` hashes. A file that was cut short has no
-directory; that it was a bundle shows in the manifest's local header, which ends at a 64 KiB boundary near the front.
+so a bundle that is altered inside a member passes here: `bundler/bundle/verify.py` hashes. A file that was cut short
+has no directory; that it was a bundle shows in the manifest's local header, which ends at a 64 KiB boundary near the
+front.
 
 This module knows nothing of GGUF, settings or the bundler.
 """
@@ -93,7 +94,7 @@ class Face:
 class Manifest:
     """What a bundle says about itself; `members` are all but the manifest, in the order they lie in the file.
 
-    `model` holds facts of the first model (bundler/gguf.py), `defaults` values by settings field name.
+    `model` holds facts of the first model (bundler/bundle/gguf.py), `defaults` values by settings field name.
     """
 
     name: str

@@ -18,7 +18,7 @@
     └── EngineError               ours: llama.cpp failed, or a bug
 
 Raised where they are found, caught once: at the command line's edge (one line, then `exit_status`) and in
-`server/errors.py` (the dialect's own shape).
+`server/answering/errors.py` (the dialect's own shape).
 """
 
 

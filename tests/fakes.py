@@ -13,12 +13,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from runtime.engine.adapters import Adapter, Adapters
-from runtime.engine.embedding import EmbeddingJob
-from runtime.engine.facts import FillTokens, ModelInfo, Pooling
-from runtime.engine.grammar import Grammar
-from runtime.engine.media import MARK, Media, MediaKind, Placing, Prompt
 from runtime.engine.meter import Meter
-from runtime.engine.sequence import (
+from runtime.engine.policy.sequence import (
     Event,
     Failed,
     Finished,
@@ -30,8 +26,12 @@ from runtime.engine.sequence import (
     Timings,
     TokenProbs,
 )
+from runtime.engine.policy.text import TextStream
 from runtime.engine.slot_commands import Command
-from runtime.engine.text import TextStream
+from runtime.engine.values.facts import FillTokens, ModelInfo, Pooling
+from runtime.engine.values.grammar import Grammar
+from runtime.engine.values.media import MARK, Media, MediaKind, Placing, Prompt
+from runtime.engine.vectors import EmbeddingJob
 from runtime.errors import PromptTooLong, RequestError, TextTooLong, Unavailable
 
 BOS, EOS = 256, 257

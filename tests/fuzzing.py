@@ -15,8 +15,8 @@ from starlette.types import Receive, Scope, Send
 
 from runtime.engine.engine import Engine
 from runtime.engine.native import Library, Model
-from runtime.engine.params import EngineParams
-from runtime.server.connection import Connection
+from runtime.engine.values.params import EngineParams
+from runtime.server.door.connection import Connection
 from tests.serving import make_app, serving_from_a_thread
 
 TIMEOUT_SECONDS = 60

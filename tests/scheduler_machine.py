@@ -5,9 +5,17 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from runtime.engine.batch import Batch, Copy, Cut, Edit, Park, Restore, Sampled, Shift
-from runtime.engine.scheduler import Scheduler, SchedulerParams
-from runtime.engine.sequence import Finished, FinishReason, GenerationRequest, Progress, Sequence, TextDelta, TokenProbs
+from runtime.engine.policy.batch import Batch, Copy, Cut, Edit, Park, Restore, Sampled, Shift
+from runtime.engine.policy.scheduler import Scheduler, SchedulerParams
+from runtime.engine.policy.sequence import (
+    Finished,
+    FinishReason,
+    GenerationRequest,
+    Progress,
+    Sequence,
+    TextDelta,
+    TokenProbs,
+)
 
 END = 0
 _MAX_GUESSED = 5

@@ -1,4 +1,4 @@
-"""Random JSON schemas of the subset that answers can be held to (`runtime/engine/schema.py`), the same for a seed.
+"""Random JSON schemas of the subset that answers can be held to (`engine/policy/schema.py`), the same for a seed.
 
 Every one has finitely many values, or nearly so: a model that chooses at random gets to the end.
 """

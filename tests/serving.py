@@ -13,7 +13,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from runtime.engine.sampling import SamplingParams
+from runtime.engine.values.sampling import SamplingParams
 from runtime.server.app import create_app
 from runtime.server.lifecycle import Lifecycle
 from tests.fakes import ScriptedEngine

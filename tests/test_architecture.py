@@ -1,149 +1,112 @@
-"""The import arrows of the design, held."""
-
-import ast
-from collections.abc import Iterator
-from pathlib import Path
+"""The house's rules, by place: what a folder may know. A new module is under the rule of where it lies."""
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.structure import ROOT, circles, import_graph, imports, modules_below
 
-# Layers, lowest first. A module may import from its own layer or from a layer before it in this list; layers of one
-# line don't know each other.
-LAYERS = [
-    ["runtime.errors"],
-    ["runtime.options"],
-    ["runtime.container", "runtime.settings", "runtime.launch"],
-    ["runtime.engine", "runtime.store"],
-    ["runtime.chat"],
-    ["runtime.server"],
-    ["runtime.cli"],
-    ["runtime.__main__"],
-]
-BUNDLER_MAY_IMPORT = {"runtime.container", "runtime.errors"}
-ONLY_LLAMA_IMPORTER = "runtime.engine.native"
-ONLY_PYINSTALLER_USER = "bundler.freeze"
-DIALECTS = ("llamacpp", "openai", "ollama", "anthropic")  # a dialect's modules are named by it: ollama, ollama_models
-# What only computes: no llama.cpp, no event loop, no thread.
-PURE = {
-    *("batch", "facts", "gbnf", "grammar", "media", "memory", "pace", "parking", "sampling", "schema", "scheduler"),
-    *("png", "sequence", "slots", "speculation", "text"),
+MODULES = {**modules_below(ROOT / "runtime"), **modules_below(ROOT / "bundler")}
+GRAPH = import_graph(MODULES)
+GRAPH_WITH_TYPING = import_graph(MODULES, with_typing=True)
+
+# Each place, and the places that it may import from beside itself. The longest name that fits a module is its place.
+MAY_IMPORT = {
+    "runtime": set(),  # the version
+    "runtime.__main__": {"runtime.program"},
+    "runtime.errors": set(),
+    "runtime.container": {"runtime.errors"},
+    "runtime.program": {
+        *("runtime.server", "runtime.chat", "runtime.store", "runtime.container"),
+        *("runtime.engine", "runtime.engine.policy", "runtime.engine.native", "runtime.engine.values"),
+    },
+    "runtime.store": set(),
+    "runtime.chat": {"runtime.engine.policy", "runtime.engine.values"},
+    "runtime.engine": {"runtime.engine.policy", "runtime.engine.native", "runtime.engine.values"},
+    "runtime.engine.policy": {"runtime.engine.values"},
+    "runtime.engine.native": {"runtime.engine.policy", "runtime.engine.values"},
+    "runtime.engine.values": set(),
+    "runtime.server": {
+        *("runtime.chat", "runtime.store", "runtime.container"),
+        *("runtime.engine", "runtime.engine.policy", "runtime.engine.values"),
+    },
+    "bundler": {"runtime.container"},
 }
-PURE_MODULES = {f"runtime.engine.{name}" for name in PURE} | {
-    *("runtime.server.streaming", "runtime.store.chat", "runtime.store.documents", "runtime.store.search"),
-}
-IMPURE = {"llama_cpp", "ctypes", "asyncio", "threading", "socket", "sqlite3"}
+CLIENTS = {"llamacpp", "openai", "anthropic", "ollama", "page"}
 MAX_LINES = 500  # a prompt to ask whether a module holds two ideas, not a law
 
-MODULES = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts): path
-    for package in ("runtime", "bundler")
-    for path in sorted((ROOT / package).rglob("*.py"))
-    if path.name != "__init__.py"
-}
-RUNTIME = [module for module in MODULES if module.startswith("runtime.")]
-BUNDLER = [module for module in MODULES if module.startswith("bundler.")]
+
+def place_of(module: str) -> str:
+    return max((place for place in MAY_IMPORT if is_within(module, place)), key=len)
 
 
-def run_time_nodes(node: ast.AST) -> Iterator[ast.AST]:
-    """Every node but those under `if TYPE_CHECKING:`, which never import."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
-            continue
-        yield child
-        yield from run_time_nodes(child)
+def is_within(module: str, place: str) -> bool:
+    return module == place or module.startswith(f"{place}.")
 
 
-def imports(source: str) -> set[str]:
-    """The modules that a source imports, by their full names, wherever in it the import stands."""
-    found = set()
-    for node in run_time_nodes(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "absolute imports only"
-            assert node.module is not None
-            names = {f"{node.module}.{alias.name}" for alias in node.names}
-            # `from package import module` names a module; `from module import name` names the module alone.
-            found.update({name for name in names if name in MODULES} or {node.module})
-    return found
-
-
-def imports_of(module: str) -> set[str]:
-    return imports(MODULES[module].read_text(encoding="utf-8"))
-
-
-def layer(module: str) -> int | None:
-    for depth, prefixes in enumerate(LAYERS):
-        if any(module == prefix or module.startswith(f"{prefix}.") for prefix in prefixes):
-            return depth
-    return None
+def client_of(module: str) -> str | None:
+    parts = module.split(".")
+    return parts[2] if parts[:2] == ["runtime", "server"] and len(parts) > 2 and parts[2] in CLIENTS else None
 
 
 def test_both_packages_are_seen() -> None:
-    assert "runtime.engine.native.context" in RUNTIME
-    assert "bundler.weld" in BUNDLER
+    assert "runtime.engine.native.context" in MODULES
+    assert "bundler.bundle.weld" in MODULES
 
 
 def test_an_import_inside_a_function_counts_and_one_for_types_does_not() -> None:
     source = (
         "if TYPE_CHECKING:\n    import a\ndef f():\n    import b.c\n    from runtime.engine import engine, nothing\n"
     )
-    assert imports(source) == {"b.c", "runtime.engine.engine"}
+    assert imports(source, MODULES) == {"b.c", "runtime.engine.engine"}
+    assert imports(source, MODULES, with_typing=True) == {"a", "b.c", "runtime.engine.engine"}
 
 
-@pytest.mark.parametrize("module", RUNTIME)
-def test_runtime_imports_point_downwards(module: str) -> None:
-    here = layer(module)
-    assert here is not None, f"{module} has no layer: name one in LAYERS"
-    siblings = [prefix for prefix in LAYERS[here] if not module.startswith(prefix)]
-    for name in imports_of(module):
-        assert not name.startswith("bundler"), f"{module} ships inside the executable; it cannot import {name}"
-        depth = layer(name)
-        assert depth is None or depth <= here, f"{module} (layer {here}) imports {name} (layer {depth})"
-        assert not any(name.startswith(sibling) for sibling in siblings), f"{module} and {name} don't know each other"
+@pytest.mark.parametrize("module", MODULES)
+def test_a_place_imports_only_what_it_may(module: str) -> None:
+    place = place_of(module)
+    allowed = MAY_IMPORT[place] | {place, "runtime.errors"}
+    for name in GRAPH[module]:
+        if is_within(name, "runtime") or is_within(name, "bundler"):
+            inner = place_of(name)
+            assert inner in allowed or inner == "runtime", f"{module} is in {place}, which doesn't know {name}"
 
 
-@pytest.mark.parametrize("module", BUNDLER)
-def test_bundler_shares_only_the_container_format(module: str) -> None:
-    for name in imports_of(module):
-        if name.startswith("runtime."):
-            assert name in BUNDLER_MAY_IMPORT, f"{module} imports {name}"
+@pytest.mark.parametrize("module", [module for module in MODULES if client_of(module)])
+def test_a_client_knows_no_other(module: str) -> None:
+    assert {client_of(name) for name in GRAPH_WITH_TYPING[module]} <= {None, client_of(module)}
 
 
-def dialect(module: str) -> str | None:
-    name = module.removeprefix("runtime.server.")
-    return next((each for each in DIALECTS if name == each or name.startswith(f"{each}_")), None)
-
-
-@pytest.mark.parametrize("module", [module for module in RUNTIME if dialect(module)])
-def test_a_dialect_knows_no_other(module: str) -> None:
-    assert {dialect(name) for name in imports_of(module)} <= {None, dialect(module)}
-
-
-@pytest.mark.parametrize("module", sorted(PURE_MODULES))
-def test_what_only_computes_knows_no_thread_loop_or_library(module: str) -> None:
-    assert not {name.split(".")[0] for name in imports_of(module)} & IMPURE
+@pytest.mark.parametrize("place", ["runtime.engine.policy", "runtime.engine.values"])
+def test_policy_and_values_know_no_library_thread_or_loop(place: str) -> None:
+    found = {name.split(".")[0] for module in MODULES if is_within(module, place) for name in GRAPH[module]}
+    assert not found & {"llama_cpp", "ctypes", "asyncio", "threading", "socket", "sqlite3"}
 
 
 @pytest.mark.parametrize(
     ("package", "only_user"),
     [
-        ("llama_cpp", ONLY_LLAMA_IMPORTER),
+        ("llama_cpp", "runtime.engine.native"),
+        ("ctypes", "runtime.engine.native"),
         ("llguidance", "runtime.engine.guidance"),
         ("sqlite3", "runtime.store"),
-        ("PyInstaller", ONLY_PYINSTALLER_USER),
+        ("PyInstaller", "bundler.pack"),
     ],
 )
 def test_one_place_talks_to_it(package: str, only_user: str) -> None:
-    users = {module for module in MODULES if any(name.split(".")[0] == package for name in imports_of(module))}
-    assert all(user == only_user or user.startswith(f"{only_user}.") for user in users), users
+    users = {
+        module for module in MODULES if any(name.split(".")[0] == package for name in GRAPH_WITH_TYPING[module])
+    } - {"bundler.pack.freeze"}  # which asks with ctypes whether the system has a shared library of Python's
+    assert all(is_within(user, only_user) for user in users), users
+
+
+@pytest.mark.parametrize("graph", [GRAPH], ids=["run time"])
+def test_no_import_goes_in_a_circle(graph: dict[str, set[str]]) -> None:
+    assert circles({name: found for name, found in graph.items() if is_within(name, "runtime")}) == []
 
 
 def test_building_needs_nothing_but_the_standard_library() -> None:
     source = (ROOT / "build.py").read_text(encoding="utf-8")
     standard = {"hashlib", "importlib", "shutil", "subprocess", "sys", "time", "collections", "pathlib"}
-    assert {name.split(".")[0] for name in imports(source)} <= standard
+    assert {name.split(".")[0] for name in imports(source, MODULES)} <= standard
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -70,7 +70,7 @@ def test_bench_builds_the_default_bundle_and_hands_its_words_to_every_comparison
 def test_test_checks_all_and_hands_its_words_to_pytest(build: ModuleType, commands: list[str]) -> None:
     assert build.main(["test", "-x"]) == 0
     tools = [command.split()[1] for command in commands[len(MAKING) :]]
-    assert tools == ["bundler.development", "ruff", "ruff", "mypy", "pytest"]
+    assert tools == ["bundler.llamacpp.development", "ruff", "ruff", "mypy", "pytest"]
     assert commands[-1] == "-m pytest -x"
 
 

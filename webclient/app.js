@@ -2,10 +2,10 @@
 
 import { fillInWords, strings } from "./language/words.js";
 import { Notebook } from "./notebook/notebook.js";
-import { ApiError, quit, readFace } from "./server/api.js";
-import { KeptChats, PassingChats } from "./server/chats.js";
-import { hasKey, setKey, whenKeyIsWanted } from "./server/key.js";
-import { watchServer } from "./server/watch.js";
+import { ApiError, quit, readFace } from "./api/api.js";
+import { KeptChats, PassingChats } from "./api/chats.js";
+import { hasKey, setKey, whenKeyIsWanted } from "./api/key.js";
+import { watchServer } from "./api/watch.js";
 import { Presets } from "./settings/presets.js";
 import { applyAppearance, openApi, openModelCard, openPreferences, openQuit } from "./ui/dialogs.js";
 import { $, drawIcons, isTouch } from "./ui/dom.js";

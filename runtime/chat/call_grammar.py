@@ -18,8 +18,8 @@ from runtime.chat.call_form import CallForm, Hole, TaggedArguments, Text
 from runtime.chat.calls import HOLES, arguments_of, beginnings, text_arguments
 from runtime.chat.conversation import Tool
 from runtime.chat.reasoning import Stage, Thought
-from runtime.engine import schema
-from runtime.engine.grammar import Grammar, GrammarKind, Stretch
+from runtime.engine.policy import schema
+from runtime.engine.values.grammar import Grammar, GrammarKind, Stretch
 
 # A mark to its id where it is a control token of the model's.
 FindControl = Callable[[str], "int | None"]

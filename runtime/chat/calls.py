@@ -14,7 +14,7 @@ from typing import Any
 from runtime.chat.answer import AnswerEvent, ArgumentsPart, CallBegun, CallEnded
 from runtime.chat.call_form import CallForm, Hole, TaggedArguments, Text
 from runtime.chat.conversation import Tool
-from runtime.engine.text import length_of_partial_end
+from runtime.engine.policy.text import length_of_partial_end
 
 # What a form's holes may be filled with, for this reader and for the grammar.
 HOLES = {Hole.ID: "[A-Za-z0-9]{9}", Hole.NUMBER: "[0-9]+"}

@@ -7,7 +7,7 @@ its name, then what stands before the gap, what stands after it, and the mark th
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from runtime.engine.facts import FillTokens
+from runtime.engine.values.facts import FillTokens
 
 # Models are told of a project and a file by name, and llama.cpp has these for every one.
 _PROJECT, _FILE = "myproject\n", "filename\n"

@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Any
 
 from runtime.chat.attachments import from_base64, from_url
-from runtime.engine.media import MARK
+from runtime.engine.values.media import MARK
 from runtime.errors import RequestError
 
 

@@ -9,7 +9,7 @@ from enum import Enum, auto
 from runtime.chat.answer import AnswerEvent, ReasoningPart, TextPart
 from runtime.chat.calls import CallReader
 from runtime.chat.reasoning import Stage, Thought
-from runtime.engine.text import length_of_partial_end
+from runtime.engine.policy.text import length_of_partial_end
 
 
 class _State(Enum):

@@ -24,9 +24,9 @@ from runtime.chat.reader import AnswerReader
 from runtime.chat.reasoning import Stage, ThinkingMarks, Thought, learn_thinking_marks
 from runtime.chat.template import ChatTemplate, Spelling, load_template, without_bos
 from runtime.chat.tools import with_calls_written_out, with_tools_told
-from runtime.engine.grammar import Grammar, GrammarKind
-from runtime.engine.media import Media, Prompt
-from runtime.engine.sequence import GenerationRequest
+from runtime.engine.policy.sequence import GenerationRequest
+from runtime.engine.values.grammar import Grammar, GrammarKind
+from runtime.engine.values.media import Media, Prompt
 from runtime.errors import RequestError
 
 if TYPE_CHECKING:

@@ -4,11 +4,11 @@ import secrets
 from collections.abc import Callable
 from collections.abc import Sequence as Tokens
 
-from runtime.engine.batch import Sampled
 from runtime.engine.chooser import Chooser, token_probs
-from runtime.engine.media import is_stand_in
 from runtime.engine.native import Candidates, Context, Model, SamplerChain
-from runtime.engine.sequence import GenerationRequest, Sequence, TokenProbs
+from runtime.engine.policy.batch import Sampled
+from runtime.engine.policy.sequence import GenerationRequest, Sequence, TokenProbs
+from runtime.engine.values.media import is_stand_in
 
 
 class Choice:

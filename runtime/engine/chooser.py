@@ -8,8 +8,8 @@ import math
 
 from runtime.engine.guidance import Constraint
 from runtime.engine.native import Candidates, Context, Model, SamplerChain
-from runtime.engine.sampling import SamplingParams
-from runtime.engine.sequence import TokenProbs
+from runtime.engine.policy.sequence import TokenProbs
+from runtime.engine.values.sampling import SamplingParams
 from runtime.errors import RequestError
 
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence as Tokens
 
-from runtime.engine.batch import BatchEntry
 from runtime.engine.native import Aborted, Context, Model, NoRoom, SamplerChain
-from runtime.engine.sampling import SamplingParams
-from runtime.engine.slots import Slots
+from runtime.engine.policy.batch import BatchEntry
+from runtime.engine.policy.slots import Slots
+from runtime.engine.values.sampling import SamplingParams
 from runtime.errors import EngineError, ModelError
 
 _NUM_ODD_TOKENS = 128  # llama.cpp's limit: vocabularies are padded to different sizes

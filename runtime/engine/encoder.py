@@ -14,9 +14,9 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
-from runtime.engine.media import Media
 from runtime.engine.native import Projector
-from runtime.engine.sequence import Sequence
+from runtime.engine.policy.sequence import Sequence
+from runtime.engine.values.media import Media
 from runtime.errors import EngineError, HoldallError
 
 _NICENESS = 10  # of Linux's 0 to 19: about a tenth of what an ordinary thread gets on a processor they share

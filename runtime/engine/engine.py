@@ -15,24 +15,24 @@ from functools import partial
 from typing import Any, TypeVar
 
 from runtime.engine.adapters import Adapters
-from runtime.engine.batch import Batch, Edit, Sampled
 from runtime.engine.choice import Choice
 from runtime.engine.drafting import ModelGuesser
-from runtime.engine.embedding import Embedder, EmbeddingJob, EmbeddingQueue
 from runtime.engine.encoder import Encoder
-from runtime.engine.facts import FillTokens, ModelInfo, Pooling
-from runtime.engine.grammar import Grammar
 from runtime.engine.guidance import Guide
-from runtime.engine.media import Prompt
 from runtime.engine.meter import Meter
 from runtime.engine.native import Aborted, Context, Model, NoRoom, Projector, write_messages
-from runtime.engine.pace import Pace
-from runtime.engine.params import EngineParams
-from runtime.engine.scheduler import Outcome, Scheduler, SchedulerParams
-from runtime.engine.sequence import Failed, Finished, GenerationRequest, Sequence, Sink
+from runtime.engine.policy.batch import Batch, Edit, Sampled
+from runtime.engine.policy.pace import Pace
+from runtime.engine.policy.scheduler import Outcome, Scheduler, SchedulerParams
+from runtime.engine.policy.sequence import Failed, Finished, GenerationRequest, Sequence, Sink
+from runtime.engine.policy.speculation import Lookup, Speculation
 from runtime.engine.slot_commands import Command
-from runtime.engine.speculation import Lookup, Speculation
 from runtime.engine.threads import TaskCounter, default_num_threads, num_cpus
+from runtime.engine.values.facts import FillTokens, ModelInfo, Pooling
+from runtime.engine.values.grammar import Grammar
+from runtime.engine.values.media import Prompt
+from runtime.engine.values.params import EngineParams
+from runtime.engine.vectors import Embedder, EmbeddingJob, EmbeddingQueue
 from runtime.errors import EngineError, HoldallError, QueueFull, RequestError, Unavailable
 
 Post = Callable[[Callable[[], None]], object]

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from runtime.engine import gbnf, schema
-from runtime.engine.grammar import Grammar, GrammarKind, TriggerSearch
+from runtime.engine.policy import gbnf, schema
+from runtime.engine.values.grammar import Grammar, GrammarKind, TriggerSearch
 from runtime.errors import RequestError
 
 if TYPE_CHECKING:

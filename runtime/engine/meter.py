@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from runtime.engine.sequence import Timings
+from runtime.engine.policy.sequence import Timings
 
 
 @dataclass(slots=True)

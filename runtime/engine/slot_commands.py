@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from runtime.engine.scheduler import Scheduler
-from runtime.engine.sequence import GenerationRequest, Timings
+from runtime.engine.policy.scheduler import Scheduler
+from runtime.engine.policy.sequence import GenerationRequest, Timings
 from runtime.errors import EngineError, RequestError, Unavailable
 
 if TYPE_CHECKING:

@@ -10,31 +10,31 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from runtime.container import Manifest
-from runtime.engine.sampling import SamplingParams
-from runtime.server.anthropic import Anthropic
-from runtime.server.chats import chat_endpoints
-from runtime.server.conversation import ChatDefaults
-from runtime.server.errors import Endpoint, answering_errors, routing_error
-from runtime.server.face import PageFacts
-from runtime.server.history import History
+from runtime.engine.values.sampling import SamplingParams
+from runtime.server.answering.errors import Endpoint, answering_errors, routing_error
+from runtime.server.anthropic.endpoints import Anthropic
+from runtime.server.asking.conversation import ChatDefaults
+from runtime.server.door.security import Access, Door
 from runtime.server.lifecycle import Lifecycle
-from runtime.server.llamacpp import LlamaCpp
-from runtime.server.lora import Lora
-from runtime.server.metrics import Metrics
-from runtime.server.models import Models
-from runtime.server.ollama import Ollama
-from runtime.server.ollama_models import OllamaModels
-from runtime.server.openai_chat import OpenAIChat
-from runtime.server.openai_completions import OpenAICompletions
-from runtime.server.openai_responses import OpenAIResponses
+from runtime.server.llamacpp.lora import Lora
+from runtime.server.llamacpp.metrics import Metrics
+from runtime.server.llamacpp.slots import Slots
+from runtime.server.llamacpp.status import Status
+from runtime.server.llamacpp.texts import LlamaCpp
+from runtime.server.ollama.endpoints import Ollama
+from runtime.server.ollama.models import OllamaModels
+from runtime.server.openai.chat import OpenAIChat
+from runtime.server.openai.completions import OpenAICompletions
+from runtime.server.openai.models import Models
+from runtime.server.openai.responses.endpoints import OpenAIResponses
+from runtime.server.openai.vectors import Embeddings, Rerank
 from runtime.server.openapi import openapi_endpoint
-from runtime.server.pages import WEBCLIENT, page_endpoints
-from runtime.server.quitting import Quit
-from runtime.server.security import Access, Door
+from runtime.server.page.chats import chat_endpoints
+from runtime.server.page.face import PageFacts
+from runtime.server.page.files import WEBCLIENT, page_endpoints
+from runtime.server.page.history import History
+from runtime.server.page.quit import Quit
 from runtime.server.service import ModelFile, Offer, Service
-from runtime.server.slots import Slots
-from runtime.server.status import Status
-from runtime.server.vectors import Embeddings, Rerank
 
 
 def create_app(

@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from runtime import __version__
-from runtime.server.errors import Endpoint
-from runtime.server.fields import Field, Operation, operation, operation_of
-from runtime.server.streaming import to_json
+from runtime.server.answering.errors import Endpoint
+from runtime.server.answering.streaming import to_json
+from runtime.server.asking.fields import Field, Operation, operation, operation_of
 
 _VARIABLE = re.compile(r"{(\w+)(?::\w+)?}")
 _ERRORS = {

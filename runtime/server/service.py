@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.engine.sampling import SamplingParams
-from runtime.server.conversation import ChatDefaults
+from runtime.engine.values.sampling import SamplingParams
+from runtime.server.asking.conversation import ChatDefaults
 from runtime.server.lifecycle import Lifecycle
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from bundler import cli, freeze
+from bundler import cli
 from bundler.icon import read_icon
+from bundler.pack import freeze
 from bundler.sources import pypi
 from runtime.container import Face, open_container
 from tests.bundler.hub_server import HubServer, Repository

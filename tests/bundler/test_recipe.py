@@ -7,8 +7,8 @@ import pytest
 from bundler.errors import RecipeError
 from bundler.icon import read_icon
 from bundler.recipe import DEFAULT_MODEL, DEFAULTS, Recipe, bundle_name, make_recipe
-from runtime import settings
 from runtime.container import Face
+from runtime.program import settings
 from tests.bundler.test_icon import SVG
 
 

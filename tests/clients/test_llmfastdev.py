@@ -1,6 +1,6 @@
 """llmfastdev, unchanged: it finds a server alive by its page, completes and chats."""
 
-from runtime.server.pages import WEBCLIENT
+from runtime.server.page.files import WEBCLIENT
 from tests.clients.awkward import PIECES, TEXT
 from tests.clients.pypi import run_script
 from tests.fakes import ScriptedEngine

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from bundler.page import pack_page
-from runtime.server.pages import WEBCLIENT
+from bundler.pack.page import pack_page
+from runtime.server.page.files import WEBCLIENT
 from tests.e2e.browser import DESKTOP, PHONE, browser, faults, page  # noqa: F401  # fixtures, used by name
 from tests.page.scripted import Script, serving
 

@@ -22,11 +22,11 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from runtime.server.chats import chat_endpoints
-from runtime.server.errors import answering_errors
-from runtime.server.history import History
-from runtime.server.pages import WEBCLIENT, page_endpoints
-from runtime.server.security import Access, Door
+from runtime.server.answering.errors import answering_errors
+from runtime.server.door.security import Access, Door
+from runtime.server.page.chats import chat_endpoints
+from runtime.server.page.files import WEBCLIENT, page_endpoints
+from runtime.server.page.history import History
 from runtime.store.documents import chat_to_json, read_chat
 from runtime.store.store import ChatStore
 from tests.serving import serving_from_a_thread

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page
 
-from runtime.server.pages import WEBCLIENT
+from runtime.server.page.files import WEBCLIENT
 
 # Of a variable the browser keeps the text, where other values are written in its own way.
 RULES = """(text) => {

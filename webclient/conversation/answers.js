@@ -1,6 +1,6 @@
 // Answers while they are written: one for each chat at most, and they go on while the reader looks at another chat.
 
-import { ApiError, streamAnswer } from "../server/api.js";
+import { ApiError, streamAnswer } from "../api/api.js";
 import { End } from "./chat.js";
 
 export class Answers {

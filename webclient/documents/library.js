@@ -1,6 +1,6 @@
 // Long documents, made ready to be asked: split, turned into vectors by the model of the bundle, looked up.
 
-import { ApiError, embed } from "../server/api.js";
+import { ApiError, embed } from "../api/api.js";
 import { bestPassages } from "./search.js";
 import { splitPassages } from "./split.js";
 

@@ -4,7 +4,7 @@
 // lines, whose tokens are elements: they carry the tint of how sure the model was, and tell which token is pointed at.
 
 import { strings } from "../language/words.js";
-import { ApiError, streamCompletion } from "../server/api.js";
+import { ApiError, streamCompletion } from "../api/api.js";
 import { requestFields } from "../settings/fields.js";
 import { $, element } from "../ui/dom.js";
 import { Follower } from "../ui/follow.js";

@@ -3,7 +3,7 @@
 import { newId } from "../conversation/chat.js";
 import { FileTrouble, readAttachment } from "../documents/read.js";
 import { strings } from "../language/words.js";
-import { countTokens } from "../server/api.js";
+import { countTokens } from "../api/api.js";
 import { $, element, icon, iconButton, pickFiles } from "./dom.js";
 import { toast } from "./toast.js";
 

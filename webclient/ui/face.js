@@ -1,7 +1,7 @@
 // What the page shows of its bundle and of the program's state.
 
 import { strings } from "../language/words.js";
-import { Fault } from "../server/api.js";
+import { Fault } from "../api/api.js";
 import { pictureOf } from "./dialogs.js";
 import { $, element } from "./dom.js";
 

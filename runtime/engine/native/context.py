@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from mmap import ACCESS_COPY, mmap
 from pathlib import Path
 
-from runtime.engine.batch import Batch, BatchEntry, Copy, Cut, Edit, MediaPart, Park, Restore, Shift
 from runtime.engine.native.lora import LoraAdapter
 from runtime.engine.native.model import Model
 from runtime.engine.native.sampler import SamplerChain
 from runtime.engine.native.threadpool import ThreadPool
+from runtime.engine.policy.batch import Batch, BatchEntry, Copy, Cut, Edit, MediaPart, Park, Restore, Shift
 from runtime.errors import EngineError, ModelError
 
 _FILE_HEAD = struct.Struct("=III")  # of a saved slot: llama.cpp's magic, version, number of words

@@ -3,10 +3,10 @@
 import ctypes
 from collections.abc import Sequence
 
-from runtime.engine.batch import BatchEntry
-from runtime.engine.facts import Pooling
 from runtime.engine.native.context import Context
 from runtime.engine.native.model import Model
+from runtime.engine.policy.batch import BatchEntry
+from runtime.engine.values.facts import Pooling
 
 
 class EmbeddingContext(Context):

@@ -9,9 +9,9 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from runtime.engine.facts import FillTokens, ModelFacts, Pooling
 from runtime.engine.native.header import has_tensor
 from runtime.engine.native.library import Library
+from runtime.engine.values.facts import FillTokens, ModelFacts, Pooling
 from runtime.errors import EngineError, ModelError, RequestError
 
 _SEEK_SET = 0

@@ -15,9 +15,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from runtime.engine import png
-from runtime.engine.media import MARK, Media, MediaKind, Placing, Prompt
+from runtime.engine.native import png
 from runtime.engine.native.model import Model
+from runtime.engine.values.media import MARK, Media, MediaKind, Placing, Prompt
 from runtime.errors import EngineError, ModelError, RequestError
 
 # While a picture is read, some nine bytes a pixel are held at once; a large camera's has 50 million.

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from runtime.engine.native.model import Model
-from runtime.engine.sampling import Sampler, SamplingParams
+from runtime.engine.values.sampling import Sampler, SamplingParams
 
 _MIROSTAT_M = 100  # how many tokens estimate the distribution, as in llama.cpp
 

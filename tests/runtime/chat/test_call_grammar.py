@@ -13,9 +13,9 @@ from runtime.chat.call_grammar import Calls, GrammarWriter, arguments_schema, lo
 from runtime.chat.calls import CallReader
 from runtime.chat.conversation import Tool
 from runtime.chat.reasoning import Stage, ThinkingMarks, Thought
-from runtime.engine.grammar import Grammar, GrammarKind
 from runtime.engine.guidance import Guide
 from runtime.engine.native import Library, Model
+from runtime.engine.values.grammar import Grammar, GrammarKind
 from runtime.errors import RequestError
 
 WEATHER = Tool(

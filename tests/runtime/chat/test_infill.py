@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.chat.infill import Gap, Snippet, fill_prompt
-from runtime.engine.facts import FillTokens
+from runtime.engine.values.facts import FillTokens
 
 PRE, SUF, MID, REP, SEP, BOS = 300, 301, 302, 303, 304, 305
 MARKS = FillTokens(PRE, SUF, MID)

@@ -14,11 +14,11 @@ from runtime.chat.messages import Message, Role, ToolCall
 from runtime.chat.reasoning import Stage
 from runtime.chat.turn import next_turn
 from runtime.engine.engine import Engine
-from runtime.engine.grammar import Grammar, GrammarKind
 from runtime.engine.native import Library, Model
-from runtime.engine.params import EngineParams
-from runtime.engine.sampling import SamplingParams
-from runtime.engine.sequence import Event, Finished, GenerationRequest, TextDelta
+from runtime.engine.policy.sequence import Event, Finished, GenerationRequest, TextDelta
+from runtime.engine.values.grammar import Grammar, GrammarKind
+from runtime.engine.values.params import EngineParams
+from runtime.engine.values.sampling import SamplingParams
 from runtime.errors import RequestError
 from tests.fakes import ScriptedEngine
 

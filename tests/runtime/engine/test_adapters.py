@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from runtime.engine.adapters import Adapter, Adapters
-from runtime.engine.embedding import EmbeddingJob
 from runtime.engine.engine import Engine
 from runtime.engine.native import Library, LoraAdapter, Model
-from runtime.engine.params import EngineParams
-from runtime.engine.sampling import SamplingParams
-from runtime.engine.sequence import Event, Finished, GenerationRequest, TextDelta
+from runtime.engine.policy.sequence import Event, Finished, GenerationRequest, TextDelta
 from runtime.engine.slot_commands import Command, RestoreSlot, SaveSlot
+from runtime.engine.values.params import EngineParams
+from runtime.engine.values.sampling import SamplingParams
+from runtime.engine.vectors import EmbeddingJob
 from runtime.errors import ModelError, RequestError
 from tests.tiny_models import write_adapter, write_encoder
 

@@ -13,11 +13,9 @@ import jsonschema
 import pytest
 
 from runtime.engine.engine import Engine, EngineParams
-from runtime.engine.grammar import Grammar, GrammarKind
 from runtime.engine.native import Library, Model
-from runtime.engine.sampling import SamplingParams
-from runtime.engine.scheduler import Scheduler
-from runtime.engine.sequence import (
+from runtime.engine.policy.scheduler import Scheduler
+from runtime.engine.policy.sequence import (
     Event,
     Failed,
     Finished,
@@ -27,6 +25,8 @@ from runtime.engine.sequence import (
     TextDelta,
     TokenProbs,
 )
+from runtime.engine.values.grammar import Grammar, GrammarKind
+from runtime.engine.values.sampling import SamplingParams
 from runtime.errors import RequestError
 from tests.runtime.engine.test_guidance import JSON
 from tests.schemas import random_schema

@@ -8,11 +8,11 @@ import pytest
 
 from runtime.engine import engine as engine_module
 from runtime.engine.engine import Engine
-from runtime.engine.grammar import Grammar, GrammarKind
 from runtime.engine.native import Context, Library, Model
-from runtime.engine.params import EngineParams
-from runtime.engine.sampling import SamplingParams
-from runtime.engine.sequence import Event, Failed, Finished, FinishReason, GenerationRequest, TextDelta
+from runtime.engine.policy.sequence import Event, Failed, Finished, FinishReason, GenerationRequest, TextDelta
+from runtime.engine.values.grammar import Grammar, GrammarKind
+from runtime.engine.values.params import EngineParams
+from runtime.engine.values.sampling import SamplingParams
 from runtime.errors import EngineError, ModelError, PromptTooLong, QueueFull, RequestError, Unavailable
 
 GREEDY = SamplingParams(temperature=0)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.engine.grammar import Grammar, GrammarKind
 from runtime.engine.guidance import Constraint, Guide
 from runtime.engine.native import Library, Model
+from runtime.engine.values.grammar import Grammar, GrammarKind
 from runtime.errors import RequestError
 
 

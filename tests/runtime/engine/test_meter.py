@@ -1,5 +1,5 @@
 from runtime.engine.meter import Meter
-from runtime.engine.sequence import Timings
+from runtime.engine.policy.sequence import Timings
 
 
 def test_it_adds_up_what_requests_and_steps_were() -> None:

@@ -10,10 +10,10 @@ import pytest
 
 from runtime.engine.engine import Engine
 from runtime.engine.native import Library, Model
-from runtime.engine.params import EngineParams
-from runtime.engine.sampling import SamplingParams
-from runtime.engine.sequence import Finished, GenerationRequest, TextDelta
+from runtime.engine.policy.sequence import Finished, GenerationRequest, TextDelta
 from runtime.engine.slot_commands import Command, EraseSlot, ListSlots, RestoreSlot, Saved, SaveSlot, unpack
+from runtime.engine.values.params import EngineParams
+from runtime.engine.values.sampling import SamplingParams
 from runtime.errors import EngineError, HoldallError, RequestError, Unavailable
 
 TEXT = "Once upon a time, there was a little girl named Lily"

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from runtime.engine.media import MARK, MediaKind
+from runtime.engine.values.media import MARK, MediaKind
 from tests.fakes import ScriptedEngine
 from tests.serving import ask, make_app
 

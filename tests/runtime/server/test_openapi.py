@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from runtime.server.completion import ANSWER_FIELDS
-from runtime.server.fields import Integer, Number
+from runtime.server.asking.fields import Integer, Number
+from runtime.server.llamacpp.completion import ANSWER_FIELDS
 from tests.fakes import ScriptedEngine
 from tests.serving import ask, make_app
 

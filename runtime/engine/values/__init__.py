@@ -1,0 +1,1 @@
+"""What crosses every wall of the engine: requests, events, facts. Values only, no policy and no llama.cpp."""

@@ -1,0 +1,1 @@
+"""The program's life: which settings, which files, a port, a model, an end."""

@@ -1,0 +1,1 @@
+"""What answers of several clients have in common: generations, streams, logprobs, errors."""

@@ -1,0 +1,145 @@
+"""The asynchronous side of a sequence: its events as they come, its end when nobody listens any more.
+
+The engine calls a sink on the event loop's thread; a queue turns that into something to wait on. Leaving a
+`Generation` cancels the sequence, so that a client who hangs up frees its slot in the engine's next step.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
+
+from runtime.engine.policy.sequence import Event, Failed, Finished, GenerationRequest, Progress, TextDelta, TokenProbs
+from runtime.server.answering.logprobs import HeldProbs
+
+if TYPE_CHECKING:
+    from runtime.engine.engine import Engine
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole generation."""
+
+    text: str
+    tokens: tuple[int, ...]
+    finished: Finished
+    probs: tuple[TokenProbs, ...] = ()
+    prompt_probs: tuple[TokenProbs, ...] = ()
+    deltas: tuple[TextDelta, ...] = ()
+
+
+class Generation:
+    """One submitted request. Its events are read once, within its `with` block."""
+
+    @classmethod
+    async def begin(cls, engine: "Engine", request: GenerationRequest) -> "Generation":
+        """Submit, after a thread has compiled the request's grammar: other streams must not wait for that."""
+        grammar = request.sampling.grammar
+        if grammar is not None:
+            await asyncio.to_thread(engine.prepare, grammar)
+        return cls(engine, request)
+
+    @classmethod
+    async def begin_all(cls, engine: "Engine", requests: Sequence[GenerationRequest]) -> "list[Generation]":
+        """Begin all of the requests, or none of them. Raises what `Engine.submit` raises."""
+        for grammar in {request.sampling.grammar for request in requests}:
+            if grammar is not None:
+                await asyncio.to_thread(engine.prepare, grammar)
+        with contextlib.ExitStack() as begun:
+            generations = [begun.enter_context(cls(engine, request)) for request in requests]
+            begun.pop_all()
+        return generations
+
+    def __init__(self, engine: "Engine", request: GenerationRequest) -> None:
+        """Submit. Raises what `Engine.submit` raises, so that a refusal still has a status line to go into."""
+        self._engine = engine
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._sequence_id = engine.submit(request, self._events.put_nowait)
+
+    def __enter__(self) -> "Generation":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._engine.cancel(self._sequence_id)
+
+    async def __aiter__(self) -> AsyncIterator[Progress | TextDelta | Finished]:
+        """Yield deltas, before them progress where the request wants it, and, last, how it finished.
+
+        Raises the engine's error when it could not go on.
+        """
+        while True:
+            event = await self._events.get()
+            if isinstance(event, Failed):
+                raise event.error
+            yield event
+            if isinstance(event, Finished):
+                return
+
+
+async def whole_answer(receive: Receive, generation: Generation) -> Answer:
+    """Return the answer once it is complete. Raises the engine's error, or ClientDisconnect."""
+    return (await whole_answers(receive, [generation]))[0]
+
+
+async def whole_answers(receive: Receive, generations: Sequence[Generation]) -> list[Answer]:
+    """Return the answers once all are complete; none goes on when one fails. Raises as `whole_answer` does."""
+    with contextlib.ExitStack() as all_of_them:
+        for generation in generations:
+            all_of_them.enter_context(generation)
+        return await while_connected(receive, _collect_all(generations))
+
+
+async def _collect_all(generations: Sequence[Generation]) -> list[Answer]:
+    return [await _collect(generation) for generation in generations]
+
+
+async def _collect(generation: Generation) -> Answer:
+    texts: list[str] = []
+    tokens: list[int] = []
+    probs: list[TokenProbs] = []
+    prompt_probs: list[TokenProbs] = []
+    deltas: list[TextDelta] = []
+    held = HeldProbs()
+    async for event in generation:
+        if isinstance(event, Finished):
+            return Answer("".join(texts), tuple(tokens), event, tuple(probs), tuple(prompt_probs), deltas=tuple(deltas))
+        if isinstance(event, Progress):
+            prompt_probs += event.probs
+            continue
+        deltas.append(event)
+        texts.append(event.text)
+        tokens += event.tokens
+        probs += held.shown_with(event)
+    raise AssertionError("a generation ended without its last event")
+
+
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """Return what `work` returns; cancel it and raise ClientDisconnect as soon as the client is gone.
+
+    The request's body must have been read: what `receive` brings then is the disconnect.
+    """
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_disconnect(receive))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,75 @@
+"""How likely the tokens of an answer were, in the shapes that clients read. Pure."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from runtime.engine.policy.sequence import TextDelta, TokenProbs
+
+_LOWEST = -3.4028234663852886e38  # the least 32-bit float stands for minus infinity, which JSON doesn't have
+
+
+class HeldProbs:
+    """Hands out probabilities together with text: those of a token whose text is held back wait for it.
+
+    Tokens that became a stop string never get their text, so they are never handed out.
+    """
+
+    def __init__(self) -> None:
+        self._held: tuple[TokenProbs, ...] = ()
+
+    def shown_with(self, delta: TextDelta) -> tuple[TokenProbs, ...]:
+        held = self._held + delta.probs
+        if not delta.text:
+            self._held = held
+            return ()
+        self._held = ()
+        return held
+
+
+def tokens_json(probs: Iterable[TokenProbs], num_top: int, *, is_after_sampling: bool = False) -> list[dict[str, Any]]:
+    """Return a list with an object for each token, as llama-server writes it; OpenAI's chat needs all but `id`."""
+    top_name = "top_probs" if is_after_sampling else "top_logprobs"
+    return [
+        {
+            **_likely(each.token, each.piece, each.logprob, is_after_sampling),
+            top_name: [_likely(*likely, is_after_sampling) for likely in each.top[:num_top]],
+        }
+        for each in probs
+    ]
+
+
+def _likely(token: int, piece: bytes, logprob: float, is_after_sampling: bool) -> dict[str, Any]:
+    value = {"prob": math.exp(logprob)} if is_after_sampling else {"logprob": _finite(logprob)}
+    return {"id": token, "token": _text(piece), "bytes": list(piece), **value}
+
+
+def parallel_json(
+    probs: Iterable[TokenProbs], num_top: int, offset: int, *, unforetold: bytes | None = None
+) -> dict[str, Any]:
+    """Return parallel lists, as OpenAI's text completions have them; `offset` is where their text begins.
+
+    `unforetold` is the piece of a token before them that nothing foretold: it has nulls.
+    """
+    tokens: list[str] = []
+    logprobs: list[float | None] = []
+    tops: list[dict[str, float] | None] = []
+    offsets: list[int] = []
+    if unforetold is not None:
+        tokens, logprobs, tops, offsets = [_text(unforetold)], [None], [None], [offset]
+        offset += len(tokens[0])
+    for each in probs:
+        tokens.append(_text(each.piece))
+        logprobs.append(_finite(each.logprob))
+        tops.append({_text(piece): _finite(logprob) for _token, piece, logprob in each.top[:num_top]})
+        offsets.append(offset)
+        offset += len(tokens[-1])
+    return {"tokens": tokens, "token_logprobs": logprobs, "top_logprobs": tops, "text_offset": offsets}
+
+
+def _text(piece: bytes) -> str:
+    return piece.decode("utf-8", "replace")
+
+
+def _finite(logprob: float) -> float:
+    return max(logprob, _LOWEST)

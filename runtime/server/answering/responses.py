@@ -1,0 +1,113 @@
+"""Answers as ASGI applications: JSON at once, or a stream of events that follows a generation."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterable, Mapping
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from runtime.engine.policy.sequence import Finished, Progress, TextDelta
+from runtime.server.answering.generation import Generation, while_connected
+from runtime.server.answering.streaming import Framer, ProgressFramer, to_json
+
+# Uvicorn's logger, at a level that only --verbose shows: tracebacks are for that.
+_log = logging.getLogger("uvicorn.error")
+
+
+class JsonResponse(Response):
+    """JSON in ASCII: any text that came in can go out again, half surrogates included."""
+
+    media_type = "application/json"
+
+    def render(self, content: object) -> bytes:
+        return to_json(content).encode("ascii")
+
+
+class NoResponse(Response):
+    """For a client that is gone."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        pass
+
+
+class EventStream(Response):
+    """Generations' events in a dialect's frames, one write for each, until all end or the client hangs up."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, generation: Generation, framer: Framer, *others: tuple[Generation, Framer]) -> None:
+        self._parts = ((generation, framer), *others)
+        self.status_code = 200
+        self.background = None
+        self.init_headers(_STREAM_HEADERS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with contextlib.ExitStack() as all_of_them:
+            for generation, _framer in self._parts:
+                all_of_them.enter_context(generation)
+            try:
+                await while_connected(receive, self._send(send))
+            except (ClientDisconnect, OSError):  # uvicorn's word for a write to a closed connection is OSError
+                _log.debug("a client left before its answer was complete")
+
+    async def _send(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        if len(self._parts) == 1:
+            await _follow(send, *self._parts[0])
+        else:
+            await _all_done([asyncio.create_task(_follow(send, *part)) for part in self._parts])
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class LineStream(EventStream):
+    """The same for a dialect whose frames are lines of JSON."""
+
+    media_type = "application/x-ndjson"
+
+
+async def _follow(send: Send, generation: Generation, framer: Framer) -> None:
+    """Write one generation's frames."""
+    try:
+        for frame in framer.open():
+            await _write(send, frame)
+        async for event in generation:
+            for frame in _frames(framer, event):
+                await _write(send, frame)
+    except OSError:
+        raise
+    except Exception as error:  # the status line is out: only a frame can still tell
+        log_fault(error)
+        for frame in framer.fail(error):
+            await _write(send, frame)
+
+
+def _frames(framer: Framer, event: Progress | TextDelta | Finished) -> Iterable[bytes]:
+    if isinstance(event, TextDelta):
+        return framer.delta(event)
+    if isinstance(event, Finished):
+        return framer.finish(event)
+    return framer.progress(event) if isinstance(framer, ProgressFramer) else ()
+
+
+async def _all_done(tasks: list["asyncio.Task[None]"]) -> None:
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+# no-transform and X-Accel-Buffering: a proxy in between must neither join nor hold back the frames.
+_STREAM_HEADERS: Mapping[str, str] = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
+
+
+async def _write(send: Send, frame: bytes) -> None:
+    await send({"type": "http.response.body", "body": frame, "more_body": True})
+
+
+def log_fault(error: BaseException) -> None:
+    """Log an error with its traceback, for `--verbose` alone."""
+    _log.info("a request failed", exc_info=error)

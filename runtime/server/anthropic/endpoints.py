@@ -1,0 +1,67 @@
+"""Anthropic's dialect: messages, and counting the tokens of what a message would be asked with.
+
+Shapes are those of Anthropic's schema with its nullable keys present. What would change an answer and isn't done is
+refused by name; `model` may be any name, since there is one model.
+"""
+
+import asyncio
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runtime.chat.conversation import Conversation
+from runtime.chat.messages import Role
+from runtime.chat.turn import next_turn
+from runtime.server.answering.generation import Generation, whole_answer
+from runtime.server.answering.responses import EventStream, JsonResponse
+from runtime.server.anthropic.messages import MESSAGES, SYSTEM, read_messages
+from runtime.server.anthropic.params import ANSWER_FIELDS, AnthropicParams, read_effort
+from runtime.server.anthropic.reply import MessageReply
+from runtime.server.anthropic.tools import TOOL_FIELDS, Thinking, read_thinking, read_tool_use
+from runtime.server.asking.body import Body, read_body
+from runtime.server.asking.fields import operation
+from runtime.server.service import Service
+
+_ASKED = (SYSTEM, MESSAGES, *TOOL_FIELDS)
+_REQUIRED = (MESSAGES.name,)
+
+
+class Anthropic:
+    """The endpoints."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    @operation("The next message of a conversation, as Anthropic", *_ASKED, *ANSWER_FIELDS, required=_REQUIRED)
+    async def messages(self, request: Request) -> Response:
+        body = await read_body(request)
+        params = AnthropicParams.of(body, self._service)
+        thinking = read_thinking(body)
+        conversation = self._conversation(body, thinking)
+        engine = await self._service.engine()
+        turn = await asyncio.to_thread(next_turn, engine, conversation, params.sampling.grammar)
+        generation = await Generation.begin(engine, turn.ask(params.request()))
+        reply = MessageReply(params.model, turn, thinking)
+        if params.is_streamed:
+            return EventStream(generation, reply)
+        return JsonResponse(reply.whole(await whole_answer(request.receive, generation)))
+
+    @operation("How many tokens a conversation has", *_ASKED, required=_REQUIRED)
+    async def count_tokens(self, request: Request) -> Response:
+        body = await read_body(request)
+        conversation = self._conversation(body, read_thinking(body))
+        engine = await self._service.engine()
+        turn = await asyncio.to_thread(next_turn, engine, conversation)
+        return JsonResponse({"input_tokens": len(turn.prompt_tokens)})
+
+    def _conversation(self, body: Body, thinking: Thinking) -> Conversation:
+        """Return what is asked; a last message of the assistant's is one that is begun."""
+        messages = read_messages(body)
+        last = messages[-1]
+        return Conversation(
+            messages,
+            read_tool_use(body),
+            thinking=thinking is not Thinking.HIDDEN,
+            variables={**self._service.chat.variables, **read_effort(body)},
+            continues_last=len(messages) > 1 and last.role is Role.ASSISTANT and not last.tool_calls,
+        )

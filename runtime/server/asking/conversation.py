@@ -1,0 +1,180 @@
+"""The fields of a request that make a conversation, as OpenAI's chat completions have them, with llama-server's own.
+
+messages, tools, tool_choice, parallel_tool_calls      functions and function_call are their forerunners
+reasoning_effort, reasoning_format, chat_template_kwargs
+add_generation_prompt, continue_final_message
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from runtime.chat.conversation import Conversation, Tool, ToolChoice, ToolUse
+from runtime.chat.messages import BETWEEN_BEGUN_PARTS, Message, Role, parse_content, parse_messages
+from runtime.chat.tools import checked_tools, parse_function, parse_tools
+from runtime.errors import RequestError
+from runtime.server.asking.body import Body
+from runtime.server.asking.fields import Flag, Special, Text
+
+_OBJECTS = {"type": "array", "items": {"type": "object"}}
+_CHOICE = {"oneOf": [{"type": "string", "enum": ["none", "auto", "required"]}, {"type": "object"}]}
+_FORMATS = {"none": False, "auto": True, "deepseek": True}  # whether thinking is told apart
+
+MESSAGES = Special("messages", "The conversation.", _OBJECTS)
+_TOOLS = Special("tools", "Functions that the answer may call, each with a JSON schema of its arguments.", _OBJECTS)
+_TOOL_CHOICE = Special("tool_choice", "Whether it calls one: none, auto, required, or the one that it must.", _CHOICE)
+_PARALLEL = Flag("parallel_tool_calls", "Several calls may be made at once.")
+_FUNCTIONS = Special("functions", "What tools were called before.", _OBJECTS)
+_FUNCTION_CALL = Special("function_call", "What tool_choice was called before.", _CHOICE)
+_EFFORT = Text("reasoning_effort", "How much a model that thinks is to think; none for not at all.")
+_FORMAT = Text("reasoning_format", "none: thinking is part of the answer; auto or deepseek: it is told apart.")
+_VARIABLES = Special("chat_template_kwargs", "More variables for the chat template.", {"type": "object"})
+_ADD_PROMPT = Flag("add_generation_prompt", "Let the assistant begin its message.")
+_CONTINUE = Special(
+    "continue_final_message",
+    "The last message is the assistant's, and to be gone on with.",
+    {"type": ["boolean", "string"]},
+)
+CONVERSATION_FIELDS = (
+    *(MESSAGES, _TOOLS, _TOOL_CHOICE, _PARALLEL, _FUNCTIONS, _FUNCTION_CALL),
+    *(_EFFORT, _FORMAT, _VARIABLES, _ADD_PROMPT, _CONTINUE),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatDefaults:
+    """What holds where a request says nothing of it. `thinking` None leaves it to the model's template."""
+
+    thinking: bool | None = None
+    splits_thinking: bool = True
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    shows_prompts: bool = False  # with every answer, as llama-server does when it is verbose
+
+
+def read_conversation(body: Body, defaults: ChatDefaults) -> Conversation:
+    """Return the conversation that a request is about. Raises RequestError that names the field which is wrong."""
+    messages = parse_messages(body.raw(MESSAGES.name))
+    variables = {**defaults.variables, **body.nested(_VARIABLES.name).fields}
+    thinking = variables.get("enable_thinking", defaults.thinking)
+    if thinking is not None and not isinstance(thinking, bool):
+        name = f"{_VARIABLES.name}.enable_thinking"
+        raise RequestError(f"'{name}' must be true or false", name)
+    effort = _EFFORT.read(body, "")
+    if effort == "none":
+        thinking = False
+    elif effort:
+        variables[_EFFORT.name] = effort
+    for name in ("reasoning_budget_tokens", "thinking_budget_tokens"):
+        body.refuse(name, but=(-1, 0))
+        if body.raw(name) == 0:
+            thinking = False
+    continues_last = _continues_last(body, messages)
+    if continues_last:
+        messages = (*messages[:-1], _begun(messages[-1], body.raw(MESSAGES.name)[-1].get("content")))
+    return Conversation(
+        messages,
+        _tool_use(body),
+        thinking=thinking,
+        splits_thinking=_splits_thinking(body, defaults),
+        variables=variables,
+        continues_last=continues_last,
+        adds_generation_prompt=_ADD_PROMPT.read(body, True),
+    )
+
+
+def _splits_thinking(body: Body, defaults: ChatDefaults) -> bool:
+    chosen = _FORMAT.read(body, None)
+    if chosen is None:
+        return defaults.splits_thinking
+    if chosen not in _FORMATS:
+        raise RequestError(f"'{_FORMAT.name}' must be one of {', '.join(_FORMATS)}", _FORMAT.name)
+    return _FORMATS[chosen]
+
+
+def _continues_last(body: Body, messages: Sequence[Message]) -> bool:
+    """Return whether the answer goes on with the last message: without a word, if the assistant began one."""
+    asked = body.raw(_CONTINUE.name)
+    if asked not in (None, True, False, "content", "reasoning_content"):
+        raise RequestError(f"'{_CONTINUE.name}' must be true, false, 'content' or 'reasoning_content'", _CONTINUE.name)
+    last = messages[-1]
+    if asked and body.raw(_ADD_PROMPT.name) is True:
+        raise RequestError(f"'{_ADD_PROMPT.name}' and '{_CONTINUE.name}' can't both be true", _CONTINUE.name)
+    if last.role is not Role.ASSISTANT or asked is False:
+        return False
+    if len(messages) > 1 and messages[-2].role is Role.ASSISTANT:
+        raise RequestError(f"'{MESSAGES.name}' can't end with two of the assistant's", MESSAGES.name)
+    if last.tool_calls:
+        raise RequestError(f"'{MESSAGES.name}' can't end with tool calls: their results are missing", MESSAGES.name)
+    return len(messages) > 1 or bool(asked)
+
+
+def _begun(message: Message, content: object) -> Message:
+    """Return the message that the answer goes on with, its parts apart as llama-server has them here.
+
+    OpenAI's API can't go on with an answer, so it is llama-server's clients alone that know what their parts become.
+    """
+    if not isinstance(content, list):
+        return message
+    return replace(message, text=parse_content(content, MESSAGES.name, [], between=BETWEEN_BEGUN_PARTS))
+
+
+def has_functions(body: Body) -> bool:
+    """Whether a request speaks of functions, as clients did before there were tools."""
+    return _FUNCTIONS.name in body and _TOOLS.name not in body
+
+
+def _tool_use(body: Body) -> ToolUse:
+    if has_functions(body):
+        tools, choice = _functions(body.raw(_FUNCTIONS.name)), body.raw(_FUNCTION_CALL.name)
+        return read_tool_choice(tools, choice, _FUNCTION_CALL.name, is_parallel=False)
+    return read_tool_choice(
+        parse_tools(body.raw(_TOOLS.name), _TOOLS.name),
+        body.raw(_TOOL_CHOICE.name),
+        _TOOL_CHOICE.name,
+        is_parallel=_PARALLEL.read(body, True),
+    )
+
+
+def _functions(value: object) -> tuple[Tool, ...]:
+    name = _FUNCTIONS.name
+    if not isinstance(value, list):
+        raise RequestError(f"'{name}' must be a list of functions", name)
+    return checked_tools(tuple(parse_function(each, f"{name}[{index}]") for index, each in enumerate(value)), name)
+
+
+def read_tool_choice(tools: tuple[Tool, ...], value: object, param: str, *, is_parallel: bool) -> ToolUse:
+    """Return the tools with what may be done with them: a word, a tool that is named, or OpenAI's `allowed_tools`.
+
+    A tool that is named is called exactly once, as OpenAI has it.
+    """
+    match value:
+        case None | "auto":
+            return ToolUse(tools, is_parallel=is_parallel)
+        case "none":
+            return ToolUse(tools, ToolChoice.NONE)
+        case "required":
+            use = ToolUse(tools, ToolChoice.REQUIRED, is_parallel=is_parallel)
+        case {"function": {"name": str() as name}} | {"name": str() as name}:
+            use = ToolUse(tools, ToolChoice.REQUIRED, frozenset({name}), is_parallel=False)
+        case {
+            "type": "allowed_tools",
+            "allowed_tools": {"mode": "auto" | "required" as mode, "tools": list() as named},
+        }:
+            names = frozenset(_named(each, param) for each in named)
+            use = ToolUse(tools, ToolChoice(mode), names, is_parallel=is_parallel)
+        case _:
+            raise RequestError(f"'{param}' must be none, auto, required, or an object that names a tool", param)
+    known = {tool.name for tool in tools}
+    unknown = sorted((use.allowed or frozenset()) - known)
+    if unknown:
+        raise RequestError(f"'{param}' names {unknown[0]!r}, which is none of the tools", param)
+    if not use.callable:
+        raise RequestError(f"'{param}' asks for a call, but there is no tool", param)
+    return use
+
+
+def _named(value: object, param: str) -> str:
+    match value:
+        case {"function": {"name": str() as name}} | {"name": str() as name}:
+            return name
+    raise RequestError(f"each of the allowed tools in '{param}' must name one", param)

@@ -1,0 +1,50 @@
+"""The fields of a request that hold its answer to a form: llama.cpp's `grammar` and `json_schema`, OpenAI's
+`response_format`. Only which grammar is meant is read here; whether it can be used, the engine says.
+"""
+
+import json
+from collections.abc import Mapping
+
+from runtime.engine.values.grammar import Grammar, GrammarKind
+from runtime.errors import RequestError
+from runtime.server.asking.body import Body
+
+# How llama.cpp tells llguidance's language from its own, in builds that have both.
+_LARK_BEGINS = "%llguidance"
+
+
+def read_grammar(body: Body) -> Grammar | None:
+    """Return llama.cpp's grammar; where there is a schema as well, the grammar counts, as in llama-server."""
+    body.refuse("grammar_lazy", but=(False,))
+    source = body.text("grammar")
+    if source:
+        return Grammar(GrammarKind.LARK if source.startswith(_LARK_BEGINS) else GrammarKind.GBNF, source)
+    return json_schema_grammar(body.raw("json_schema"), "json_schema")
+
+
+def read_response_format(body: Body) -> Grammar | None:
+    """Return the grammar of OpenAI's `response_format`. `strict` changes nothing: a schema always holds."""
+    if "response_format" not in body:
+        return None
+    wanted = body.nested("response_format")
+    match wanted.raw("type"):
+        case "text" | None:
+            return None
+        case "json_object":  # with a schema in llama-server's dialect
+            return json_schema_grammar(wanted.raw("schema") or {}, "response_format.schema")
+        case "json_schema":
+            schema = wanted.nested("json_schema").raw("schema")
+            return json_schema_grammar({} if schema is None else schema, "response_format.json_schema.schema")
+    raise RequestError("'response_format.type' must be 'text', 'json_object' or 'json_schema'", "response_format.type")
+
+
+def json_schema_grammar(schema: object, param: str) -> Grammar | None:
+    """Return the grammar of a schema, None for none; `param` is the field that it stands in."""
+    if schema is None:
+        return None
+    if not isinstance(schema, Mapping):
+        raise RequestError(f"'{param}' must be an object", param)
+    try:
+        return Grammar(GrammarKind.JSON_SCHEMA, json.dumps(schema))
+    except RecursionError:
+        raise RequestError(f"'{param}' is nested too deeply", param) from None

@@ -1,0 +1,355 @@
+"""The request fields that llama.cpp's dialect and OpenAI's write with the same names: sampling, prompt, stop strings.
+
+OpenAI's sampling fields are a subset of llama.cpp's, and clients of either send the others' as extras.
+"""
+
+import asyncio
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from runtime.chat.attachments import from_base64
+from runtime.engine.policy.sequence import GenerationRequest, Progress, Timings
+from runtime.engine.values.media import Prompt
+from runtime.engine.values.sampling import Sampler, SamplingParams, sampler_lettered, sampler_named
+from runtime.errors import RequestError
+from runtime.server.asking.body import Body
+from runtime.server.asking.fields import Field, Flag, Integer, Number, Special, Texts
+from runtime.server.asking.formats import read_grammar
+
+if TYPE_CHECKING:
+    from runtime.engine.engine import Engine
+
+_INT32_MAX = 2**31 - 1
+_UINT32_MAX = 2**32 - 1
+_FLOAT32_MAX = 3.4e38
+# The penalties' window is allocated at once; beyond any context a longer one means the same.
+_MAX_LAST_N = 2**20
+_NUM_CHARS_AT_ONCE = 8192  # a millisecond or two
+MAX_PROBS = 1000  # of each token; each is about a hundred bytes of an answer
+
+MAX_PROMPTS = 256  # and answers in all; as many as may wait by default
+
+# What would change the answer but isn't built yet, with the values that ask for nothing. Refused, never ignored.
+_UNSUPPORTED: dict[str, tuple[object, ...]] = {
+    "image_data": ([],),
+}
+
+
+_WINDOW = {"low": -1, "clamp": _MAX_LAST_N}
+
+# Those whose name here is their name in SamplingParams.
+_PLAIN: tuple[Integer | Number, ...] = (
+    Number("temperature", "How adventurous the answer is; 0 always takes the likeliest token."),
+    Integer("top_k", "Choose among the k likeliest tokens; 0 is off.", low=-_INT32_MAX, high=_INT32_MAX),
+    Number("top_p", "Choose among the likeliest tokens that together have this probability; 1 is off."),
+    Number("min_p", "Leave out tokens below this fraction of the likeliest one's probability; 0 is off."),
+    Number("typical_p", "Choose among the tokens that surprise about as much as expected; 1 is off."),
+    # Logits are divided by it.
+    Number("repeat_penalty", "How much tokens that came up lately are held back; 1 is off.", low=0.01),
+    Integer("repeat_last_n", "How many tokens count as lately; 0 is off, -1 the whole context.", **_WINDOW),
+    Number("presence_penalty", "Held back from the logits of tokens that came up lately; 0 is off."),
+    Number("frequency_penalty", "The same for each time that they came up; 0 is off."),
+    Number("top_n_sigma", "Leave out tokens so many standard deviations below the likeliest; negative is off."),
+    Number("xtc_probability", "How often the likeliest tokens are left out; 0 is off."),
+    Number("xtc_threshold", "From which probability on they may be."),
+    Number("dynatemp_range", "How far the temperature moves with the model's certainty; 0 is off."),
+    Number("dynatemp_exponent", "How it moves."),
+    Number("dry_multiplier", "How much repeating whole phrases is held back; 0 is off."),
+    Number("dry_base", "How that grows with the phrase's length."),
+    Integer("dry_allowed_length", "Phrases up to so many tokens may be repeated.", low=0, high=_INT32_MAX),
+    Integer("dry_penalty_last_n", "How far back phrases are looked for; 0 is off, -1 the whole context.", **_WINDOW),
+    Integer("mirostat", "1 or 2: keep the answer's surprise at mirostat_tau; 0 is off.", low=0, high=2),
+    Number("mirostat_tau", "The surprise that mirostat keeps."),
+    Number("mirostat_eta", "How fast it does."),
+    Number("adaptive_target", "The probability that adaptive_p aims at; negative is off.", high=1),
+    Number("adaptive_decay", "How long it remembers.", low=0, high=0.99),
+    Integer("n_probs", "Tell so many of the likeliest tokens with each token.", low=0, high=MAX_PROBS),
+    Integer("min_keep", "Samplers that leave tokens out leave at least so many.", low=0, high=_INT32_MAX),
+)
+_BREAKERS = Texts("dry_sequence_breakers", "Texts at which a phrase ends.")
+_SAMPLERS = Special(
+    "samplers",
+    "The samplers in their order, by name or by llama.cpp's letters.",
+    {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+)
+_LOGIT_BIAS = Special(
+    "logit_bias",
+    "What is added to a token's logit: an object by token id, or a list of pairs; false forbids the token.",
+    {"type": ["object", "array"]},
+)
+_GRAMMAR = Special("grammar", "GBNF that the answer holds to.", {"type": "string"})
+_JSON_SCHEMA = Special("json_schema", "JSON schema that the answer holds to.", {"type": "object"})
+_POST_SAMPLING_PROBS = Flag("post_sampling_probs", "Tell probabilities after the samplers, not the model's own.")
+_SEED = Integer("seed", "The same seed gives the same answer; negative draws one.")
+SAMPLING_FIELDS: tuple[Field, ...] = (
+    *_PLAIN,
+    _BREAKERS,
+    _SAMPLERS,
+    _LOGIT_BIAS,
+    _GRAMMAR,
+    _JSON_SCHEMA,
+    _POST_SAMPLING_PROBS,
+    _SEED,
+)
+
+LORA = Special(
+    "lora",
+    "Adapters to apply, each by its id with a scale; the others aren't.",
+    {"type": "array", "items": {"type": "object"}},
+)
+STOP = Texts("stop", "Texts at which the answer ends; they are not part of it.")
+
+
+def read_sampling(body: Body, defaults: SamplingParams) -> SamplingParams:
+    """Return the sampling settings, absent ones from `defaults`. Raises RequestError for what can't be honoured."""
+    for name, harmless in _UNSUPPORTED.items():
+        body.refuse(name, but=harmless)
+    plain: dict[str, Any] = {each.name: each.read(body, getattr(defaults, each.name)) for each in _PLAIN}
+    return SamplingParams(
+        **plain,
+        dry_sequence_breakers=_breakers(body, defaults.dry_sequence_breakers),
+        order=_order(body, defaults.order),
+        logit_bias=_logit_bias(body.raw(_LOGIT_BIAS.name)) or defaults.logit_bias,
+        seed=_seed(body, defaults.seed),
+        grammar=read_grammar(body),
+        post_sampling_probs=_POST_SAMPLING_PROBS.read(body, defaults.post_sampling_probs),
+    )
+
+
+def _breakers(body: Body, default: tuple[str, ...]) -> tuple[str, ...]:
+    if _BREAKERS.name not in body:
+        return default
+    breakers = _BREAKERS.read(body)
+    if not breakers or any("\0" in breaker for breaker in breakers):
+        raise RequestError("'dry_sequence_breakers' must be a list of at least one text", "dry_sequence_breakers")
+    return breakers
+
+
+def _order(body: Body, default: tuple[Sampler, ...]) -> tuple[Sampler, ...]:
+    """Return the samplers in the order that a request wants: names in a list, or llama.cpp's letters in one text."""
+    given = body.raw(_SAMPLERS.name)
+    if given is None:
+        return default
+    names = list(given) if isinstance(given, str) else body.texts(_SAMPLERS.name)
+    known = [sampler_lettered(name) if isinstance(given, str) else sampler_named(name) for name in names]
+    if None in known:
+        names_known = ", ".join(sampler.label for sampler in Sampler)
+        unknown = names[known.index(None)]
+        raise RequestError(f"'samplers' has {unknown!r}, which is none of {names_known}", "samplers")
+    return tuple(sampler for sampler in known if sampler is not None)
+
+
+def _logit_bias(value: object) -> tuple[tuple[int | str, float], ...]:
+    """Return what a request adds to logits: OpenAI's object by token id, or llama.cpp's list of pairs.
+
+    In the latter a token may be a text, whose every token is meant, and a bias `false`, which forbids it.
+    """
+    if value is None:
+        return ()
+    if isinstance(value, dict):
+        pairs: list[object] = [[int(key) if _is_token_id(key) else key, bias] for key, bias in value.items()]
+    elif isinstance(value, list):
+        pairs = value
+    else:
+        raise RequestError("'logit_bias' must be an object or a list of pairs", "logit_bias")
+    return tuple(_bias(pair) for pair in pairs)
+
+
+def _is_token_id(key: str) -> bool:
+    return key.isascii() and key.isdecimal() and len(key) < 10
+
+
+def _bias(pair: object) -> tuple[int | str, float]:
+    match pair:
+        case [int() | str() as token, False] if not isinstance(token, bool):
+            return token, float("-inf")
+        case [int() | str() as token, int() | float() as bias] if not isinstance(token, bool) and bias is not True:
+            return token, float(bias)
+    raise RequestError("each pair in 'logit_bias' must be a token id or text and a number or false", "logit_bias")
+
+
+def _seed(body: Body, default: int | None) -> int | None:
+    seed = _SEED.read(body, None)
+    if seed is None:
+        return default
+    # llama.cpp's seeds have 32 bits, all of them set meaning "draw one"; OpenAI's have 64.
+    folded = seed & _UINT32_MAX
+    return None if seed < 0 or folded == _UINT32_MAX else folded
+
+
+def read_max_tokens(body: Body, *names: str, default: int | None) -> int | None:
+    """Return the first of these fields that is there.
+
+    A negative number leaves it to the server's own limit, as in llama-server: clients send -1 without meaning it.
+    """
+    for name in names:
+        limit = body.optional_integer(name)
+        if limit is not None:
+            return limit if limit >= 0 else default
+    return default
+
+
+def read_num_logprobs(body: Body) -> int:
+    """Return how many of the likeliest tokens the field `logprobs` asks for, where it is a number."""
+    return body.integer("logprobs", 0, low=0, high=MAX_PROBS)
+
+
+def read_lora(body: Body) -> tuple[tuple[int, float], ...] | None:
+    """Return the adapters' scales that a request wants; None leaves them as they are."""
+    value = body.raw(LORA.name)
+    return None if value is None or value == [] else parse_scales(value)
+
+
+def parse_scales(value: object) -> tuple[tuple[int, float], ...]:
+    """Return llama.cpp's list of `{"id": …, "scale": …}` as pairs. Raises RequestError when it is something else."""
+    if not isinstance(value, list):
+        raise RequestError("'lora' must be a list of objects with 'id' and 'scale'", LORA.name)
+    pairs = []
+    for item in value:
+        match item:
+            case {"id": int() as index, "scale": int() | float() as scale} if not (
+                isinstance(index, bool) or isinstance(scale, bool) or abs(scale) > _FLOAT32_MAX
+            ):
+                pairs.append((index, float(scale)))
+            case _:
+                raise RequestError("each of 'lora' must be an object with 'id' and 'scale'", LORA.name)
+    return tuple(pairs)
+
+
+def numbered_answer(request: GenerationRequest, number: int) -> GenerationRequest:
+    """Return the request for a prompt's next answer: another seed, and whatever slot, as in llama-server."""
+    if number == 0:
+        return request
+    seed = request.sampling.seed
+    seed = None if seed is None else (seed + number) % 2**32
+    return replace(request, slot=None, sampling=replace(request.sampling, seed=seed))
+
+
+def read_stop(body: Body) -> tuple[str, ...]:
+    return tuple(stop for stop in STOP.read(body) if stop)
+
+
+async def tokenize_prompt(engine: "Engine", value: object, param: str = "prompt") -> tuple[int, ...]:
+    """Return the tokens of a prompt: a text, a list of token ids, or one list that mixes the two.
+
+    A list of one prompt is that prompt; a list of several is refused. Raises RequestError.
+    """
+    if isinstance(value, str):
+        return await _tokenize(engine, value, is_first=True)
+    if not isinstance(value, list) or not value:
+        raise RequestError(f"'{param}' must be a text or a list of token ids", param)
+    if all(is_token(item) for item in value):
+        return tuple(value)
+    if any(is_token(item) for item in value) and all(isinstance(item, str) or is_token(item) for item in value):
+        tokens: list[int] = []
+        for index, item in enumerate(value):
+            tokens += await _tokenize(engine, item, is_first=index == 0) if isinstance(item, str) else (item,)
+        return tuple(tokens)
+    if len(value) == 1 and (isinstance(value[0], str) or (isinstance(value[0], list) and all(map(is_token, value[0])))):
+        return await tokenize_prompt(engine, value[0], param)
+    if all(isinstance(item, (str, list)) for item in value):
+        raise RequestError(f"'{param}' holds several prompts; send one in a request", param)
+    raise RequestError(f"'{param}' must be a text or a list of token ids", param)
+
+
+async def tokenize_prompts(
+    engine: "Engine", value: object, param: str = "prompt", *, at_most: int = MAX_PROMPTS
+) -> list[tuple[int, ...]]:
+    """Return the tokens of each of the `prompts_in` a field. Raises RequestError."""
+    return [await tokenize_prompt(engine, prompt, param) for prompt in prompts_in(value, param, at_most=at_most)]
+
+
+async def read_prompts(engine: "Engine", value: object, param: str = "prompt") -> list[Prompt]:
+    """Return the same as prompts, which may have pictures: in llama.cpp's objects `multimodal_data` holds files.
+
+    Where each belongs, `prompt_string` has the `media_marker` that `/props` tells. Raises RequestError.
+    """
+    return [await _read_prompt(engine, prompt, param) for prompt in prompts_in(value, param, takes_media=True)]
+
+
+async def _read_prompt(engine: "Engine", prompt: object, param: str) -> Prompt:
+    if not isinstance(prompt, dict):
+        return Prompt(await tokenize_prompt(engine, prompt, param))
+    text, data = prompt.get("prompt_string"), prompt.get("multimodal_data")
+    if not isinstance(text, str) or not isinstance(data, list):
+        raise RequestError(f"'{param}' must have a text as 'prompt_string' and a list as 'multimodal_data'", param)
+    files = [from_base64(each, f"{param}.multimodal_data[{index}]") for index, each in enumerate(data)]
+    return await asyncio.to_thread(engine.read, text, files, param)
+
+
+def prompts_in(
+    value: object, param: str = "prompt", *, at_most: int = MAX_PROMPTS, takes_media: bool = False
+) -> list[object]:
+    """Return the prompts that a field holds: one in any of the ways that `tokenize_prompt` takes, or a list of those.
+
+    A prompt may also be llama.cpp's object with `prompt_string`; with media, which are refused if not `takes_media`, it
+    stays one. Raises RequestError.
+    """
+    prompts = value if isinstance(value, list) and not any(map(is_token, value)) else [value]
+    if len(prompts) > at_most:
+        raise RequestError(f"'{param}' holds {len(prompts)} prompts; at most {at_most} go into a request", param)
+    if not prompts:
+        raise RequestError(f"'{param}' must be a text or a list of token ids", param)
+    return [_prompt_text(prompt, param, takes_media) for prompt in prompts]
+
+
+def _prompt_text(prompt: object, param: str, takes_media: bool) -> object:
+    if not isinstance(prompt, dict):
+        return prompt
+    if not prompt.get("multimodal_data"):
+        return prompt.get("prompt_string")
+    if not takes_media:
+        raise RequestError(f"'{param}' brings media; here it can only be text", param)
+    return prompt
+
+
+def is_token(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+async def _tokenize(engine: "Engine", text: str, *, is_first: bool) -> tuple[int, ...]:
+    tokenize = partial(engine.tokenize, text, add_special=is_first, parse_special=True)
+    if len(text) > _NUM_CHARS_AT_ONCE:  # other streams must not wait for it
+        return tuple(await asyncio.to_thread(tokenize))
+    tokens = tuple(tokenize())  # the way to a thread and back is longer
+    await asyncio.sleep(0)  # for others' turn, since many prompts may come in one request
+    return tokens
+
+
+def timings_json(timings: Timings) -> dict[str, Any]:
+    """Return timings as llama-server writes them, in milliseconds; drafts are mentioned where there were any."""
+    drafts = {"draft_n": timings.num_drafted_tokens, "draft_n_accepted": timings.num_accepted_tokens}
+    return {
+        "cache_n": timings.num_cached_tokens,
+        **_rates("prompt", timings.num_prompt_tokens, timings.num_prompt_tokens, timings.prompt_seconds),
+        # The first token comes with the prompt's last step and costs none of its own.
+        **_rates(
+            "predicted",
+            timings.num_generated_tokens,
+            max(timings.num_generated_tokens - 1, 0),
+            timings.generation_seconds,
+        ),
+        **(drafts if timings.num_drafted_tokens else {}),
+    }
+
+
+def progress_json(progress: Progress) -> dict[str, Any]:
+    """Return how far a prompt is, as llama-server writes it."""
+    timings = progress.timings
+    return {
+        "total": progress.num_prompt_tokens,
+        "cache": timings.num_cached_tokens,
+        "processed": timings.num_cached_tokens + timings.num_prompt_tokens,
+        "time_ms": timings.prompt_seconds * 1000,
+    }
+
+
+def _rates(name: str, count: int, num_steps: int, seconds: float) -> dict[str, Any]:
+    milliseconds = seconds * 1000
+    return {
+        f"{name}_n": count,
+        f"{name}_ms": milliseconds,
+        f"{name}_per_token_ms": milliseconds / num_steps if num_steps else 0.0,
+        f"{name}_per_second": num_steps / seconds if num_steps and seconds > 0 else 0.0,
+    }

@@ -1,0 +1,1 @@
+"""Who comes in and how: connections, the listener, keys and origins."""

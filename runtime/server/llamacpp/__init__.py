@@ -1,0 +1,1 @@
+"""llama.cpp's native dialect, as llama-server and llamafile's server speak it."""

@@ -1,0 +1,254 @@
+"""One completion in llama.cpp's native dialect: the fields it is asked with, and the shape it is told in.
+
+Its streams are nothing but `data:` events that carry `content`: there are clients (langchain's Llamafile, Theia's) that
+take every line for one.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from runtime.engine.policy.sequence import (
+    Finished,
+    FinishReason,
+    GenerationRequest,
+    Progress,
+    TextDelta,
+    Timings,
+    TokenProbs,
+)
+from runtime.engine.values.media import Prompt
+from runtime.errors import RequestError
+from runtime.server.answering.errors import describe
+from runtime.server.answering.logprobs import HeldProbs, tokens_json
+from runtime.server.answering.settings import generation_settings
+from runtime.server.answering.streaming import frame
+from runtime.server.asking.body import Body
+from runtime.server.asking.fields import Flag, Integer, Texts
+from runtime.server.asking.sampling import (
+    LORA,
+    MAX_PROMPTS,
+    SAMPLING_FIELDS,
+    STOP,
+    numbered_answer,
+    progress_json,
+    read_lora,
+    read_max_tokens,
+    read_num_logprobs,
+    read_sampling,
+    read_stop,
+    timings_json,
+)
+from runtime.server.service import Service
+
+_STOP_TYPES = {
+    FinishReason.END_OF_TEXT: "eos",
+    FinishReason.STOP_STRING: "word",
+    FinishReason.LENGTH: "limit",
+    FinishReason.CANCELLED: "none",
+}
+_MISSING = object()
+
+_N_PREDICT = Integer("n_predict", "Longest answer in tokens; negative is the server's own limit.")
+_STREAM = Flag("stream", "Send the answer as it comes.")
+_IGNORE_EOS = Flag("ignore_eos", "Go on where the model would end.")
+_CACHE_PROMPT = Flag("cache_prompt", "Use what is in the cache of the prompt's beginning.")
+_N_CMPL = Integer("n_cmpl", "Answers to each prompt.", low=1, high=MAX_PROMPTS)
+_ID_SLOT = Integer("id_slot", "Compute in this slot; -1 is any.", low=-1, high=2**31 - 1)
+_T_MAX_PREDICT_MS = Integer("t_max_predict_ms", "End at the first line end after so many milliseconds.", high=2**53)
+_RETURN_TOKENS = Flag("return_tokens", "Give the answer's token ids, too.")
+_RETURN_PROGRESS = Flag("return_progress", "In a stream, say how far the prompt is.")
+_TIMINGS_PER_TOKEN = Flag("timings_per_token", "In a stream, give timings with every event.")
+_RESPONSE_FIELDS = Texts("response_fields", "Give only these fields; a/b is b within a.")
+_N_KEEP = Integer("n_keep", "Tokens of the prompt to keep when the context shifts.", low=-1, high=2**31 - 1)
+_N_DISCARD = Integer("n_discard", "Tokens to drop when it does.", low=0, high=2**31 - 1)
+ANSWER_FIELDS = (
+    *(
+        _N_PREDICT,
+        _STREAM,
+        STOP,
+        LORA,
+        *SAMPLING_FIELDS,
+        _IGNORE_EOS,
+        _CACHE_PROMPT,
+        _N_CMPL,
+        _ID_SLOT,
+        _T_MAX_PREDICT_MS,
+    ),
+    *(_RETURN_TOKENS, _RETURN_PROGRESS, _TIMINGS_PER_TOKEN, _RESPONSE_FIELDS, _N_KEEP, _N_DISCARD),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionParams:
+    """A parsed `/completion`, less its prompts."""
+
+    request: GenerationRequest  # the engine's, without a prompt
+    num_answers: int
+    is_streamed: bool
+    returns_tokens: bool
+    response_fields: tuple[str, ...]
+
+    @classmethod
+    def of(cls, body: Body, service: Service) -> "CompletionParams":
+        slot = _ID_SLOT.read(body, -1)
+        max_milliseconds = _T_MAX_PREDICT_MS.read(body, -1)
+        is_streamed = _STREAM.read(body, False)
+        sampling = read_sampling(body, service.defaults)
+        if "n_probs" not in body:  # llama-server knows it by OpenAI's name, too
+            sampling = replace(sampling, n_probs=read_num_logprobs(body) or sampling.n_probs)
+        return cls(
+            request=GenerationRequest(
+                prompt_tokens=(),
+                sampling=sampling,
+                max_tokens=read_max_tokens(body, _N_PREDICT.name, "max_tokens", default=service.default_max_tokens),
+                stop=read_stop(body),
+                ignore_eos=_IGNORE_EOS.read(body, False),
+                cache_prompt=_CACHE_PROMPT.read(body, True),
+                n_keep=_N_KEEP.read(body, service.n_keep),
+                n_discard=_N_DISCARD.read(body, 0),
+                lora=read_lora(body),
+                slot=slot if slot >= 0 else None,
+                max_seconds=max_milliseconds / 1000 if max_milliseconds > 0 else None,
+                wants_progress=_RETURN_PROGRESS.read(body, False) and is_streamed,
+                wants_timings=_TIMINGS_PER_TOKEN.read(body, False) and is_streamed,
+            ),
+            num_answers=_N_CMPL.read(body, 1),
+            is_streamed=is_streamed,
+            returns_tokens=_RETURN_TOKENS.read(body, False),
+            response_fields=_RESPONSE_FIELDS.read(body),
+        )
+
+    def requests(self, prompts: list[Prompt]) -> Iterator[GenerationRequest]:
+        """Yield a request for each answer to each prompt. Raises RequestError when they are too many."""
+        if len(prompts) * self.num_answers > MAX_PROMPTS:
+            raise RequestError(f"these are more than {MAX_PROMPTS} answers in one request", _N_CMPL.name)
+        for prompt in prompts:
+            for number in range(self.num_answers):
+                request = numbered_answer(self.request, number)
+                yield replace(request, prompt_tokens=prompt.tokens, media=prompt.media)
+
+    def settings(self, request: GenerationRequest, forbidden: Iterable[int] = ()) -> dict[str, Any]:
+        return generation_settings(request, is_streamed=self.is_streamed, forbidden=forbidden)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One of a request's answers before it is there; `index` counts them, `prompt` gives the text of the prompt's
+    tokens, which only the end tells, and `forbidden` are the tokens that may not be chosen.
+    """
+
+    request: GenerationRequest
+    index: int
+    prompt: Callable[[], str]
+    forbidden: tuple[int, ...]
+    model: str
+
+
+class CompletionReply:
+    """One of a request's answers in this dialect: the frames of a stream, or the whole as one object."""
+
+    def __init__(self, params: CompletionParams, asked: Asked) -> None:
+        self._params = params
+        self._asked = asked
+        self._num_generated = 0
+        self._has_new_line = False
+        self._held: tuple[int, ...] = ()  # tokens whose text the engine still holds back
+        self._held_probs = HeldProbs()
+
+    def open(self) -> Iterable[bytes]:
+        return ()
+
+    def progress(self, progress: Progress) -> Iterable[bytes]:
+        event = self._event("", (), progress.slot, progress.timings)
+        return (frame({**event, "prompt_progress": progress_json(progress)}),)
+
+    def delta(self, delta: TextDelta) -> Iterable[bytes]:
+        self._num_generated += len(delta.tokens)
+        tokens = self._held + delta.tokens
+        probs = self._held_probs.shown_with(delta)
+        if not delta.text:
+            self._held = tokens
+            return ()
+        self._held = ()
+        self._has_new_line = self._has_new_line or "\n" in delta.text
+        event = self._event(delta.text, tokens, delta.slot, delta.timings)
+        return (frame(event | self._probabilities(probs)),)
+
+    def _event(self, text: str, tokens: tuple[int, ...], slot: int, timings: Timings | None) -> dict[str, Any]:
+        event = {
+            "index": self._asked.index,
+            "content": text,
+            "tokens": tokens,
+            "stop": False,
+            "id_slot": slot,
+            "tokens_predicted": self._num_generated,
+            "tokens_evaluated": len(self._asked.request.prompt_tokens),
+        }
+        return event if timings is None else {**event, "timings": timings_json(timings)}
+
+    def finish(self, finished: Finished) -> Iterable[bytes]:
+        if finished.end_probs is not None:  # they come as every token's do: the last event of a stream has none
+            self._num_generated += 1
+            event = self._event("", (*self._held, finished.end_probs.token), finished.slot, None)
+            yield frame(event | self._probabilities((finished.end_probs,)))
+            self._held, finished = (), replace(finished, end_token=None, end_probs=None)
+        yield frame(self.whole("", self._held, finished))
+
+    def fail(self, error: Exception) -> Iterable[bytes]:
+        # `content`, because clients of this dialect read it from every event.
+        return (frame({"index": self._asked.index, "content": "", "stop": True, "error": describe(error)[1]}),)
+
+    def _probabilities(self, probs: tuple[TokenProbs, ...]) -> dict[str, Any]:
+        sampling = self._asked.request.sampling
+        if not sampling.n_probs or not probs:
+            return {}
+        shown = tokens_json(probs, sampling.n_probs, is_after_sampling=sampling.post_sampling_probs)
+        return {"completion_probabilities": shown}
+
+    def whole(
+        self, text: str, tokens: tuple[int, ...], finished: Finished, probs: tuple[TokenProbs, ...] = ()
+    ) -> dict[str, Any]:
+        """Return the answer as one object; the token that ended it counts, though it has no text."""
+        timings = finished.timings
+        if finished.end_token is not None:
+            tokens = (*tokens, finished.end_token)
+        if finished.end_probs is not None:
+            probs = (*probs, finished.end_probs)
+        reply = {
+            "index": self._asked.index,
+            "content": text,
+            "tokens": tokens if self._params.returns_tokens else (),
+            "id_slot": finished.slot,
+            "stop": True,
+            "model": self._asked.model,
+            "tokens_predicted": timings.num_generated_tokens,
+            "tokens_evaluated": len(self._asked.request.prompt_tokens),
+            "generation_settings": self._params.settings(self._asked.request, self._asked.forbidden),
+            "prompt": self._asked.prompt(),
+            "has_new_line": self._has_new_line or "\n" in text,
+            "truncated": finished.is_truncated,
+            "stop_type": _STOP_TYPES[finished.reason],
+            "stopping_word": finished.stopping_string,
+            "tokens_cached": _num_tokens_in_slot(timings),
+            "timings": timings_json(timings),
+            **self._probabilities(probs),
+        }
+        chosen = self._params.response_fields
+        return dict(_chosen(reply, chosen)) if chosen else reply
+
+
+def _chosen(reply: dict[str, Any], paths: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    """Yield the fields at these paths under the paths' own names; those that aren't there are left out."""
+    for path in paths:
+        found: Any = reply
+        for name in path.split("/"):
+            found = found.get(name, _MISSING) if isinstance(found, dict) else _MISSING
+        if found is not _MISSING:
+            yield path, found
+
+
+def _num_tokens_in_slot(timings: Timings) -> int:
+    # The last token that was chosen has not been computed.
+    generated = max(timings.num_generated_tokens - 1, 0)
+    return timings.num_cached_tokens + timings.num_prompt_tokens + generated

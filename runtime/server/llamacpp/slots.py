@@ -1,0 +1,129 @@
+"""llama.cpp's `/slots`: what each slot is doing, and its KV cache saved to a file, brought back, or emptied."""
+
+import asyncio
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runtime.engine.slot_commands import Command, EraseSlot, ListSlots, RestoreSlot, SaveSlot, SlotState
+from runtime.errors import HoldallError, RequestError, Unavailable
+from runtime.server.answering.errors import NotOffered
+from runtime.server.answering.generation import while_connected
+from runtime.server.answering.responses import JsonResponse
+from runtime.server.answering.settings import generation_settings
+from runtime.server.asking.body import Body, read_body
+from runtime.server.asking.fields import Text, operation
+from runtime.server.service import Service
+
+if TYPE_CHECKING:
+    from runtime.engine.engine import Engine
+
+T = TypeVar("T")
+
+# A plain name that every file system takes: no folder, no hidden file, nothing that Windows reserves.
+_PLAIN_NAME = re.compile(r"[^./\\:*?\"<>|\x00-\x1f\x7f][^/\\:*?\"<>|\x00-\x1f\x7f]{0,199}")
+_MAX_NAME_BYTES = 200
+FILENAME = Text("filename", "Plain name of the file in the folder of --slot-save-path.")
+
+
+class Slots:
+    """The endpoints."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    @operation("What each slot is doing")
+    async def list(self, request: Request) -> Response:
+        if not self._service.offer.has_slots:
+            raise NotOffered("this server doesn't tell of its slots; start it with --slots")
+        engine = await self._service.engine()
+        states = await _ask(request, engine, ListSlots())
+        if request.query_params.get("fail_on_no_slot") and all(state.work for state in states):
+            raise Unavailable("no slot is idle; try again later")
+        return JsonResponse([_slot_json(state, engine.info.n_ctx) for state in states])
+
+    @operation("Save, restore or erase (?action=) a slot's KV cache", FILENAME)
+    async def act(self, request: Request) -> Response:
+        folder = self._service.offer.slot_folder
+        if folder is None:
+            raise NotOffered("this server saves no slots; start it with --slot-save-path FOLDER")
+        action = request.query_params.get("action")
+        if action not in ("save", "restore", "erase"):
+            raise RequestError("'action' must be save, restore or erase", "action")
+        engine = await self._service.engine()
+        slot = _slot_index(request.path_params["id"], engine.info.num_slots)
+        if action == "erase":
+            return JsonResponse({"id_slot": slot, "n_erased": await _ask(request, engine, EraseSlot(slot))})
+        name = _plain_name(await read_body(request))
+        started = time.monotonic()
+        if action == "save":
+            saved = await _ask(request, engine, SaveSlot(slot, folder / name))
+            told = {"n_saved": saved.num_tokens, "n_written": saved.num_bytes}
+        else:
+            saved = await _ask(request, engine, RestoreSlot(slot, folder / name))
+            told = {"n_restored": saved.num_tokens, "n_read": saved.num_bytes}
+        timings = {f"{action}_ms": (time.monotonic() - started) * 1000}
+        return JsonResponse({"id_slot": slot, "filename": name, **told, "timings": timings})
+
+
+async def _ask(request: Request, engine: "Engine", command: Command[T]) -> T:
+    """Return what came of a command. Raises what it failed with, or ClientDisconnect."""
+    answer: asyncio.Future[T | HoldallError] = asyncio.get_running_loop().create_future()
+
+    def hear(outcome: T | HoldallError) -> None:
+        if not answer.done():  # who asked may be gone by now
+            answer.set_result(outcome)
+
+    async def wait() -> T | HoldallError:
+        return await answer
+
+    engine.command(command, hear)
+    outcome = await while_connected(request.receive, wait())
+    if isinstance(outcome, HoldallError):
+        raise outcome
+    return outcome
+
+
+def _slot_index(text: str, num_slots: int) -> int:
+    if not text.isdecimal() or len(text) > 9 or int(text) >= num_slots:
+        raise RequestError(f"there is no slot {text[:20]!r}; they are 0 to {num_slots - 1}", "id_slot")
+    return int(text)
+
+
+def _plain_name(body: Body) -> str:
+    name = FILENAME.read(body, "")
+    if not _PLAIN_NAME.fullmatch(name) or len(name.encode()) > _MAX_NAME_BYTES or Path(name).name != name:
+        raise RequestError("'filename' must be a plain file name, without folders and not hidden", FILENAME.name)
+    return name
+
+
+def _slot_json(state: SlotState, n_ctx: int) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "id": state.index,
+        "n_ctx": n_ctx,
+        "speculative": False,
+        "is_processing": state.work is not None,
+        "n_prompt_tokens": state.num_tokens,
+    }
+    if state.work is None:
+        return told
+    work = state.work
+    num_generated, max_tokens = work.timings.num_generated_tokens, work.request.max_tokens
+    next_token = {
+        "has_next_token": True,
+        "has_new_line": work.has_new_line,
+        "n_remain": -1 if max_tokens is None else max_tokens - num_generated,
+        "n_decoded": num_generated,
+    }
+    return {
+        **told,
+        "id_task": work.id,
+        "n_prompt_tokens_processed": work.timings.num_prompt_tokens,
+        "n_prompt_tokens_cache": work.timings.num_cached_tokens,
+        "params": generation_settings(work.request, is_streamed=True),
+        "next_token": [next_token],
+    }

@@ -1,0 +1,167 @@
+"""llama.cpp's native dialect, as llama-server and llamafile's server speak it: texts, tokens and templates.
+
+Field names and shapes are those of llama.cpp's `tools/server/README.md`.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runtime.chat.infill import Snippet
+from runtime.chat.turn import prompt_of
+from runtime.engine.values.media import Prompt
+from runtime.errors import RequestError
+from runtime.server.answering.generation import Generation, whole_answers
+from runtime.server.answering.responses import EventStream, JsonResponse
+from runtime.server.asking.body import Body, read_body
+from runtime.server.asking.conversation import CONVERSATION_FIELDS, MESSAGES, read_conversation
+from runtime.server.asking.fields import Flag, Special, Text, operation
+from runtime.server.asking.infill import fill_tokens
+from runtime.server.asking.sampling import is_token, read_prompts
+from runtime.server.llamacpp.completion import ANSWER_FIELDS, Asked, CompletionParams, CompletionReply
+from runtime.server.service import Service
+
+if TYPE_CHECKING:
+    from runtime.engine.engine import Engine
+
+_PROMPT = Special(
+    "prompt",
+    "A text, a list of token ids, a list that mixes both, or a list of such prompts.",
+    {"type": ["string", "array", "object"]},
+)
+_INPUT_PREFIX = Text("input_prefix", "What stands before the gap.")
+_INPUT_SUFFIX = Text("input_suffix", "What stands after it.")
+_INPUT_EXTRA = Special("input_extra", "Pieces of other files.", {"type": "array", "items": {"type": "object"}})
+_MIDDLE = Text("prompt", "What the middle begins with.")
+_CONTENT = Text("content", "The text.")
+_ADD_SPECIAL = Flag("add_special", "Add the tokens that the model wants at the beginning, such as BOS.")
+_PARSE_SPECIAL = Flag("parse_special", "Read the names of special tokens as those tokens.")
+_WITH_PIECES = Flag("with_pieces", "Give each token's text, too.")
+_TOKENS = Special("tokens", "Token ids.", {"type": "array", "items": {"type": "integer"}})
+
+
+class LlamaCpp:
+    """The endpoints."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    @operation("Go on with a text", _PROMPT, *ANSWER_FIELDS, required=("prompt",))
+    async def completion(self, request: Request) -> Response:
+        body = await read_body(request)
+        params = CompletionParams.of(body, self._service)
+        if _PROMPT.name not in body:
+            raise RequestError("'prompt' is missing", _PROMPT.name)
+        engine = await self._service.engine()
+        return await self._answer(request, params, engine, await read_prompts(engine, body.raw(_PROMPT.name)))
+
+    @operation(
+        "Fill the gap between two texts",
+        *(_INPUT_PREFIX, _INPUT_SUFFIX, _INPUT_EXTRA, _MIDDLE, *ANSWER_FIELDS),
+        required=("input_prefix", "input_suffix"),
+    )
+    async def infill(self, request: Request) -> Response:
+        body = await read_body(request)
+        params = CompletionParams.of(body, self._service)
+        prefix, suffix = (_required(declared, body) for declared in (_INPUT_PREFIX, _INPUT_SUFFIX))
+        beginning = _MIDDLE.read(body, "")
+        snippets = _snippets(body.raw(_INPUT_EXTRA.name))
+        engine = await self._service.engine()
+        tokens = await asyncio.to_thread(
+            fill_tokens,
+            engine,
+            prefix,
+            suffix,
+            snippets=snippets,
+            beginning=beginning,
+            max_tokens=params.request.max_tokens,
+        )
+        return await self._answer(request, params, engine, [Prompt(tokens)])
+
+    async def _answer(
+        self, request: Request, params: CompletionParams, engine: "Engine", prompts: list[Prompt]
+    ) -> Response:
+        requests = list(params.requests(prompts))
+        forbidden = await asyncio.to_thread(engine.end_tokens) if params.request.ignore_eos else ()
+        generations = await Generation.begin_all(engine, requests)
+        model = self._service.model_alias
+        texts = [cache(partial(engine.detokenize, prompt.text_tokens)) for prompt in prompts]
+        replies = [
+            CompletionReply(params, Asked(each, index, texts[index // params.num_answers], forbidden, model))
+            for index, each in enumerate(requests)
+        ]
+        parts = list(zip(generations, replies, strict=True))
+        if params.is_streamed:
+            return EventStream(*parts[0], *parts[1:])
+        answers = await whole_answers(request.receive, generations)
+        wholes = [
+            reply.whole(answer.text, answer.tokens, answer.finished, answer.probs)
+            for reply, answer in zip(replies, answers, strict=True)
+        ]
+        return JsonResponse(wholes[0] if len(wholes) == 1 else wholes)
+
+    @operation(
+        "Messages to the prompt that the model's chat template makes of them",
+        *CONVERSATION_FIELDS,
+        required=(MESSAGES.name,),
+    )
+    async def apply_template(self, request: Request) -> Response:
+        conversation = read_conversation(await read_body(request), self._service.chat)
+        engine = await self._service.engine()
+        return JsonResponse({"prompt": await asyncio.to_thread(prompt_of, engine, conversation)})
+
+    @operation("A text to token ids", _CONTENT, _ADD_SPECIAL, _PARSE_SPECIAL, _WITH_PIECES)
+    async def tokenize(self, request: Request) -> Response:
+        body = await read_body(request)
+        add_special = _ADD_SPECIAL.read(body, False)
+        parse_special = _PARSE_SPECIAL.read(body, True)
+        with_pieces = _WITH_PIECES.read(body, False)
+        text = _CONTENT.read(body, "")
+        engine = await self._service.engine()
+        tokens = await asyncio.to_thread(engine.tokenize, text, add_special=add_special, parse_special=parse_special)
+        if not with_pieces:
+            return JsonResponse({"tokens": tokens})
+        return JsonResponse({"tokens": [{"id": token, "piece": _piece_json(engine.piece(token))} for token in tokens]})
+
+    @operation("Token ids to a text", _TOKENS)
+    async def detokenize(self, request: Request) -> Response:
+        tokens = (await read_body(request)).raw(_TOKENS.name) or []
+        if not isinstance(tokens, list) or not all(map(is_token, tokens)):
+            raise RequestError("'tokens' must be a list of token ids", _TOKENS.name)
+        engine = await self._service.engine()
+        return JsonResponse({"content": await asyncio.to_thread(engine.detokenize, tokens)})
+
+
+def _required(declared: Text, body: Body) -> str:
+    value = declared.read(body, None)
+    if value is None:
+        raise RequestError(f"'{declared.name}' is missing", declared.name)
+    return value
+
+
+def _snippets(value: Any) -> tuple[Snippet, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise RequestError("'input_extra' must be a list of objects with 'text' and 'filename'", _INPUT_EXTRA.name)
+    return tuple(_snippet(item, f"{_INPUT_EXTRA.name}[{index}]") for index, item in enumerate(value))
+
+
+def _snippet(value: Any, param: str) -> Snippet:
+    text = value.get("text") if isinstance(value, Mapping) else None
+    filename = value.get("filename", "tmp") if isinstance(value, Mapping) else None
+    if not isinstance(text, str) or not isinstance(filename, str):
+        raise RequestError(f"'{param}' must be an object with a text in 'text', and one in 'filename' if any", param)
+    return Snippet(text, filename)
+
+
+def _piece_json(piece: bytes) -> str | list[int]:
+    """Return a piece as text, or as its bytes when it is a part of a character."""
+    try:
+        return piece.decode("utf-8")
+    except UnicodeDecodeError:
+        return list(piece)

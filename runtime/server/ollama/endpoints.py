@@ -1,0 +1,119 @@
+"""Ollama's dialect: generate, chat, and vectors of texts. What else Ollama's clients ask for is in `ollama_models`.
+
+Where `stream` is absent the answer is streamed, a line of JSON for each piece. `model` may be any name, since there is
+one model, which stays in memory: `keep_alive` is read, and changes nothing.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runtime.chat.tools import parse_tools
+from runtime.engine.vectors import normalized
+from runtime.errors import RequestError
+from runtime.server.answering.generation import Generation, whole_answer
+from runtime.server.answering.responses import JsonResponse, LineStream
+from runtime.server.answering.vectors import EUCLIDEAN, MAX_TEXTS, one_vector_each
+from runtime.server.asking.body import read_body
+from runtime.server.asking.fields import Flag, Integer, Special, Text, Texts, operation
+from runtime.server.ollama.messages import MESSAGES, read_messages
+from runtime.server.ollama.params import ANSWER_FIELDS, KEEP_ALIVE, MODEL, OPTIONS, OllamaParams
+from runtime.server.ollama.prompts import PROMPT_FIELDS, Prepared, Prompt, prepare_chat
+from runtime.server.ollama.reply import ChatReply, Clock, GenerateReply, OllamaReply
+from runtime.server.service import Service
+
+if TYPE_CHECKING:
+    from runtime.engine.engine import Engine
+
+_TOOLS = Special("tools", "Functions that the model may call.", {"type": "array", "items": {"type": "object"}})
+_INPUT = Texts("input", "A text or a list of texts.")
+_TRUNCATE = Flag("truncate", "Cut a text that is too long, which is the default; otherwise it is refused.")
+_DIMENSIONS = Integer("dimensions", "Give only so many of a vector's numbers, at length 1 again.", low=1)
+_TEXT = Text("prompt", "The text.")
+
+
+class Ollama:
+    """The endpoints."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    @operation("Go on with a prompt, as Ollama", *ANSWER_FIELDS, *PROMPT_FIELDS)
+    async def generate(self, request: Request) -> Response:
+        clock = Clock()
+        body = await read_body(request)
+        params = OllamaParams.of(body, self._service)
+        prompt = Prompt.of(body)
+        engine = await self._engine(clock)
+        if prompt.is_empty:
+            return JsonResponse(GenerateReply(params, clock).loaded())
+        prepared = await asyncio.to_thread(prompt.prepare, engine, params)
+        tokens = prepared.request.prompt_tokens if prompt.can_be_gone_on_with else None
+        return await _answer(request, engine, prepared, GenerateReply(params, clock, prepared.reader, tokens))
+
+    @operation("The next message of a conversation, as Ollama", *ANSWER_FIELDS, MESSAGES, _TOOLS)
+    async def chat(self, request: Request) -> Response:
+        clock = Clock()
+        body = await read_body(request)
+        params = OllamaParams.of(body, self._service)
+        messages = read_messages(body.raw(MESSAGES.name))
+        tools = parse_tools(body.raw(_TOOLS.name), _TOOLS.name)
+        engine = await self._engine(clock)
+        if not messages:
+            return JsonResponse(ChatReply(params, clock).loaded())
+        prepared = await asyncio.to_thread(prepare_chat, engine, params, messages, tools)
+        return await _answer(request, engine, prepared, ChatReply(params, clock, prepared.reader))
+
+    @operation("Texts to vectors, as Ollama", MODEL, _INPUT, _TRUNCATE, _DIMENSIONS, OPTIONS, KEEP_ALIVE)
+    async def embed(self, request: Request) -> Response:
+        clock = Clock()
+        body = await read_body(request)
+        texts = [] if body.raw(_INPUT.name) == "" else list(_INPUT.read(body))
+        is_cut = _TRUNCATE.read(body, True)
+        num_dimensions = _DIMENSIONS.read(body, None)
+        tokens, vectors = await self._vectors(request, clock, texts, is_cut=is_cut)
+        return JsonResponse(
+            {
+                "model": MODEL.read(body, "") or self._service.model_alias,
+                "embeddings": [normalized(vector[:num_dimensions], EUCLIDEAN) for vector in vectors],
+                **clock.durations(),
+                "prompt_eval_count": sum(map(len, tokens)),
+            }
+        )
+
+    @operation("A text to a vector, as Ollama did it before", MODEL, _TEXT, OPTIONS, KEEP_ALIVE)
+    async def embeddings(self, request: Request) -> Response:
+        """Give one vector in the shape that `/api/embed` followed: as the model made it, not of length 1."""
+        body = await read_body(request)
+        prompt = _TEXT.read(body, "")
+        _tokens, vectors = await self._vectors(request, Clock(), [prompt] if prompt else [], is_cut=True)
+        return JsonResponse({"embedding": vectors[0] if vectors else []})
+
+    async def _engine(self, clock: Clock) -> "Engine":
+        engine = await self._service.engine()
+        clock.model_is_there()
+        return engine
+
+    async def _vectors(
+        self, request: Request, clock: Clock, texts: list[str], *, is_cut: bool
+    ) -> tuple[list[list[int]], list[list[float]]]:
+        """Return each text's tokens and vector. Texts that are too long are cut, or refused."""
+        if len(texts) > MAX_TEXTS:
+            raise RequestError(f"'input' holds {len(texts)} texts; at most {MAX_TEXTS} go into a request", _INPUT.name)
+        engine = await self._engine(clock)
+
+        def tokenize() -> list[list[int]]:
+            whole = [engine.tokenize(text, add_special=True, parse_special=False) for text in texts]
+            return [tokens[: engine.max_text_tokens] for tokens in whole] if is_cut else whole
+
+        tokens = await asyncio.to_thread(tokenize)
+        return tokens, await one_vector_each(request, engine, tokens, "input")
+
+
+async def _answer(request: Request, engine: "Engine", prepared: Prepared, reply: OllamaReply) -> Response:
+    generation = await Generation.begin(engine, prepared.request)
+    if reply.is_streamed:
+        return LineStream(generation, reply)
+    return JsonResponse(reply.whole(await whole_answer(request.receive, generation)))

@@ -1,0 +1,136 @@
+"""How an answer in Ollama's dialect is to be generated: the fields that `/api/generate` and `/api/chat` share."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from runtime.engine.policy.sequence import GenerationRequest
+from runtime.engine.values.grammar import Grammar
+from runtime.engine.values.sampling import SamplingParams
+from runtime.errors import RequestError
+from runtime.server.asking.body import Body
+from runtime.server.asking.fields import Field, Flag, Integer, Special, Text
+from runtime.server.asking.formats import json_schema_grammar
+from runtime.server.asking.sampling import (
+    LORA,
+    SAMPLING_FIELDS,
+    STOP,
+    read_lora,
+    read_max_tokens,
+    read_sampling,
+    read_stop,
+)
+from runtime.server.service import Service
+
+_DURATION = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)?(\d+(\.\d*)?(ns|us|µs|μs|ms|s|m|h))*")
+_SOME_TIME = re.compile("[1-9]")
+
+MODEL = Text("model", "Any name: there is one model.")
+STREAM = Flag("stream", "Send the answer as it comes, which is the default.")
+KEEP_ALIVE = Special(
+    "keep_alive", "Read, and changes nothing: the model stays in memory.", {"type": ["string", "number"]}
+)
+_NUM_PREDICT = Integer("num_predict", "Longest answer in tokens; negative is the server's own limit.")
+_NUM_KEEP = Integer("num_keep", "Tokens of the prompt to keep when the context shifts.", low=-1, high=2**31 - 1)
+_OPTION_FIELDS: tuple[Field, ...] = (_NUM_PREDICT, _NUM_KEEP, STOP, LORA, *SAMPLING_FIELDS)
+OPTIONS = Special(
+    "options",
+    "Settings of the answer. Those that are about loading a model (num_ctx, num_gpu, …) change nothing: it is loaded.",
+    {"type": "object", "properties": {each.name: each.schema() for each in _OPTION_FIELDS}},
+)
+_THINK = Special(
+    "think",
+    "Whether a model that can think does, or how much: low, medium or high. Unless told, it does as it was made to.",
+    {"type": ["boolean", "string"]},
+)
+_LEVELS = ("low", "medium", "high")
+_FORMAT = Special("format", "json, or a JSON schema that the answer holds to.", {"type": ["string", "object"]})
+_LOGPROBS = Flag("logprobs", "Tell how likely each token was.")
+_TOP_LOGPROBS = Integer("top_logprobs", "Tell so many of the likeliest tokens with each token.", low=0, high=20)
+ANSWER_FIELDS: tuple[Field, ...] = (*(MODEL, STREAM, OPTIONS, _THINK, _FORMAT, KEEP_ALIVE, _LOGPROBS, _TOP_LOGPROBS),)
+
+
+@dataclass(frozen=True, slots=True)
+class OllamaParams:
+    """The shared fields, parsed."""
+
+    model: str
+    sampling: SamplingParams
+    max_tokens: int | None
+    stop: tuple[str, ...]
+    n_keep: int
+    lora: tuple[tuple[int, float], ...] | None
+    is_streamed: bool
+    is_unloading: bool
+    num_top_logprobs: int | None
+    asks_to_think: bool
+    thinking: bool | None
+    variables: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, body: Body, service: Service) -> "OllamaParams":
+        thinking, effort = _read_think(body.raw(_THINK.name))
+        options = body.nested(OPTIONS.name)
+        num_top = _TOP_LOGPROBS.read(body, 0)
+        num_top_logprobs = num_top if _LOGPROBS.read(body, False) else None
+        sampling = read_sampling(options, service.defaults)
+        return cls(
+            model=MODEL.read(body, "") or service.model_alias,
+            sampling=replace(
+                sampling,
+                grammar=_read_format(body.raw(_FORMAT.name)) or sampling.grammar,
+                n_probs=0 if num_top_logprobs is None else max(1, num_top_logprobs),
+                post_sampling_probs=False,
+            ),
+            max_tokens=read_max_tokens(options, _NUM_PREDICT.name, default=service.default_max_tokens),
+            stop=read_stop(options),
+            n_keep=_NUM_KEEP.read(options, service.n_keep),
+            lora=read_lora(options),
+            is_streamed=STREAM.read(body, True),
+            is_unloading=_read_is_unloading(body.raw(KEEP_ALIVE.name)),
+            num_top_logprobs=num_top_logprobs,
+            asks_to_think=thinking is True,
+            thinking=service.chat.thinking if thinking is None else thinking,
+            variables={**service.chat.variables, **({"reasoning_effort": effort} if effort else {})},
+        )
+
+    def request(self, prompt_tokens: tuple[int, ...]) -> GenerationRequest:
+        return GenerationRequest(
+            prompt_tokens=prompt_tokens,
+            sampling=self.sampling,
+            max_tokens=self.max_tokens,
+            stop=self.stop,
+            n_keep=self.n_keep,
+            lora=self.lora,
+        )
+
+
+def _read_think(value: object) -> tuple[bool | None, str]:
+    """Return whether the model shall think, and how much, empty where that isn't said."""
+    if value is None or isinstance(value, bool):
+        return value, ""
+    if isinstance(value, str) and value in _LEVELS:
+        return True, value
+    raise RequestError(f"'think' must be true, false or one of {', '.join(_LEVELS)}", _THINK.name)
+
+
+def _read_format(value: object) -> Grammar | None:
+    if value is None or value == "":
+        return None
+    if value == "json":
+        return json_schema_grammar({}, _FORMAT.name)
+    if not isinstance(value, dict):
+        raise RequestError("'format' must be 'json' or a JSON schema", _FORMAT.name)
+    return json_schema_grammar(value, _FORMAT.name)
+
+
+def _read_is_unloading(keep_alive: object) -> bool:
+    """Return whether a request wants the model out of memory at once, which here only the answer pretends."""
+    if keep_alive is None:
+        return False
+    if isinstance(keep_alive, str) and _DURATION.fullmatch(keep_alive):
+        return not _SOME_TIME.search(keep_alive)
+    if isinstance(keep_alive, (int, float)) and not isinstance(keep_alive, bool):
+        return keep_alive == 0
+    raise RequestError("'keep_alive' must be a duration such as '5m', or a number of seconds", KEEP_ALIVE.name)

@@ -1,0 +1,130 @@
+"""What an answer in Ollama's dialect goes on from: a prompt in one of its kinds, or a conversation."""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from runtime.chat.conversation import Conversation, Tool, ToolUse
+from runtime.chat.messages import Message, Role
+from runtime.chat.reader import AnswerReader
+from runtime.chat.turn import manner_in, next_turn
+from runtime.engine.policy.sequence import GenerationRequest
+from runtime.engine.values.media import MARK
+from runtime.errors import RequestError
+from runtime.server.asking.body import Body
+from runtime.server.asking.fields import Flag, Special, Text
+from runtime.server.asking.infill import fill_tokens
+from runtime.server.asking.sampling import is_token
+from runtime.server.ollama.messages import read_images
+from runtime.server.ollama.params import OllamaParams
+
+if TYPE_CHECKING:
+    from runtime.engine.engine import Engine
+
+_PROMPT = Text("prompt", "What the user says, or with raw what the model goes on with; nothing loads the model.")
+_SUFFIX = Text("suffix", "What follows the answer, with models that were trained to fill gaps.")
+_SYSTEM = Text("system", "What the system says.")
+_RAW = Flag("raw", "Take the prompt as it is, without the model's template.")
+_CONTEXT = Special(
+    "context", "What an earlier answer gave, to go on from.", {"type": "array", "items": {"type": "integer"}}
+)
+_IMAGES = Special("images", "Pictures in base64, for models that see.", {"type": "array", "items": {"type": "string"}})
+PROMPT_FIELDS = (_PROMPT, _SUFFIX, _SYSTEM, _RAW, _CONTEXT, _IMAGES)
+_NOT_WHEN_RAW = (_SYSTEM, _CONTEXT)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt of `/api/generate`; `context` is what an earlier answer gave to go on from, as token ids."""
+
+    text: str
+    suffix: str
+    system: str
+    context: tuple[int, ...]
+    is_raw: bool
+    images: tuple[bytes, ...] = ()
+
+    @classmethod
+    def of(cls, body: Body) -> "Prompt":
+        is_raw = _RAW.read(body, False)
+        if body.text("template"):
+            raise RequestError("'template' can't be changed here; with 'raw' the prompt is taken as it is", "template")
+        for each in _NOT_WHEN_RAW:
+            if is_raw and body.raw(each.name):
+                raise RequestError(f"raw mode does not support '{each.name}'; write it into the prompt", each.name)
+        images = read_images(body.raw(_IMAGES.name), _IMAGES.name)
+        for each in (_SUFFIX, _CONTEXT):
+            if images and body.raw(each.name):
+                raise RequestError(f"'{_IMAGES.name}' and '{each.name}' can't be combined", _IMAGES.name)
+        return cls(
+            text=_PROMPT.read(body, ""),
+            suffix=_SUFFIX.read(body, ""),
+            system=_SYSTEM.read(body, ""),
+            context=_read_context(body.raw(_CONTEXT.name)),
+            is_raw=is_raw,
+            images=images,
+        )
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.text or self.suffix or self.images)
+
+    @property
+    def can_be_gone_on_with(self) -> bool:
+        """Whether its tokens and the answer's are a context for another prompt."""
+        return not (self.is_raw or self.images)
+
+    def prepare(self, engine: "Engine", params: OllamaParams) -> "Prepared":
+        """Return what is asked of the engine. Raises RequestError. Takes long."""
+        if self.suffix:
+            tokens = fill_tokens(engine, self.text, self.suffix, max_tokens=params.max_tokens)
+            return Prepared(params.request(tokens), AnswerReader(None, None))
+        text = MARK * len(self.images) + self.text
+        if self.is_raw and self.images:
+            read = engine.read(text, self.images, _IMAGES.name)
+            return Prepared(replace(params.request(read.tokens), media=read.media), AnswerReader(None, None))
+        if self.is_raw:
+            tokens = tuple(engine.tokenize(self.text, add_special=True, parse_special=True))
+            return Prepared(params.request(tokens), AnswerReader(None, None))
+        system = (Message(Role.SYSTEM, self.system),) if self.system else ()
+        asked = Message(Role.USER, text, attachments=self.images)
+        return prepare_chat(engine, params, (*system, asked), (), before=self.context)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is asked of the engine, and how its answer is read."""
+
+    request: GenerationRequest
+    reader: AnswerReader
+
+
+def prepare_chat(
+    engine: "Engine",
+    params: OllamaParams,
+    messages: tuple[Message, ...],
+    tools: tuple[Tool, ...],
+    *,
+    before: tuple[int, ...] = (),
+) -> Prepared:
+    """Return the same for a conversation; `before` are tokens that it follows. Raises RequestError. Takes long."""
+    if params.asks_to_think and not manner_in(engine).marks.is_known:
+        raise RequestError(f"{params.model!r} does not support thinking", "think")
+    last = messages[-1]
+    conversation = Conversation(
+        messages,
+        ToolUse(tools),
+        thinking=params.thinking,
+        variables=params.variables,
+        continues_last=len(messages) > 1 and last.role is Role.ASSISTANT and not last.tool_calls,
+    )
+    turn = next_turn(engine, conversation, params.sampling.grammar, is_first=not before)
+    asked = turn.ask(params.request(()))
+    return Prepared(replace(asked, prompt_tokens=before + asked.prompt_tokens), turn.reader())
+
+
+def _read_context(value: object) -> tuple[int, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(map(is_token, value)):
+        raise RequestError("'context' must be a list of token ids, as an answer gave it", _CONTEXT.name)
+    return tuple(value)

@@ -1,0 +1,190 @@
+"""Answers in Ollama's dialect: an object a line while they grow, and a last one with the counts; or that one alone.
+
+Durations are nanoseconds. Clients divide counts by them, so they are never zero.
+"""
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from runtime.chat.answer import AnswerEvent, ArgumentsPart, CallBegun, CallEnded, ReasoningPart, TextPart
+from runtime.chat.messages import Message, Role, ToolCall
+from runtime.chat.reader import AnswerReader
+from runtime.engine.policy.sequence import Finished, FinishReason, TextDelta, TokenProbs
+from runtime.server.answering.errors import ollama_error
+from runtime.server.answering.generation import Answer
+from runtime.server.answering.logprobs import HeldProbs, tokens_json
+from runtime.server.answering.streaming import line
+from runtime.server.ollama.models import timestamp
+from runtime.server.ollama.params import OllamaParams
+
+
+class OllamaReply:
+    """One answer. What differs between `/api/generate` and `/api/chat` is left to the subclasses."""
+
+    def __init__(self, params: OllamaParams, clock: "Clock", reader: AnswerReader | None = None) -> None:
+        self._params = params
+        self._clock = clock
+        self._reader = reader or AnswerReader(None, None)
+        self._held_probs = HeldProbs()
+        self._untold_probs: tuple[TokenProbs, ...] = ()  # of text that the reader keeps back
+        self._call: CallBegun | None = None  # that is being written
+        self._arguments = ""
+
+    @property
+    def is_streamed(self) -> bool:
+        return self._params.is_streamed
+
+    def _said(self, message: Message) -> dict[str, Any]:
+        """Return the fields that hold a piece of the answer, or all of it."""
+        raise NotImplementedError
+
+    def _object(self, message: Message, **fields: Any) -> dict[str, Any]:
+        head = {"model": self._params.model, "created_at": timestamp(time.time())}
+        return {**head, **self._said(message), "done": False, **fields}
+
+    def _logprobs(self, probs: tuple[TokenProbs, ...]) -> dict[str, Any]:
+        num_top = self._params.num_top_logprobs
+        return {} if num_top is None or not probs else {"logprobs": tokens_json(probs, num_top)}
+
+    def open(self) -> Iterable[bytes]:
+        return ()
+
+    def delta(self, delta: TextDelta) -> Iterable[bytes]:
+        self._untold_probs += self._held_probs.shown_with(delta)
+        return self._show(self._reader.feed(delta.text))
+
+    def _show(self, events: Iterable[AnswerEvent]) -> Iterator[bytes]:
+        for event in events:
+            piece = self._piece(event)
+            if piece is not None:
+                probs, self._untold_probs = self._untold_probs, ()
+                yield line(self._object(piece, **self._logprobs(probs)))
+
+    def _piece(self, event: AnswerEvent) -> Message | None:
+        """Return what an event adds to the message. A call is told when it is complete."""
+        match event:
+            case TextPart(text):
+                return _answer(text)
+            case ReasoningPart(text) if self._params.thinking is not False:
+                return _answer(reasoning=text)
+            case CallBegun():
+                self._call, self._arguments = event, ""
+            case ArgumentsPart(_index, text):
+                self._arguments += text
+            case CallEnded() if self._call is not None:
+                return _answer(tool_calls=(ToolCall(self._call.id, self._call.name, self._arguments),))
+        return None
+
+    def finish(self, finished: Finished) -> Iterable[bytes]:
+        yield from self._show(self._reader.finish())
+        yield line(self._object(_answer(), **self._logprobs(self._untold_probs), **self._end(finished)))
+
+    def fail(self, error: Exception) -> Iterable[bytes]:
+        return (line(ollama_error(error)[1]),)
+
+    def whole(self, answer: Answer) -> dict[str, Any]:
+        pieces = [self._piece(event) for event in (*self._reader.feed(answer.text), *self._reader.finish())]
+        told = [piece for piece in pieces if piece is not None]
+        message = _answer(
+            "".join(piece.text for piece in told),
+            "".join(piece.reasoning for piece in told),
+            tuple(call for piece in told for call in piece.tool_calls),
+        )
+        return self._object(message, **self._logprobs(answer.probs), **self._end(answer.finished))
+
+    def loaded(self) -> dict[str, Any]:
+        """Return the answer to a request for nothing, which clients send to have the model loaded or unloaded."""
+        return self._object(_answer(), done=True, done_reason="unload" if self._params.is_unloading else "load")
+
+    def _end(self, finished: Finished) -> dict[str, Any]:
+        timings = finished.timings
+        return {
+            "done": True,
+            "done_reason": "length" if finished.reason is FinishReason.LENGTH else "stop",
+            **self._clock.durations(),
+            "prompt_eval_count": timings.num_cached_tokens + timings.num_prompt_tokens,
+            "prompt_eval_duration": _nanoseconds(timings.prompt_seconds),
+            "eval_count": timings.num_generated_tokens,
+            "eval_duration": _nanoseconds(timings.generation_seconds),
+        }
+
+
+def _answer(text: str = "", reasoning: str = "", tool_calls: tuple[ToolCall, ...] = ()) -> Message:
+    return Message(Role.ASSISTANT, text, reasoning, tool_calls)
+
+
+class GenerateReply(OllamaReply):
+    """Its last object holds the whole text as tokens, for a later prompt to go on from."""
+
+    def __init__(
+        self,
+        params: OllamaParams,
+        clock: "Clock",
+        reader: AnswerReader | None = None,
+        prompt_tokens: tuple[int, ...] | None = None,
+    ) -> None:
+        """`prompt_tokens` None tells no tokens."""
+        super().__init__(params, clock, reader)
+        self._tokens = None if prompt_tokens is None else list(prompt_tokens)
+
+    def _said(self, message: Message) -> dict[str, Any]:
+        return {"response": message.text, **_thinking(message)}
+
+    def delta(self, delta: TextDelta) -> Iterable[bytes]:
+        if self._tokens is not None:
+            self._tokens += delta.tokens
+        return super().delta(delta)
+
+    def whole(self, answer: Answer) -> dict[str, Any]:
+        if self._tokens is not None:
+            self._tokens += answer.tokens
+        return super().whole(answer)
+
+    def _end(self, finished: Finished) -> dict[str, Any]:
+        told = {} if self._tokens is None else {"context": self._tokens}
+        return {**super()._end(finished), **told}
+
+
+class ChatReply(OllamaReply):
+    """Its calls are numbered over the whole answer."""
+
+    _num_calls = 0
+
+    def _said(self, message: Message) -> dict[str, Any]:
+        said = {"role": "assistant", "content": message.text, **_thinking(message)}
+        if message.tool_calls:
+            said["tool_calls"] = [
+                _call_json(self._num_calls + index, call) for index, call in enumerate(message.tool_calls)
+            ]
+            self._num_calls += len(message.tool_calls)
+        return {"message": said}
+
+
+def _thinking(message: Message) -> dict[str, Any]:
+    return {"thinking": message.reasoning} if message.reasoning else {}
+
+
+def _call_json(index: int, call: ToolCall) -> dict[str, Any]:
+    function = {"index": index, "name": call.name, "arguments": json.loads(call.arguments)}
+    return {"id": call.id, "function": function}
+
+
+class Clock:
+    """How long a request has been here, and how long of that it waited for the model to be loaded."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._load_seconds = 0.0
+
+    def model_is_there(self) -> None:
+        self._load_seconds = time.monotonic() - self._started
+
+    def durations(self) -> dict[str, int]:
+        total_seconds = time.monotonic() - self._started
+        return {"total_duration": _nanoseconds(total_seconds), "load_duration": _nanoseconds(self._load_seconds)}
+
+
+def _nanoseconds(seconds: float) -> int:
+    return max(round(seconds * 1e9), 1)

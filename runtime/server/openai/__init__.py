@@ -1,0 +1,1 @@
+"""OpenAI's dialect: chat, completions, embeddings, models; `responses` is its newer API."""

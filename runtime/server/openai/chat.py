@@ -1,0 +1,224 @@
+"""OpenAI's chat completions: the assistant's next message, with the tools it calls and what it thought before.
+
+`reasoning_content` is llama-server's and DeepSeek's name for the thinking. An answer to a request with `functions`
+instead of `tools` calls by `function_call`, of which there is one.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runtime.chat.answer import AnswerEvent, ArgumentsPart, CallBegun, ReasoningPart, TextPart, whole_message
+from runtime.chat.turn import Turn, next_turn
+from runtime.engine.policy.sequence import Finished, GenerationRequest, TextDelta, Timings, TokenProbs
+from runtime.engine.values.media import Prompt
+from runtime.errors import RequestError
+from runtime.server.answering.generation import Answer, Generation
+from runtime.server.answering.logprobs import tokens_json
+from runtime.server.answering.responses import JsonResponse
+from runtime.server.answering.settings import generation_settings
+from runtime.server.answering.streaming import TextFrame, frame
+from runtime.server.asking.body import Body, read_body
+from runtime.server.asking.conversation import CONVERSATION_FIELDS, MESSAGES, has_functions, read_conversation
+from runtime.server.asking.fields import operation
+from runtime.server.openai.params import COMMON_FIELDS, CommonParams
+from runtime.server.openai.reply import Envelope, Reply, finish_reason, respond
+from runtime.server.service import Service
+
+if TYPE_CHECKING:
+    from runtime.engine.engine import Engine
+
+# Not done here; beside each, the values that ask for nothing.
+_UNSUPPORTED: dict[str, tuple[object, ...]] = {
+    "modalities": (["text"],),
+    "audio": (),
+    "web_search_options": (),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """An event of the answer, with how likely the tokens of its text were, if it is the answer's own text."""
+
+    event: AnswerEvent
+    probs: tuple[TokenProbs, ...]
+
+
+class ChatReply(Reply):
+    def __init__(self, envelope: Envelope, index: int, num_choices: int, turn: Turn, *, has_functions: bool) -> None:
+        super().__init__(envelope, index, num_choices)
+        self._reader = turn.reader()
+        self._has_functions = has_functions
+        self._has_called = False
+        self._probs: tuple[TokenProbs, ...] = ()  # of tokens whose text the reader keeps back
+        self._text_frame = TextFrame(envelope.chunk([self._choice({"content": TextFrame.GAP})]))
+
+    def open(self) -> Iterable[bytes]:
+        first = {"role": "assistant", "content": None, "refusal": None}
+        return (frame(self.envelope.chunk([self._choice(first)])),)
+
+    def delta(self, delta: TextDelta) -> Iterable[bytes]:
+        return self._frames(self._read(delta), delta.timings)
+
+    def finish(self, finished: Finished) -> Iterable[bytes]:
+        yield from self._frames(self._parts(self._reader.finish()), None)
+        yield from super().finish(finished)
+
+    def whole_choice(self, answer: Answer) -> dict[str, Any]:
+        parts = [part for delta in answer.deltas for part in self._read(delta)]
+        parts += self._parts(self._reader.finish())
+        said = whole_message(part.event for part in parts)
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": said.text or (None if said.tool_calls else ""),
+            "refusal": None,
+            "annotations": [],
+        }
+        if said.reasoning:
+            message["reasoning_content"] = said.reasoning
+        calls = [(call.id, {"name": call.name, "arguments": call.arguments}) for call in said.tool_calls]
+        if calls and self._has_functions:
+            message["function_call"] = calls[0][1]
+        elif calls:
+            message["tool_calls"] = [
+                {"id": call_id, "type": "function", "function": called} for call_id, called in calls
+            ]
+        return {
+            "index": self.index,
+            "message": message,
+            "logprobs": self._logprobs(tuple(each for part in parts for each in part.probs)),
+            "finish_reason": self._finish_reason(answer.finished),
+        }
+
+    def _read(self, delta: TextDelta) -> list[_Part]:
+        self._probs += delta.probs
+        if not delta.text:
+            return []
+        parts = self._parts(self._reader.feed(delta.text))
+        if not self._reader.is_holding:
+            self._probs = ()
+        return parts
+
+    def _parts(self, events: list[AnswerEvent]) -> list[_Part]:
+        """Return the events with the probabilities that are due: with the first text; those of other parts go."""
+        self._has_called = self._has_called or any(isinstance(event, CallBegun) for event in events)
+        parts = []
+        for event in events:
+            probs, self._probs = self._probs, ()
+            parts.append(_Part(event, probs if isinstance(event, TextPart) else ()))
+        return parts
+
+    def _frames(self, parts: list[_Part], timings: Timings | None) -> Iterable[bytes]:
+        has_probs = self.envelope.params.num_top_logprobs is not None
+        for part in parts:
+            if isinstance(part.event, TextPart) and not has_probs and timings is None:
+                yield self._text_frame.with_text(part.event.text)
+                continue
+            delta = self._delta(part.event)
+            if delta is not None:
+                choice = {**self._choice(delta), "logprobs": self._logprobs(part.probs)}
+                yield frame(self.envelope.chunk([choice], timings))
+
+    def _delta(self, event: AnswerEvent) -> dict[str, Any] | None:
+        match event:
+            case TextPart(text):
+                return {"content": text}
+            case ReasoningPart(text):
+                return {"reasoning_content": text}
+            case CallBegun(index, call_id, name) if not self._has_functions:
+                called = {"name": name, "arguments": ""}
+                return {"tool_calls": [{"index": index, "id": call_id, "type": "function", "function": called}]}
+            case ArgumentsPart(index, text) if not self._has_functions:
+                return {"tool_calls": [{"index": index, "function": {"arguments": text}}]}
+            case CallBegun(name=name):
+                return {"function_call": {"name": name, "arguments": ""}}
+            case ArgumentsPart(text=text):
+                return {"function_call": {"arguments": text}}
+            case _:
+                return None
+
+    def _last_choice(self, finished: Finished) -> dict[str, Any]:
+        return self._choice({}, self._finish_reason(finished))
+
+    def _empty_choice(self) -> dict[str, Any]:
+        return self._choice({})
+
+    def _choice(self, delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
+        return {"index": self.index, "delta": delta, "logprobs": None, "finish_reason": reason}
+
+    def _finish_reason(self, finished: Finished) -> str:
+        reason = finish_reason(finished)
+        if reason == "length" or not self._has_called:
+            return reason
+        return "function_call" if self._has_functions else "tool_calls"
+
+    def _logprobs(self, probs: tuple[TokenProbs, ...]) -> dict[str, Any] | None:
+        num_top = self.envelope.params.num_top_logprobs
+        return None if num_top is None else {"content": tokens_json(probs, num_top), "refusal": None}
+
+
+def _num_top_logprobs(body: Body) -> int | None:
+    num_top = body.optional_integer("top_logprobs", low=0, high=20)
+    if body.flag("logprobs", False):
+        return num_top or 0
+    if num_top:
+        raise RequestError("'top_logprobs' needs 'logprobs' to be true", "top_logprobs")
+    return None
+
+
+class OpenAIChat:
+    """The endpoints."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    @operation("The assistant's next message", *CONVERSATION_FIELDS, *COMMON_FIELDS, required=(MESSAGES.name,))
+    async def create(self, request: Request) -> Response:
+        body = await read_body(request)
+        for name, harmless in _UNSUPPORTED.items():
+            body.refuse(name, but=harmless)
+        params = CommonParams.of(body, self._service, _num_top_logprobs(body))
+        engine = await self._service.engine()
+        turn = await self._turn(body, engine, params)
+        asked = turn.ask(params.request())
+        extras = await self._extras(body, params, engine, asked)
+        generations = await Generation.begin_all(engine, list(params.choices(asked)))
+        envelope = Envelope(
+            params,
+            self._service.build_info,
+            id_prefix="chatcmpl",
+            whole_object="chat.completion",
+            chunk_object="chat.completion.chunk",
+            extras=extras,
+        )
+        replies = [
+            ChatReply(envelope, index, len(generations), turn, has_functions=has_functions(body))
+            for index in range(len(generations))
+        ]
+        return await respond(request, generations, replies)
+
+    @operation("How many tokens a chat completion's prompt has", *CONVERSATION_FIELDS, required=(MESSAGES.name,))
+    async def count_tokens(self, request: Request) -> Response:
+        body = await read_body(request)
+        turn = await self._turn(body, await self._service.engine(), None)
+        return JsonResponse({"object": "response.input_tokens", "input_tokens": len(turn.prompt_tokens)})
+
+    async def _turn(self, body: Body, engine: "Engine", params: CommonParams | None) -> Turn:
+        conversation = read_conversation(body, self._service.chat)
+        form = params.sampling.grammar if params else None
+        return await asyncio.to_thread(next_turn, engine, conversation, form)
+
+    async def _extras(
+        self, body: Body, params: CommonParams, engine: "Engine", asked: GenerationRequest
+    ) -> dict[str, Any]:
+        """Return what llama-server tells when it is verbose; its prompt is that of the tokens, with the first one."""
+        if not body.flag("verbose", self._service.chat.shows_prompts):
+            return {}
+        settings = generation_settings(asked, is_streamed=params.is_streamed)
+        tokens = Prompt(asked.prompt_tokens, asked.media).text_tokens
+        prompt = await asyncio.to_thread(engine.detokenize, tokens)
+        return {"__verbose": {"prompt": prompt, "generation_settings": settings}}

@@ -1,0 +1,213 @@
+"""OpenAI's completions: texts to go on with."""
+
+import asyncio
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runtime.engine.policy.sequence import Finished, GenerationRequest, Progress, TextDelta, TokenProbs
+from runtime.errors import RequestError
+from runtime.server.answering.generation import Answer, Generation, whole_answers
+from runtime.server.answering.logprobs import HeldProbs, parallel_json
+from runtime.server.answering.responses import JsonResponse
+from runtime.server.answering.streaming import TextFrame, frame
+from runtime.server.asking.body import Body, read_body
+from runtime.server.asking.fields import Flag, Integer, Special, Text, operation
+from runtime.server.asking.infill import fill_tokens
+from runtime.server.asking.sampling import MAX_PROBS, MAX_PROMPTS, numbered_answer, prompts_in, tokenize_prompt
+from runtime.server.openai.params import COMMON_FIELDS, CommonParams
+from runtime.server.openai.reply import Envelope, Reply, finish_reason, respond
+from runtime.server.service import Service
+
+if TYPE_CHECKING:
+    from runtime.engine.engine import Engine
+
+_PROMPT = Special(
+    "prompt",
+    "A text, a list of token ids, or a list of such prompts.",
+    {"type": ["string", "array"]},
+)
+_SUFFIX = Text("suffix", "What stands after the gap that the answer fills; for models that were trained to.")
+_ECHO = Flag("echo", "Give the prompt, too, with its logprobs where there are any.")
+_BEST_OF = Integer("best_of", "Generate so many answers and give the `n` likeliest.", low=1, high=MAX_PROMPTS)
+_LOGPROBS = Integer("logprobs", "Tell so many of the likeliest tokens with each token.", low=0, high=MAX_PROBS)
+
+
+@dataclass(frozen=True, slots=True)
+class TextParams:
+    """A parsed request, less its prompts."""
+
+    common: CommonParams
+    suffix: str
+    is_echoed: bool
+    num_tries: int  # for each prompt; the likeliest are its choices
+
+    @classmethod
+    def of(cls, body: Body, service: Service) -> "TextParams":
+        common = CommonParams.of(body, service, _LOGPROBS.read(body, None))
+        params = cls(
+            common,
+            suffix=_SUFFIX.read(body, ""),
+            is_echoed=_ECHO.read(body, False),
+            num_tries=_BEST_OF.read(body, common.num_choices),
+        )
+        if params.num_tries < common.num_choices:
+            raise RequestError("'best_of' must be at least 'n'", _BEST_OF.name)
+        if params.is_ranked and common.is_streamed:
+            raise RequestError("the best of several answers can't be streamed; leave out 'stream'", _BEST_OF.name)
+        if params.is_echoed and params.suffix:
+            raise RequestError("a text with a gap can't be echoed; leave out 'echo' or 'suffix'", _ECHO.name)
+        return params
+
+    @property
+    def is_ranked(self) -> bool:
+        return self.num_tries > self.common.num_choices
+
+    def requests(self, prompts: "list[Prompt]") -> Iterator[GenerationRequest]:
+        """Yield a request for each try at each prompt. Raises RequestError when they are too many."""
+        if len(prompts) * self.num_tries > MAX_PROMPTS:
+            raise RequestError(f"these are more than {MAX_PROMPTS} answers in one request", "n")
+        wants_prompt_probs = self.is_echoed and self.common.num_top_logprobs is not None
+        for prompt in prompts:
+            request = self.common.request(prompt.tokens)
+            if self.is_ranked:  # by how likely their tokens were, which has to be known
+                sampling = request.sampling
+                request = replace(request, sampling=replace(sampling, n_probs=max(sampling.n_probs, 1)))
+            for number in range(self.num_tries):
+                yield replace(numbered_answer(request, number), wants_prompt_probs=wants_prompt_probs)
+
+    def likeliest(self, answers: list[Answer]) -> Iterator[Answer]:
+        """Yield of the tries at each prompt those whose tokens were the likeliest in the mean, best first."""
+        for first in range(0, len(answers), self.num_tries):
+            tries = sorted(answers[first : first + self.num_tries], key=_mean_logprob, reverse=True)
+            yield from tries[: self.common.num_choices]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt to go on with; `echo` is its text where that is to be given, and `first_piece` its first token's."""
+
+    tokens: tuple[int, ...]
+    echo: str = ""
+    first_piece: bytes = b""
+
+
+class TextReply(Reply):
+    def __init__(self, envelope: Envelope, index: int, num_choices: int, prompt: Prompt) -> None:
+        super().__init__(envelope, index, num_choices)
+        self._prompt = prompt
+        self._delta_frame = TextFrame(envelope.chunk([self._choice(TextFrame.GAP)]))
+        self._held_probs = HeldProbs()
+        self._prompt_probs: list[TokenProbs] = []
+        self._offset = 0  # in characters, of the text that is still to come
+
+    def progress(self, progress: Progress) -> Iterable[bytes]:
+        self._prompt_probs += progress.probs
+        return super().progress(progress) if self.envelope.params.wants_progress else ()
+
+    def delta(self, delta: TextDelta) -> Iterable[bytes]:
+        if self._prompt.echo:
+            yield self._echo()
+        if self.envelope.params.num_top_logprobs is None and delta.timings is None:
+            if delta.text:
+                yield self._delta_frame.with_text(delta.text)
+            return
+        probs = self._held_probs.shown_with(delta)
+        if delta.text:
+            choice = {**self._choice(delta.text), "logprobs": self._logprobs(probs)}
+            yield frame(self.envelope.chunk([choice], delta.timings))
+
+    def finish(self, finished: Finished) -> Iterable[bytes]:
+        if self._prompt.echo:
+            yield self._echo()
+        yield from super().finish(finished)
+
+    def _echo(self) -> bytes:
+        """Return the prompt in a frame: once, and as late as this because its probabilities are known by now."""
+        prompt, self._prompt = self._prompt, Prompt(())
+        logprobs = self._logprobs(self._prompt_probs, unforetold=prompt.first_piece)
+        return frame(self.envelope.chunk([{**self._choice(prompt.echo), "logprobs": logprobs}]))
+
+    def whole_choice(self, answer: Answer) -> dict[str, Any]:
+        prompt = self._prompt
+        logprobs = self._logprobs(
+            (*answer.prompt_probs, *answer.probs), unforetold=prompt.first_piece if prompt.echo else None
+        )
+        choice = self._choice(prompt.echo + answer.text, finish_reason(answer.finished))
+        return {**choice, "logprobs": logprobs}
+
+    def _last_choice(self, finished: Finished) -> dict[str, Any]:
+        return self._choice("", finish_reason(finished))
+
+    def _empty_choice(self) -> dict[str, Any]:
+        return self._choice("")
+
+    def _choice(self, text: str, reason: str | None = None) -> dict[str, Any]:
+        return {"index": self.index, "text": text, "logprobs": None, "finish_reason": reason}
+
+    def _logprobs(self, probs: Iterable[TokenProbs], unforetold: bytes | None = None) -> dict[str, Any] | None:
+        num_top = self.envelope.params.num_top_logprobs
+        if num_top is None:
+            return None
+        shown = parallel_json(probs, num_top, self._offset, unforetold=unforetold)
+        self._offset += sum(map(len, shown["tokens"]))
+        return shown
+
+
+class OpenAICompletions:
+    """The endpoint."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    @operation("Go on with texts", _PROMPT, _SUFFIX, _ECHO, _BEST_OF, _LOGPROBS, *COMMON_FIELDS, required=("prompt",))
+    async def create(self, request: Request) -> Response:
+        body = await read_body(request)
+        params = TextParams.of(body, self._service)
+        if _PROMPT.name not in body:
+            raise RequestError("'prompt' is missing", _PROMPT.name)
+        given = prompts_in(body.raw(_PROMPT.name))
+        engine = await self._service.engine()
+        prompts = [await _read_prompt(engine, each, params) for each in given]
+        generations = await Generation.begin_all(engine, list(params.requests(prompts)))
+        envelope = Envelope(
+            params.common,
+            self._service.build_info,
+            num_prompts=len(prompts),
+            id_prefix="cmpl",
+            whole_object="text_completion",
+            chunk_object="text_completion",
+        )
+        num_choices = len(prompts) * params.common.num_choices
+        replies = [
+            TextReply(envelope, index, num_choices, prompts[index // params.common.num_choices])
+            for index in range(num_choices)
+        ]
+        if not params.is_ranked:
+            return await respond(request, generations, replies)
+        answers = await whole_answers(request.receive, generations)
+        choices = [reply.whole_choice(answer) for reply, answer in zip(replies, params.likeliest(answers), strict=True)]
+        return JsonResponse(envelope.whole(choices, [answer.finished for answer in answers]))
+
+
+async def _read_prompt(engine: "Engine", given: object, params: TextParams) -> Prompt:
+    if params.suffix:
+        if not isinstance(given, str):
+            raise RequestError("with a 'suffix', each prompt must be a text", _PROMPT.name)
+        if engine.fill_tokens is None:
+            raise RequestError("this model wasn't trained to fill gaps; leave out 'suffix'", _SUFFIX.name)
+        max_tokens = params.common.max_tokens
+        return Prompt(await asyncio.to_thread(fill_tokens, engine, given, params.suffix, max_tokens=max_tokens))
+    tokens = await tokenize_prompt(engine, given)
+    if not params.is_echoed or not tokens:
+        return Prompt(tokens)
+    echo = given if isinstance(given, str) else await asyncio.to_thread(engine.detokenize, tokens)
+    return Prompt(tokens, echo, engine.piece(tokens[0]))
+
+
+def _mean_logprob(answer: Answer) -> float:
+    return sum(each.logprob for each in answer.probs) / len(answer.probs) if answer.probs else -math.inf

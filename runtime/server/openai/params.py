@@ -1,0 +1,130 @@
+"""What OpenAI's chat completions and completions are both asked with.
+
+Shapes are those of OpenAI's schema; `model` may be any name, since there is one model.
+
+LlamaIndex's Llamafile client was written for a server that sent neither `[DONE]` nor a chunk without choices, and
+breaks on both. It gives itself away by an `options` object, which no other client of this dialect sends.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from runtime.engine.policy.sequence import GenerationRequest
+from runtime.engine.values.sampling import SamplingParams
+from runtime.server.asking.body import Body
+from runtime.server.asking.fields import Flag, Integer, Special, Text
+from runtime.server.asking.formats import read_response_format
+from runtime.server.asking.sampling import (
+    LORA,
+    MAX_PROMPTS,
+    SAMPLING_FIELDS,
+    STOP,
+    numbered_answer,
+    read_lora,
+    read_max_tokens,
+    read_sampling,
+    read_stop,
+)
+from runtime.server.service import Service
+
+_MODEL = Text("model", "Any name: there is one model.")
+_MAX_COMPLETION_TOKENS = Integer("max_completion_tokens", "Longest answer in tokens; negative is the server's limit.")
+_MAX_TOKENS = Integer("max_tokens", "The same by its older name.")
+_N_PREDICT = Integer("n_predict", "The same by llama-server's.")
+_N = Integer("n", "Answers to each prompt.", low=1, high=MAX_PROMPTS)
+_STREAM = Flag("stream", "Send the answer as it comes.")
+_IGNORE_EOS = Flag("ignore_eos", "Go on where the model would end.")
+_CACHE_PROMPT = Flag("cache_prompt", "Use what is in the cache of the prompt's beginning.")
+_ID_SLOT = Integer("id_slot", "Compute in this slot; -1 is any.", low=-1, high=2**31 - 1)
+_RETURN_PROGRESS = Flag("return_progress", "In a stream, say how far the prompt is.")
+_TIMINGS_PER_TOKEN = Flag("timings_per_token", "In a stream, give timings with every chunk.")
+_STREAM_OPTIONS = Special(
+    "stream_options",
+    "include_usage: give the usage in a last chunk.",
+    {"type": "object", "properties": {"include_usage": {"type": "boolean"}}},
+)
+_RESPONSE_FORMAT = Special(
+    "response_format", "The form that the answer's text holds to: text, json_object or json_schema.", {"type": "object"}
+)
+COMMON_FIELDS = (
+    *(_MODEL, _MAX_COMPLETION_TOKENS, _MAX_TOKENS, _N_PREDICT, _N, STOP, LORA, *SAMPLING_FIELDS, _RESPONSE_FORMAT),
+    *(_STREAM, _STREAM_OPTIONS, _IGNORE_EOS, _CACHE_PROMPT, _ID_SLOT, _RETURN_PROGRESS, _TIMINGS_PER_TOKEN),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CommonParams:
+    """What both kinds of completion have in common, parsed."""
+
+    model: str
+    sampling: SamplingParams
+    max_tokens: int | None
+    stop: tuple[str, ...]
+    ignore_eos: bool
+    cache_prompt: bool
+    n_keep: int
+    lora: tuple[tuple[int, float], ...] | None
+    num_choices: int  # for each prompt
+    slot: int | None
+    wants_progress: bool
+    wants_timings: bool
+    is_streamed: bool
+    includes_usage: bool
+    ends_with_done: bool
+    num_top_logprobs: int | None
+
+    @classmethod
+    def of(cls, body: Body, service: Service, num_top_logprobs: int | None) -> "CommonParams":
+        """`num_top_logprobs` is how many of the likeliest tokens to tell beside each; None tells nothing of any."""
+        is_llamaindex = "options" in body
+        given = body.over(body.nested("options"))
+        sampling = read_sampling(given, service.defaults)
+        sampling = replace(
+            sampling,
+            grammar=read_response_format(body) or sampling.grammar,
+            n_probs=0 if num_top_logprobs is None else max(1, num_top_logprobs),
+            post_sampling_probs=False,
+        )
+        is_streamed = _STREAM.read(given, False)
+        slot = _ID_SLOT.read(given, -1)
+        return cls(
+            model=_MODEL.read(given, "") or service.model_alias,
+            sampling=sampling,
+            max_tokens=read_max_tokens(
+                given,
+                *(_MAX_COMPLETION_TOKENS.name, _MAX_TOKENS.name, _N_PREDICT.name),
+                default=service.default_max_tokens,
+            ),
+            stop=read_stop(given),
+            ignore_eos=_IGNORE_EOS.read(given, False),
+            cache_prompt=_CACHE_PROMPT.read(given, True),
+            n_keep=service.n_keep,
+            lora=read_lora(given),
+            num_choices=_N.read(body, 1),
+            slot=slot if slot >= 0 else None,
+            wants_progress=is_streamed and _RETURN_PROGRESS.read(given, False),
+            wants_timings=is_streamed and _TIMINGS_PER_TOKEN.read(given, False),
+            is_streamed=is_streamed,
+            includes_usage=given.nested(_STREAM_OPTIONS.name).flag("include_usage", False) and not is_llamaindex,
+            ends_with_done=not is_llamaindex,
+            num_top_logprobs=num_top_logprobs,
+        )
+
+    def request(self, prompt_tokens: tuple[int, ...] = ()) -> GenerationRequest:
+        return GenerationRequest(
+            prompt_tokens=prompt_tokens,
+            sampling=self.sampling,
+            max_tokens=self.max_tokens,
+            stop=self.stop,
+            ignore_eos=self.ignore_eos,
+            cache_prompt=self.cache_prompt,
+            n_keep=self.n_keep,
+            lora=self.lora,
+            slot=self.slot,
+            wants_progress=self.wants_progress,
+            wants_timings=self.wants_timings,
+        )
+
+    def choices(self, request: GenerationRequest) -> Iterator[GenerationRequest]:
+        """Yield a request for each choice of one prompt's."""
+        return (numbered_answer(request, number) for number in range(self.num_choices))

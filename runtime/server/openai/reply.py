@@ -1,0 +1,144 @@
+"""One completion in OpenAI's dialect, whole or streamed: what all its choices share, and what each kind of choice adds.
+
+Nullable keys of the schema are present, and llama-server's `timings` is an extra.
+"""
+
+import secrets
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runtime.engine.policy.sequence import Finished, FinishReason, Progress, TextDelta, Timings
+from runtime.server.answering.errors import openai_error
+from runtime.server.answering.generation import Answer, Generation, whole_answers
+from runtime.server.answering.responses import EventStream, JsonResponse
+from runtime.server.answering.streaming import DONE, frame
+from runtime.server.asking.sampling import progress_json, timings_json
+from runtime.server.openai.params import CommonParams
+
+
+class Envelope:
+    """What all choices of one completion stand in. The last of them to end says so for all."""
+
+    def __init__(
+        self,
+        params: CommonParams,
+        system_fingerprint: str,
+        *,
+        id_prefix: str,
+        whole_object: str,
+        chunk_object: str,
+        num_prompts: int = 1,
+        extras: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`extras` are more keys of the whole, and of a stream's last chunk for each choice."""
+        self.params = params
+        self._num_prompts = num_prompts
+        self._extras = extras or {}
+        self._whole_object, self._chunk_object = whole_object, chunk_object
+        self._head = {
+            "id": f"{id_prefix}-{secrets.token_hex(12)}",
+            "created": int(time.time()),
+            "model": params.model,
+            "system_fingerprint": system_fingerprint,
+        }
+        # With include_usage, every chunk but the last says that its usage is null.
+        self._tail = {"usage": None} if params.includes_usage else {}
+        self._finished: dict[int, Finished] = {}  # by the choice's index
+
+    def chunk(self, choices: list[dict[str, Any]], timings: Timings | None = None) -> dict[str, Any]:
+        chunk = {**self._head, "object": self._chunk_object, "choices": choices, **self._tail}
+        return chunk if timings is None else {**chunk, "timings": timings_json(timings)}
+
+    def finish(self, choice: dict[str, Any], finished: Finished, num_choices: int) -> Iterable[bytes]:
+        """Return a choice's last chunk, and what follows the last of `num_choices`."""
+        self._finished[choice["index"]] = finished
+        yield frame({**self.chunk([choice], finished.timings), **self._extras})
+        if len(self._finished) < num_choices:
+            return
+        if self.params.includes_usage:
+            in_order = [self._finished[index] for index in sorted(self._finished)]
+            usage = usage_json(in_order, self._num_prompts)
+            yield frame({**self.chunk([], finished.timings), "usage": usage})
+        if self.params.ends_with_done:
+            yield DONE
+
+    def whole(self, choices: list[dict[str, Any]], finished: Sequence[Finished]) -> dict[str, Any]:
+        return {
+            **self._head,
+            "object": self._whole_object,
+            "choices": choices,
+            "usage": usage_json(finished, self._num_prompts),
+            "timings": timings_json(finished[0].timings),
+            **self._extras,
+        }
+
+
+class Reply:
+    """One choice: a framer of its stream, and the writer of its whole. Its kind says what it looks like."""
+
+    def __init__(self, envelope: Envelope, index: int, num_choices: int) -> None:
+        self.envelope = envelope
+        self.index = index
+        self._num_choices = num_choices
+
+    def open(self) -> Iterable[bytes]:
+        return ()
+
+    def progress(self, progress: Progress) -> Iterable[bytes]:
+        chunk = self.envelope.chunk([self._empty_choice()], progress.timings)
+        return (frame({**chunk, "prompt_progress": progress_json(progress)}),)
+
+    def delta(self, delta: TextDelta) -> Iterable[bytes]:
+        raise NotImplementedError
+
+    def finish(self, finished: Finished) -> Iterable[bytes]:
+        return self.envelope.finish(self._last_choice(finished), finished, self._num_choices)
+
+    def fail(self, error: Exception) -> Iterable[bytes]:
+        yield frame(openai_error(error)[1])
+
+    def whole_choice(self, answer: Answer) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _last_choice(self, finished: Finished) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _empty_choice(self) -> dict[str, Any]:
+        """Return a choice that says nothing, for a chunk that tells of something else."""
+        raise NotImplementedError
+
+
+async def respond(request: Request, generations: Sequence[Generation], replies: Sequence[Reply]) -> Response:
+    """Return the completion whose choices these generations make."""
+    parts = list(zip(generations, replies, strict=True))
+    envelope = replies[0].envelope
+    if envelope.params.is_streamed:
+        return EventStream(*parts[0], *parts[1:])
+    answers = await whole_answers(request.receive, generations)
+    choices = [reply.whole_choice(answer) for reply, answer in zip(replies, answers, strict=True)]
+    return JsonResponse(envelope.whole(choices, [answer.finished for answer in answers]))
+
+
+def finish_reason(finished: Finished) -> str:
+    return "length" if finished.reason is FinishReason.LENGTH else "stop"
+
+
+def usage_json(finished: Sequence[Finished], num_prompts: int = 1) -> dict[str, Any]:
+    """Return what the answers to each of these prompts took together; a prompt counts once, however many it has."""
+    first_ones = [each.timings for each in finished[:: len(finished) // num_prompts]]
+    num_prompt_tokens = sum(map(_num_prompt_tokens, first_ones))
+    num_generated_tokens = sum(each.timings.num_generated_tokens for each in finished)
+    return {
+        "prompt_tokens": num_prompt_tokens,
+        "completion_tokens": num_generated_tokens,
+        "total_tokens": num_prompt_tokens + num_generated_tokens,
+        "prompt_tokens_details": {"cached_tokens": sum(timings.num_cached_tokens for timings in first_ones)},
+    }
+
+
+def _num_prompt_tokens(timings: Timings) -> int:
+    return timings.num_cached_tokens + timings.num_prompt_tokens

@@ -1,0 +1,1 @@
+"""OpenAI's newer API: responses, made of items, which may go on from one another."""

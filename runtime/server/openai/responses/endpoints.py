@@ -1,0 +1,131 @@
+"""OpenAI's newer API: responses, which may go on from one another."""
+
+import asyncio
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runtime.chat.messages import Message
+from runtime.chat.shortening import shortened
+from runtime.chat.turn import Turn, next_turn
+from runtime.errors import RequestError
+from runtime.server.answering.errors import NotFound
+from runtime.server.answering.generation import Generation, whole_answer
+from runtime.server.answering.responses import EventStream, JsonResponse
+from runtime.server.answering.streaming import to_json
+from runtime.server.asking.body import Body, read_body
+from runtime.server.asking.fields import operation
+from runtime.server.openai.responses.items import Item, messages_of, read_items
+from runtime.server.openai.responses.pages import AFTER, LIMIT, ORDER, Page
+from runtime.server.openai.responses.params import FIELDS, INPUT, PREVIOUS, ResponseParams
+from runtime.server.openai.responses.reply import ResponseReply
+from runtime.server.openai.responses.store import ResponseStore, StoredResponse
+from runtime.server.service import Service
+
+if TYPE_CHECKING:
+    from runtime.engine.engine import Engine
+
+_CUT_OFF_CALL = ("function_call", "incomplete")
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request's new items, the messages of the whole conversation, and about how large it was before."""
+
+    items: tuple[Item, ...]
+    messages: tuple[Message, ...]
+    num_bytes_before: int = 0
+
+
+class OpenAIResponses:
+    """The endpoints."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._store = ResponseStore()
+
+    @operation("Answer with items", *FIELDS, required=(INPUT.name,))
+    async def create(self, request: Request) -> Response:
+        body = await read_body(request)
+        params = ResponseParams.of(body, self._service)
+        asked = self._read_input(body)
+        engine = await self._service.engine()
+        turn = await asyncio.to_thread(_turn, engine, params, asked.messages)
+        generation = await Generation.begin(engine, turn.ask(params.request()))
+        reply = ResponseReply(params, turn.reader(), partial(self._keep, asked) if params.is_stored else None)
+        if params.is_streamed:
+            return EventStream(generation, reply)
+        return JsonResponse(reply.whole(await whole_answer(request.receive, generation)))
+
+    def _read_input(self, body: Body) -> _Asked:
+        items = tuple(read_items(body.raw(INPUT.name), self._store.find_item))
+        messages = tuple(messages_of(items))
+        previous_id = PREVIOUS.read(body, None)
+        if previous_id is None:
+            return _Asked(items, messages)
+        previous = self._store.get(previous_id)
+        if previous is None:
+            raise RequestError(
+                f"there is no response '{previous_id}' here; send the conversation in 'input' instead", PREVIOUS.name
+            )
+        return _Asked(items, (*previous.messages, *messages), previous.num_bytes)
+
+    def _keep(self, asked: _Asked, response: dict[str, Any]) -> None:
+        # A call that was cut off can't be gone on from.
+        output = [item for item in response["output"] if (item["type"], item["status"]) != _CUT_OFF_CALL]
+        messages = (*asked.messages, *messages_of(output, "output"))
+        num_bytes = asked.num_bytes_before + len(to_json(asked.items)) + len(to_json(response))
+        self._store.put(StoredResponse(response, asked.items, messages, num_bytes))
+
+    @operation("Count the tokens of an input", *FIELDS)
+    async def count_tokens(self, request: Request) -> Response:
+        body = await read_body(request)
+        params = ResponseParams.of(body, self._service)
+        messages = self._read_input(body).messages
+        engine = await self._service.engine()
+        turn = await asyncio.to_thread(_turn, engine, params, messages)
+        return JsonResponse({"object": "response.input_tokens", "input_tokens": len(turn.prompt_tokens)})
+
+    @operation("A response that is kept")
+    async def retrieve(self, request: Request) -> Response:
+        stored = self._found(request)
+        if request.query_params.get("stream") == "true":
+            raise RequestError("a response that is kept can't be streamed again; leave out 'stream'", "stream")
+        return JsonResponse(stored.response)
+
+    @operation("Forget a response")
+    async def delete(self, request: Request) -> Response:
+        stored = self._found(request)
+        self._store.remove(stored.id)
+        return JsonResponse({"id": stored.id, "object": "response", "deleted": True})
+
+    @operation("The items of a kept response's request", LIMIT, ORDER, AFTER)
+    async def input_items(self, request: Request) -> Response:
+        page = Page.of(request.query_params)
+        return JsonResponse(page.of_items(self._found(request).input_items))
+
+    def _found(self, request: Request) -> StoredResponse:
+        response_id = request.path_params["id"]
+        stored = self._store.get(response_id)
+        if stored is None:
+            raise NotFound(f"there is no response '{response_id}' here; only the newest are kept", "response_id")
+        return stored
+
+
+def _turn(engine: "Engine", params: ResponseParams, messages: tuple[Message, ...]) -> Turn:
+    """Return the turn that a conversation asks for, less its oldest turns where they are too many and may go.
+
+    Then a quarter of the context is for the output, or what it may take. Raises RequestError. Takes long.
+    """
+
+    def turn_of(messages: tuple[Message, ...]) -> Turn:
+        return next_turn(engine, params.conversation(messages), params.format)
+
+    whole, n_ctx = turn_of(messages), engine.info.n_ctx
+    if not params.is_shortened or len(whole.prompt_tokens) < n_ctx:
+        return whole
+    room = n_ctx // 4 if params.max_tokens is None else min(params.max_tokens, n_ctx // 4)
+    return turn_of(shortened(messages, lambda end: len(turn_of(end).prompt_tokens) + room < n_ctx))

@@ -1,0 +1,246 @@
+"""What a response in OpenAI's newer API is asked with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from runtime.chat.conversation import Conversation, Tool, ToolUse
+from runtime.chat.messages import Message, Role
+from runtime.chat.tools import checked_tools, parse_function
+from runtime.engine.policy.sequence import GenerationRequest
+from runtime.engine.values.grammar import Grammar
+from runtime.engine.values.sampling import SamplingParams
+from runtime.errors import RequestError
+from runtime.server.asking.body import Body
+from runtime.server.asking.conversation import ChatDefaults, read_tool_choice
+from runtime.server.asking.fields import Field, Flag, Integer, Special, Text
+from runtime.server.asking.formats import json_schema_grammar
+from runtime.server.asking.sampling import (
+    LORA,
+    SAMPLING_FIELDS,
+    STOP,
+    read_lora,
+    read_max_tokens,
+    read_sampling,
+    read_stop,
+)
+from runtime.server.service import Service
+
+INPUT = Special(
+    "input",
+    "A text, or a list of items: messages, thinking, calls of functions and what came of them.",
+    {"type": ["string", "array"]},
+)
+INSTRUCTIONS = Text("instructions", "A system message for this response alone.")
+PREVIOUS = Text("previous_response_id", "Go on after this response, which must still be kept here.")
+_MODEL = Text("model", "Any name: there is one model.")
+_MAX_OUTPUT_TOKENS = Integer("max_output_tokens", "Longest output in tokens; thinking counts.")
+_TEXT = Special("text", "With the output's format, which holds, in text.format.", {"type": "object"})
+_TOOLS = Special("tools", "Functions that the model may call.", {"type": "array", "items": {"type": "object"}})
+_TOOL_CHOICE = Special("tool_choice", "Whether to call any, or which one.", {"type": ["string", "object"]})
+_PARALLEL = Flag("parallel_tool_calls", "Whether several may be called at once.")
+_REASONING = Special("reasoning", "With reasoning.effort; none is no thinking.", {"type": "object"})
+_STREAM = Flag("stream", "Send the output as it comes.")
+_STORE = Flag("store", "Keep the response, in memory, for later requests to go on from.")
+_TOP_LOGPROBS = Integer("top_logprobs", "Tell so many of the likeliest tokens with each token.", low=0, high=20)
+_INCLUDE = Special(
+    "include",
+    "message.output_text.logprobs adds logprobs; the rest of OpenAI's list is of no concern here.",
+    {"type": "array", "items": {"type": "string"}},
+)
+_METADATA = Special("metadata", "Texts to keep with the response.", {"type": "object"})
+_TRUNCATION = Text(
+    "truncation",
+    "auto: of an input that is too long for the context the oldest turns are left out; disabled: it is refused.",
+)
+_TIMINGS = Flag("timings_per_token", "In a stream, give llama-server's timings with every piece.")
+_PROGRESS = Flag("return_progress", "In a stream, say how far the prompt is, as llama-server does.")
+FIELDS: tuple[Field, ...] = (
+    *(INPUT, INSTRUCTIONS, PREVIOUS, _MODEL, _MAX_OUTPUT_TOKENS, _TEXT, _TOOLS, _TOOL_CHOICE, _PARALLEL, _REASONING),
+    *(
+        _STREAM,
+        _STORE,
+        _TOP_LOGPROBS,
+        _INCLUDE,
+        _METADATA,
+        _TRUNCATION,
+        _TIMINGS,
+        _PROGRESS,
+        STOP,
+        LORA,
+        *SAMPLING_FIELDS,
+    ),
+)
+# Answers would differ by them, and there is nothing here to do it with.
+_REFUSED: dict[str, tuple[object, ...]] = {"background": (False,), "conversation": (), "prompt": ()}
+_TOLD_AGAIN = (Text("user", ""), Text("safety_identifier", ""), Text("prompt_cache_key", ""))
+_LOGPROBS = "message.output_text.logprobs"
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseParams:
+    """A parsed request, less its input. `told_again` are the fields that a response repeats."""
+
+    sampling: SamplingParams
+    max_tokens: int | None
+    stop: tuple[str, ...]
+    n_keep: int
+    lora: tuple[tuple[int, float], ...] | None
+    format: Grammar | None
+    tool_use: ToolUse
+    instructions: str
+    effort: str | None
+    defaults: ChatDefaults
+    is_streamed: bool
+    is_stored: bool
+    is_shortened: bool
+    wants_progress: bool
+    wants_timings: bool
+    num_top_logprobs: int | None
+    told_again: dict[str, Any]
+
+    @classmethod
+    def of(cls, body: Body, service: Service) -> "ResponseParams":
+        for name, harmless in _REFUSED.items():
+            body.refuse(name, but=harmless)
+        num_top_logprobs = _num_top_logprobs(body)
+        sampling = replace(
+            read_sampling(body, service.defaults),
+            n_probs=0 if num_top_logprobs is None else max(1, num_top_logprobs),
+            post_sampling_probs=False,
+        )
+        is_streamed = _STREAM.read(body, False)
+        effort = body.nested(_REASONING.name).text("effort")
+        is_stored = _STORE.read(body, True)
+        truncation = _TRUNCATION.read(body, "disabled")
+        if truncation not in ("auto", "disabled"):
+            raise RequestError(f"'{_TRUNCATION.name}' must be auto or disabled", _TRUNCATION.name)
+        tool_use = _read_tool_use(body)
+        max_tokens = read_max_tokens(body, _MAX_OUTPUT_TOKENS.name, default=None)
+        told_again = {
+            "model": _MODEL.read(body, "") or service.model_alias,
+            "instructions": INSTRUCTIONS.read(body, None),
+            "previous_response_id": PREVIOUS.read(body, None),
+            "max_output_tokens": max_tokens,
+            "max_tool_calls": body.optional_integer("max_tool_calls"),
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_logprobs": num_top_logprobs or 0,
+            "tools": [_tool_json(tool) for tool in tool_use.tools],
+            "tool_choice": body.raw(_TOOL_CHOICE.name) or "auto",
+            "parallel_tool_calls": tool_use.is_parallel,
+            "reasoning": {"effort": effort, "summary": None},
+            "text": _told_text(body),
+            "store": is_stored,
+            "metadata": _read_metadata(body),
+            "background": False,
+            "service_tier": "default",
+            "truncation": truncation,
+            **{field.name: value for field in _TOLD_AGAIN if (value := field.read(body, None)) is not None},
+        }
+        return cls(
+            sampling=sampling,
+            max_tokens=service.default_max_tokens if max_tokens is None else max_tokens,
+            stop=read_stop(body),
+            n_keep=service.n_keep,
+            lora=read_lora(body),
+            format=_read_format(body.nested(_TEXT.name)) or sampling.grammar,
+            tool_use=tool_use,
+            instructions=INSTRUCTIONS.read(body, ""),
+            effort=effort,
+            defaults=service.chat,
+            is_streamed=is_streamed,
+            is_stored=is_stored,
+            is_shortened=truncation == "auto",
+            wants_progress=_PROGRESS.read(body, False) and is_streamed,
+            wants_timings=_TIMINGS.read(body, False) and is_streamed,
+            num_top_logprobs=num_top_logprobs,
+            told_again=told_again,
+        )
+
+    def conversation(self, messages: Sequence[Message]) -> Conversation:
+        told = [Message(Role.SYSTEM, self.instructions)] if self.instructions else []
+        effort = {"reasoning_effort": self.effort} if self.effort not in (None, "none") else {}
+        return Conversation(
+            (*told, *messages),
+            tool_use=self.tool_use,
+            thinking=False if self.effort == "none" else self.defaults.thinking,
+            splits_thinking=self.defaults.splits_thinking,
+            variables={**self.defaults.variables, **effort},
+        )
+
+    def request(self) -> GenerationRequest:
+        """Return the engine's request, without a prompt."""
+        return GenerationRequest(
+            prompt_tokens=(),
+            sampling=self.sampling,
+            max_tokens=self.max_tokens,
+            stop=self.stop,
+            n_keep=self.n_keep,
+            lora=self.lora,
+            wants_progress=self.wants_progress,
+            wants_timings=self.wants_timings,
+        )
+
+
+def _num_top_logprobs(body: Body) -> int | None:
+    include = body.raw(_INCLUDE.name) or []
+    if not isinstance(include, list) or not all(isinstance(each, str) for each in include):
+        raise RequestError("'include' must be a list of texts", _INCLUDE.name)
+    num_top = _TOP_LOGPROBS.read(body, 0)
+    return num_top if num_top or _LOGPROBS in include else None
+
+
+def _read_metadata(body: Body) -> dict[str, str]:
+    metadata = body.raw(_METADATA.name)
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise RequestError("'metadata' must be an object of texts", _METADATA.name)
+    return metadata
+
+
+def _read_format(text: Body) -> Grammar | None:
+    """Return the grammar of `text.format`: what `response_format` is elsewhere, with one level less."""
+    wanted, param = text.nested("format"), "text.format"
+    match wanted.raw("type"):
+        case "text" | None:
+            return None
+        case "json_object":
+            return json_schema_grammar({}, param)
+        case "json_schema":
+            schema = wanted.raw("schema")
+            return json_schema_grammar({} if schema is None else schema, f"{param}.schema")
+    raise RequestError(f"'{param}.type' must be 'text', 'json_object' or 'json_schema'", f"{param}.type")
+
+
+def _told_text(body: Body) -> dict[str, Any]:
+    text = body.nested(_TEXT.name)
+    return {"format": {"type": "text"}, **{name: text.raw(name) for name in text if name in text}}
+
+
+def _read_tool_use(body: Body) -> ToolUse:
+    given, choice = body.raw(_TOOLS.name) or [], body.raw(_TOOL_CHOICE.name)
+    if not isinstance(given, list):
+        raise RequestError("'tools' must be a list of functions", _TOOLS.name)
+    tools = tuple(_read_tool(each, f"{_TOOLS.name}[{index}]") for index, each in enumerate(given))
+    if isinstance(choice, dict) and choice.get("type") == "allowed_tools":  # one level less than elsewhere
+        choice = {"type": "allowed_tools", "allowed_tools": choice}
+    is_parallel = _PARALLEL.read(body, True)
+    return read_tool_choice(checked_tools(tools, _TOOLS.name), choice, _TOOL_CHOICE.name, is_parallel=is_parallel)
+
+
+def _read_tool(value: object, param: str) -> Tool:
+    if isinstance(value, dict) and value.get("type") != "function":
+        raise RequestError(f"'{param}.type' must be 'function': this server has no tools of its own", f"{param}.type")
+    return parse_function(value, param)
+
+
+def _tool_json(tool: Tool) -> dict[str, Any]:
+    return {
+        "type": "function",
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": tool.parameters,
+        "strict": tool.is_strict,
+    }

@@ -1,0 +1,126 @@
+"""One response in OpenAI's newer API, whole or as a stream of numbered events. Both are made of the same events."""
+
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from runtime.chat.answer import AnswerEvent, TextPart
+from runtime.chat.reader import AnswerReader
+from runtime.engine.policy.sequence import Finished, FinishReason, Progress, TextDelta, TokenProbs
+from runtime.server.answering.errors import describe
+from runtime.server.answering.generation import Answer
+from runtime.server.answering.logprobs import tokens_json
+from runtime.server.answering.streaming import named_frame
+from runtime.server.asking.sampling import progress_json, timings_json
+from runtime.server.openai.responses.output import Event, Output
+from runtime.server.openai.responses.params import ResponseParams
+
+_STATUSES = {"completed": "response.completed", "incomplete": "response.incomplete"}
+
+
+class ResponseReply:
+    """A framer of the stream, and the writer of the whole. `keep`, if any, is called with the response at the end."""
+
+    def __init__(
+        self, params: ResponseParams, reader: AnswerReader, keep: Callable[[dict[str, Any]], None] | None
+    ) -> None:
+        self._params = params
+        self._reader = reader
+        self._keep = keep
+        self._output = Output()
+        self._num_events = 0
+        self._num_thinking_tokens = 0
+        self._unshown_probs: tuple[TokenProbs, ...] = ()
+        self._response: dict[str, Any] = {
+            "id": f"resp_{secrets.token_hex(24)}",
+            "object": "response",
+            "created_at": int(time.time()),
+            "completed_at": None,
+            "status": "in_progress",
+            "error": None,
+            "incomplete_details": None,
+            "output": [],
+            **params.told_again,
+        }
+
+    def open(self) -> Iterable[bytes]:
+        yield self._frame({"type": "response.created", "response": self._response})
+        yield self._frame({"type": "response.in_progress", "response": self._response})
+
+    def progress(self, progress: Progress) -> Iterable[bytes]:
+        told = {"response": self._response, "prompt_progress": progress_json(progress)}
+        return (self._frame({"type": "response.in_progress", **told}),)
+
+    def delta(self, delta: TextDelta) -> Iterable[bytes]:
+        timings = {} if delta.timings is None else {"timings": timings_json(delta.timings)}
+        for event in self._take(delta):
+            yield self._frame({**event, **timings})
+
+    def finish(self, finished: Finished) -> Iterable[bytes]:
+        yield from map(self._frame, self._end(finished))
+        last = {"type": _STATUSES[self._response["status"]], "response": self._response}
+        yield self._frame({**last, "timings": timings_json(finished.timings)})
+
+    def fail(self, error: Exception) -> Iterable[bytes]:
+        described = describe(error)[1]
+        told = {"code": described["type"], "message": described["message"]}
+        yield self._frame({"type": "error", **told, "param": described["param"]})
+        error_json = {"code": "server_error", "message": described["message"]}
+        self._response |= {"status": "failed", "error": error_json, "output": self._output.items}
+        yield self._frame({"type": "response.failed", "response": self._response})
+
+    def whole(self, answer: Answer) -> dict[str, Any]:
+        """Return the response after all that a stream would tell has been told to nobody."""
+        for delta in answer.deltas:
+            deque(self._take(delta), maxlen=0)
+        deque(self._end(answer.finished), maxlen=0)
+        return self._response
+
+    def _frame(self, event: Event) -> bytes:
+        self._num_events += 1
+        return named_frame(event["type"], {**event, "sequence_number": self._num_events - 1})
+
+    def _take(self, delta: TextDelta) -> Iterator[Event]:
+        self._unshown_probs += delta.probs
+        for event in self._reader.feed(delta.text) if delta.text else ():
+            yield from self._output.take(event, self._logprobs_of(event))
+        if not self._reader.is_holding:  # then what isn't shown was a mark
+            self._unshown_probs = ()
+        if self._output.is_thinking:
+            self._num_thinking_tokens += len(delta.tokens)
+
+    def _logprobs_of(self, event: AnswerEvent) -> list[dict[str, Any]]:
+        """Return those of the tokens since the last text, if this is text; what a mark was made of comes with none."""
+        probs, self._unshown_probs = self._unshown_probs, ()
+        num_top = self._params.num_top_logprobs
+        return tokens_json(probs, num_top) if isinstance(event, TextPart) and num_top is not None else []
+
+    def _end(self, finished: Finished) -> Iterator[Event]:
+        if finished.stopping_string:  # its tokens' text is never shown
+            self._unshown_probs = ()
+        for event in self._reader.finish():
+            yield from self._output.take(event, self._logprobs_of(event))
+        is_cut_off = finished.reason is FinishReason.LENGTH
+        yield from self._output.end_all(is_cut_off=is_cut_off)
+        self._response |= {
+            "status": "incomplete" if is_cut_off else "completed",
+            "incomplete_details": {"reason": "max_output_tokens"} if is_cut_off else None,
+            "completed_at": None if is_cut_off else int(time.time()),
+            "output": self._output.items,
+            "usage": self._usage(finished),
+        }
+        if self._keep is not None:
+            self._keep(self._response)
+
+    def _usage(self, finished: Finished) -> dict[str, Any]:
+        timings = finished.timings
+        num_input_tokens = timings.num_cached_tokens + timings.num_prompt_tokens
+        return {
+            "input_tokens": num_input_tokens,
+            "input_tokens_details": {"cached_tokens": timings.num_cached_tokens},
+            "output_tokens": timings.num_generated_tokens,
+            "output_tokens_details": {"reasoning_tokens": self._num_thinking_tokens},
+            "total_tokens": num_input_tokens + timings.num_generated_tokens,
+        }

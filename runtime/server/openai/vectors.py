@@ -1,0 +1,213 @@
+"""Texts to vectors over HTTP, and ranking by them: one computation, and the shapes that clients know it in.
+
+`/v1/embeddings` is OpenAI's, `/embeddings` llama-server's of today, `/embedding` that of llamafile's server, which
+LangChain's and LlamaIndex's Llamafile clients still read. `/rerank` speaks Jina's shape and, to who sends `texts`,
+that of Hugging Face's text-embeddings-inference.
+"""
+
+import array
+import asyncio
+import base64
+import re
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runtime.engine.values.facts import Pooling
+from runtime.engine.vectors import normalized
+from runtime.errors import RequestError
+from runtime.server.answering.errors import NotOffered
+from runtime.server.answering.responses import JsonResponse
+from runtime.server.answering.vectors import MAX_TEXTS, computed_vectors, no_vectors, one_vector_each
+from runtime.server.asking.body import Body, read_body
+from runtime.server.asking.fields import Flag, Integer, Special, Text, operation
+from runtime.server.asking.sampling import is_token, tokenize_prompts
+from runtime.server.service import Service
+
+if TYPE_CHECKING:
+    from runtime.engine.engine import Engine
+
+_ANY = {"type": ["string", "array"]}
+
+_INPUT = Special("input", "A text, a list of token ids, or a list of either.", _ANY)
+_CONTENT = Special("content", "Another name for input.", _ANY)
+_ENCODING_FORMAT = Special("encoding_format", "float, or base64 of 32-bit floats.", {"enum": ["float", "base64"]})
+_DIMENSIONS = Integer("dimensions", "Give only so many of a vector's numbers, at length 1 again.", low=1)
+_NORMALIZE = Integer("embd_normalize", "-1 none, 0 largest, 1 taxicab, 2 Euclidean, others p-norm.", low=-1, high=1000)
+_QUERY = Text("query", "What the documents are to be about.")
+_DOCUMENTS = Special("documents", "The texts to rank.", {"type": "array"})
+_TEXTS = Special("texts", "Another name for documents; asks for the shape of text-embeddings-inference.", _ANY)
+_TOP_N = Integer("top_n", "Give only the best of so many.", low=0)
+_RETURN_TEXT = Flag("return_text", "Give each text, too.")
+_RETURN_DOCUMENTS = Flag("return_documents", "The same in Jina's shape.")
+_PLACEHOLDER = re.compile(r"{query}|{document}")
+_OPENAI_FIELDS = (_ENCODING_FORMAT, _DIMENSIONS, _NORMALIZE)
+
+
+class Embeddings:
+    """The endpoints that give vectors."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    @operation("Texts to vectors, as OpenAI's API", _INPUT, *_OPENAI_FIELDS, required=("input",))
+    async def openai(self, request: Request) -> Response:
+        body = await read_body(request)
+        is_base64 = _read_is_base64(body)
+        kind = _NORMALIZE.read(body, self._service.embd_normalize)
+        engine = await self._service.engine()
+        num_dimensions = _DIMENSIONS.read(body, engine.info.n_embd)
+        if num_dimensions > engine.info.n_embd:
+            raise RequestError(f"'dimensions' can be at most {engine.info.n_embd} with this model", "dimensions")
+        name = _name_of_input(body)
+        texts = await _tokenized(engine, body, name)
+        vectors = [normalized(v[:num_dimensions], kind) for v in await one_vector_each(request, engine, texts, name)]
+        data = [
+            {"object": "embedding", "index": index, "embedding": _to_base64(vector) if is_base64 else vector}
+            for index, vector in enumerate(vectors)
+        ]
+        return JsonResponse(
+            {
+                "object": "list",
+                "data": data,
+                "model": body.text("model") or self._service.model_alias,
+                "usage": _usage(texts),
+            }
+        )
+
+    @operation("Texts to vectors, as llama-server", _INPUT, _CONTENT, _NORMALIZE, _ENCODING_FORMAT)
+    async def llamacpp(self, request: Request) -> Response:
+        body = await read_body(request)
+        is_base64 = _read_is_base64(body)
+        kind = _NORMALIZE.read(body, self._service.embd_normalize)
+        engine = await self._service.engine()
+        if engine.pooling is Pooling.RANK:
+            raise no_vectors(engine, _name_of_input(body))
+        name = _name_of_input(body)
+        results = await computed_vectors(request, engine, await _tokenized(engine, body, name), name)
+        # The vectors of single tokens are given as they are, as in llama-server.
+        kind = -1 if engine.pooling is Pooling.NONE else kind
+        shown = [[normalized(vector, kind) for vector in vectors] for vectors in results]
+        return JsonResponse(
+            [
+                {"index": index, "embedding": list(map(_to_base64, vectors)) if is_base64 else vectors}
+                for index, vectors in enumerate(shown)
+            ]
+        )
+
+    @operation("Texts to vectors, as llamafile's server", _CONTENT, _INPUT, _NORMALIZE)
+    async def llamafile(self, request: Request) -> Response:
+        body = await read_body(request)
+        kind = _NORMALIZE.read(body, self._service.embd_normalize)
+        engine = await self._service.engine()
+        name = _name_of_input(body)
+        vectors = await one_vector_each(request, engine, await _tokenized(engine, body, name), name)
+        told = [{"embedding": normalized(vector, kind)} for vector in vectors]
+        given = body.raw(name)
+        is_one = not isinstance(given, list) or any(map(is_token, given))
+        return JsonResponse(told[0] if is_one else {"results": told})
+
+
+class Rerank:
+    """The endpoint that ranks."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    @operation(
+        "Documents ranked by how well they fit a query",
+        *(_QUERY, _DOCUMENTS, _TEXTS, _TOP_N, _RETURN_TEXT, _RETURN_DOCUMENTS),
+        required=("query",),
+    )
+    async def rank(self, request: Request) -> Response:
+        body = await read_body(request)
+        query = _QUERY.read(body, None)
+        if query is None:
+            raise RequestError("'query' is missing", _QUERY.name)
+        is_tei = _TEXTS.name in body
+        name = _TEXTS.name if is_tei else _DOCUMENTS.name
+        documents = _read_documents(body, name)
+        engine = await self._service.engine()
+        if not engine.can_rank:
+            raise NotOffered("this model wasn't trained to rank; use a reranking model, without another --pooling")
+        texts = await asyncio.to_thread(lambda: [_rank_prompt(engine, query, document) for document in documents])
+        scores = [vectors[0][0] for vectors in await computed_vectors(request, engine, texts, name)]
+        best = sorted(range(len(documents)), key=lambda index: -scores[index])[: _TOP_N.read(body, len(documents))]
+        if is_tei:
+            with_text = _RETURN_TEXT.read(body, False)
+            told = [{"index": i, "score": scores[i], **({"text": documents[i]} if with_text else {})} for i in best]
+            return JsonResponse(told)
+        with_text = _RETURN_DOCUMENTS.read(body, False)
+        results = [
+            {
+                "index": i,
+                "relevance_score": scores[i],
+                **({"document": {"text": documents[i]}} if with_text else {}),
+            }
+            for i in best
+        ]
+        return JsonResponse(
+            {
+                "model": body.text("model") or self._service.model_alias,
+                "object": "list",
+                "usage": _usage(texts),
+                "results": results,
+            }
+        )
+
+
+def _name_of_input(body: Body) -> str:
+    return _INPUT.name if _INPUT.name in body or _CONTENT.name not in body else _CONTENT.name
+
+
+async def _tokenized(engine: "Engine", body: Body, name: str) -> list[tuple[int, ...]]:
+    if name not in body:
+        raise RequestError(f"'{name}' is missing", name)
+    return await tokenize_prompts(engine, body.raw(name), name, at_most=MAX_TEXTS)
+
+
+def _read_is_base64(body: Body) -> bool:
+    wanted = body.text(_ENCODING_FORMAT.name) or "float"
+    if wanted not in ("float", "base64"):
+        raise RequestError("'encoding_format' must be float or base64", _ENCODING_FORMAT.name)
+    return wanted == "base64"
+
+
+def _to_base64(vector: list[float]) -> str:
+    values = array.array("f", vector)
+    if sys.byteorder == "big":
+        values.byteswap()
+    return base64.b64encode(values.tobytes()).decode("ascii")
+
+
+def _usage(texts: Sequence[Sequence[int]]) -> dict[str, int]:
+    num_tokens = sum(map(len, texts))
+    return {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
+
+
+def _read_documents(body: Body, name: str) -> tuple[str, ...]:
+    """Return the texts to rank; Jina's clients may send each as an object with `text`."""
+    given = body.raw(name)
+    if not isinstance(given, list) or not given:
+        raise RequestError(f"'{name}' must be a list of at least one text", name)
+    if len(given) > MAX_TEXTS:
+        raise RequestError(f"'{name}' holds {len(given)} texts; at most {MAX_TEXTS} go into a request", name)
+    texts = [item.get("text") if isinstance(item, dict) else item for item in given]
+    documents = tuple(text for text in texts if isinstance(text, str))
+    if len(documents) < len(texts):
+        raise RequestError(f"'{name}' must be a list of texts", name)
+    return documents
+
+
+def _rank_prompt(engine: "Engine", query: str, document: str) -> list[int]:
+    """Return what a ranking model reads: its own template filled in, else both texts between its special tokens."""
+    template = engine.info.rerank_template
+    if template is None:
+        return engine.pair(query, document)
+    texts = {"{query}": query, "{document}": document}
+    # In one go: a query that mentions {document} stays as it is.
+    filled = _PLACEHOLDER.sub(lambda found: texts[found[0]], template)
+    return engine.tokenize(filled, add_special=False, parse_special=True)

@@ -1,0 +1,63 @@
+"""What only the program's own page may ask for, and how a request shows that it comes from there.
+
+A page of another site can make a browser send requests to us, with the person's rights. It can't give them a header of
+its own without asking first, and is refused that (security.py); and a browser says in `Origin` where a request that
+could do harm comes from. Pages that `--cors-origins` lets in may use the model, not read the chats.
+"""
+
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runtime.server.answering.errors import Forbidden
+
+S = TypeVar("S")
+Method = Callable[[S, Request], Awaitable[Response]]
+
+HEADER, VALUE = "x-holdall", "page"
+# Answers are the person's own words: for this page alone, and not for the browser's cache.
+PRIVATE = {
+    "cache-control": "no-store",
+    "cross-origin-resource-policy": "same-origin",
+    "x-content-type-options": "nosniff",
+}
+
+
+def reading(method: "Method[S]") -> "Method[S]":
+    """Mark an endpoint that changes nothing: refused to other sites' pages."""
+
+    @wraps(method)
+    async def guarded(self: S, request: Request) -> Response:
+        _check_origin(request)
+        response = await method(self, request)
+        response.headers.update(PRIVATE)
+        return response
+
+    return guarded
+
+
+def writing(method: "Method[S]") -> "Method[S]":
+    """Mark an endpoint that changes something: only with the header that no other site's page can send."""
+
+    @wraps(method)
+    async def guarded(self: S, request: Request) -> Response:
+        _check_origin(request)
+        if request.headers.get(HEADER) != VALUE:
+            raise Forbidden(f"this is for the program's own page, which sends the header {HEADER}: {VALUE}")
+        response = await method(self, request)
+        response.headers.update(PRIVATE)
+        return response
+
+    return guarded
+
+
+def _check_origin(request: Request) -> None:
+    origin = request.headers.get("origin")
+    if origin is None:
+        return
+    # The scheme may differ behind a proxy that speaks TLS.
+    if origin.partition("://")[2].lower() != request.headers.get("host", "").lower():
+        raise Forbidden("this is for the program's own page, not for those of other sites")

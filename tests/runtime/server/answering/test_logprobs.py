@@ -1,0 +1,51 @@
+import math
+
+import pytest
+
+from runtime.engine.policy.sequence import TextDelta, TokenProbs
+from runtime.server.answering.logprobs import HeldProbs, parallel_json, tokens_json
+
+CAT = TokenProbs(7, b" cat", -0.5, ((7, b" cat", -0.5), (8, b"\xc3", -2.0)))
+NEVER = TokenProbs(9, "é".encode(), -math.inf, ())
+
+
+def test_the_shape_that_llama_server_and_openais_chat_share() -> None:
+    assert tokens_json([CAT], 2) == [
+        {
+            "id": 7,
+            "token": " cat",
+            "bytes": [32, 99, 97, 116],
+            "logprob": -0.5,
+            "top_logprobs": [
+                {"id": 7, "token": " cat", "bytes": [32, 99, 97, 116], "logprob": -0.5},
+                {"id": 8, "token": "\ufffd", "bytes": [0xC3], "logprob": -2.0},
+            ],
+        }
+    ]
+
+
+def test_after_sampling_there_are_probabilities() -> None:
+    (cat, never) = tokens_json([CAT, NEVER], 1, is_after_sampling=True)
+    assert cat["prob"] == pytest.approx(0.60653, abs=1e-5)
+    assert [likely["id"] for likely in cat["top_probs"]] == [7]
+    assert never["prob"] == 0.0
+
+
+def test_minus_infinity_is_a_number_that_json_has() -> None:
+    assert tokens_json([NEVER], 0)[0]["logprob"] == pytest.approx(-3.4e38, rel=0.01)
+
+
+def test_the_parallel_lists_of_text_completions() -> None:
+    lists = parallel_json([CAT, NEVER, CAT], 1, 10)
+    assert lists["tokens"] == [" cat", "é", " cat"]
+    assert lists["token_logprobs"][::2] == [-0.5, -0.5]
+    assert lists["top_logprobs"] == [{" cat": -0.5}, {}, {" cat": -0.5}]
+    assert lists["text_offset"] == [10, 14, 15]
+
+
+def test_probabilities_come_with_their_text_or_not_at_all() -> None:
+    held = HeldProbs()
+    assert held.shown_with(TextDelta("", (9,), (NEVER,))) == ()
+    assert held.shown_with(TextDelta("é cat", (7,), (CAT,))) == (NEVER, CAT)
+    assert held.shown_with(TextDelta("", (7,), (CAT,))) == ()
+    assert held.shown_with(TextDelta("rest", ())) == (CAT,)

@@ -1,0 +1,124 @@
+import asyncio
+from typing import Any
+
+import pytest
+
+from runtime.engine.values.sampling import DEFAULT_ORDER, Sampler, SamplingParams
+from runtime.errors import RequestError
+from runtime.server.asking.body import Body
+from runtime.server.asking.sampling import read_sampling, tokenize_prompts
+from tests.fakes import ScriptedEngine
+
+DEFAULTS = SamplingParams()
+
+
+def read(**fields: Any) -> SamplingParams:
+    return read_sampling(Body(fields), DEFAULTS)
+
+
+def test_nothing_given_is_the_servers_defaults() -> None:
+    assert read() == DEFAULTS
+    assert read(temperature=None, logit_bias=None, samplers=None) == DEFAULTS
+
+
+def test_every_number_has_llama_cpps_name() -> None:
+    given = {
+        "temperature": 0.1,
+        "top_k": 1,
+        "top_p": 0.2,
+        "min_p": 0.3,
+        "typical_p": 0.4,
+        "repeat_penalty": 1.5,
+        "repeat_last_n": -1,
+        "presence_penalty": 0.6,
+        "frequency_penalty": 0.7,
+        "top_n_sigma": 1.1,
+        "xtc_probability": 0.8,
+        "xtc_threshold": 0.05,
+        "dynatemp_range": 0.9,
+        "dynatemp_exponent": 1.2,
+        "dry_multiplier": 0.5,
+        "dry_base": 1.3,
+        "dry_allowed_length": 3,
+        "dry_penalty_last_n": 128,
+        "mirostat": 2,
+        "mirostat_tau": 4.0,
+        "mirostat_eta": 0.2,
+        "adaptive_target": 0.5,
+        "adaptive_decay": 0.8,
+        "min_keep": 2,
+        "seed": 7,
+        "n_probs": 5,
+        "post_sampling_probs": True,
+    }
+    params = read(**given)
+    assert {name: getattr(params, name) for name in given} == given
+
+
+@pytest.mark.parametrize(
+    ("given", "order"),
+    [
+        (["top_k", "temperature"], (Sampler.TOP_K, Sampler.TEMPERATURE)),
+        (["Top-K", "temp", "typical_p", "nucleus", "minp"], ("top_k", "temperature", "typ_p", "top_p", "min_p")),
+        ("edskypmxt", DEFAULT_ORDER),
+        ("ka", (Sampler.TOP_K, Sampler.ADAPTIVE_P)),
+        ([], ()),
+    ],
+)
+def test_the_order_of_samplers_is_the_requests(given: object, order: tuple[Any, ...]) -> None:
+    names = tuple(each.label if isinstance(each, Sampler) else each for each in order)
+    assert tuple(sampler.label for sampler in read(samplers=given).order) == names
+
+
+@pytest.mark.parametrize("given", [["top_q"], "kz", 5, [1]])
+def test_a_sampler_that_is_none_is_refused(given: object) -> None:
+    with pytest.raises(RequestError, match="samplers"):
+        read(samplers=given)
+
+
+@pytest.mark.parametrize(
+    ("given", "bias"),
+    [
+        ({"15": -100, "7": 2.5}, ((15, -100.0), (7, 2.5))),
+        ({" Paris": 1}, ((" Paris", 1.0),)),
+        ([[15, False], ["no", -1]], ((15, float("-inf")), ("no", -1.0))),
+        ({}, ()),
+        ([], ()),
+    ],
+)
+def test_logit_bias_comes_in_openais_shape_and_in_llama_cpps(given: object, bias: object) -> None:
+    assert read(logit_bias=given).logit_bias == bias
+
+
+@pytest.mark.parametrize("given", [5, [5], [[1, "x"]], [[1, True]], [[True, 1]], [[1, 2, 3]], {"1": None}])
+def test_a_logit_bias_that_makes_no_sense_is_refused(given: object) -> None:
+    with pytest.raises(RequestError, match="logit_bias"):
+        read(logit_bias=given)
+
+
+@pytest.mark.parametrize("given", [[], ["a\0b"], 5])
+def test_sequence_breakers_must_be_texts(given: object) -> None:
+    with pytest.raises(RequestError, match="dry_sequence_breakers"):
+        read(dry_sequence_breakers=given)
+
+
+@pytest.mark.parametrize("num_chars", [10, 10_000])  # without a thread, and in one
+def test_others_have_their_turn_between_many_prompts(num_chars: int) -> None:
+    async def count_turns() -> tuple[int, list[tuple[int, ...]]]:
+        num_turns, is_done = 0, False
+
+        async def other() -> None:
+            nonlocal num_turns
+            while not is_done:
+                num_turns += 1
+                await asyncio.sleep(0)
+
+        waiting = asyncio.create_task(other())
+        prompts = await tokenize_prompts(ScriptedEngine(), ["x" * num_chars] * 50)  # type: ignore[arg-type]
+        is_done = True
+        await waiting
+        return num_turns, prompts
+
+    num_turns, prompts = asyncio.run(count_turns())
+    assert num_turns >= 50
+    assert prompts == [(ord("x"),) * num_chars] * 50

@@ -1,0 +1,231 @@
+"""Clients that are slow, broken or many, over a real loopback connection.
+
+No test here waits for a time to pass: each waits for the server to close the connection, which it does soon because its
+patience is made short.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+import uvicorn
+
+from runtime.server.door.connection import Connection, Patience
+from tests.fakes import ScriptedEngine
+from tests.serving import TIMEOUT_SECONDS, listening, make_app
+
+SOON = 0.05
+NEVER = 3600.0
+HEAD = b"POST /completion HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n"
+BODY = b'{"prompt": "Hi"}'
+GET = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Connect = Callable[[], Awaitable[Streams]]
+
+
+def patient(**patience: float) -> type[Connection]:
+    return type("Patient", (Connection,), {"patience": Patience(**patience)})  # type: ignore[arg-type]
+
+
+def run(
+    scenario: Callable[[Connect], Awaitable[None]], kind: type[Connection], engine: ScriptedEngine | None = None
+) -> None:
+    async def play() -> None:
+        async with serving(engine or ScriptedEngine(), kind) as connect:
+            await scenario(connect)
+
+    asyncio.run(asyncio.wait_for(play(), TIMEOUT_SECONDS))
+
+
+@contextlib.asynccontextmanager
+async def serving(engine: ScriptedEngine, kind: type[Connection]) -> AsyncIterator[Connect]:
+    writers = []
+    async with listening(make_app(engine), http=kind) as address:
+        host, port = address.removeprefix("http://").split(":")
+
+        async def connect() -> Streams:
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writers.append(writer)
+            return reader, writer
+
+        yield connect
+        for writer in writers:
+            writer.close()
+
+
+async def read_to_the_end(reader: asyncio.StreamReader) -> tuple[int, dict[str, object]]:
+    """Return the status and the error of the only answer before the connection closes."""
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    assert b"application/json" in head
+    assert b"connection: close" in head
+    return int(head.split()[1]), json.loads(body)["error"]
+
+
+@pytest.mark.parametrize("sent", [b"G", GET[:-2], HEAD % 5 + b"x"], ids=["a byte", "no end of head", "half a body"])
+def test_who_never_finishes_a_request_is_sent_away(sent: bytes) -> None:
+    async def scenario(connect: Connect) -> None:
+        reader, writer = await connect()
+        writer.write(sent)
+        status, error = await read_to_the_end(reader)
+        assert (status, error["type"], error["code"]) == (408, "invalid_request_error", 408)
+        assert "too slowly" in str(error["message"])
+
+    run(scenario, patient(head_seconds=SOON, body_seconds=SOON))
+
+
+def test_a_connection_that_never_speaks_is_closed_without_a_word() -> None:
+    async def scenario(connect: Connect) -> None:
+        reader, _writer = await connect()
+        assert await reader.read() == b""
+
+    run(scenario, patient(head_seconds=SOON))
+
+
+def test_a_body_that_keeps_coming_may_take_its_time() -> None:
+    windows: asyncio.Queue[None] = asyncio.Queue()
+
+    class Watched(Connection):
+        patience = Patience(head_seconds=NEVER, body_seconds=SOON, min_body_bytes=10)
+
+        def _set_body_timer(self) -> None:
+            super()._set_body_timer()
+            windows.put_nowait(None)
+
+    async def scenario(connect: Connect) -> None:
+        reader, writer = await connect()
+        writer.write(HEAD % (len(BODY) + 30))
+        for _ in range(3):  # a little in each of three windows
+            await windows.get()
+            writer.write(b" " * 10)
+        await windows.get()
+        writer.write(BODY)
+        assert b"200 OK" in await reader.readline()
+
+    run(scenario, Watched)
+
+
+def test_a_body_that_trickles_is_cut_off() -> None:
+    async def scenario(connect: Connect) -> None:
+        reader, writer = await connect()
+        writer.write(HEAD % 1_000_000 + b" " * 999)
+        assert (await read_to_the_end(reader))[0] == 408
+
+    run(scenario, patient(head_seconds=NEVER, body_seconds=SOON, min_body_bytes=1000))
+
+
+def test_an_answer_may_take_longer_than_a_request() -> None:
+    async def scenario(connect: Connect) -> None:
+        reader, writer = await connect()
+        writer.write(HEAD % len(BODY) + BODY)
+        await engine.submitted.wait()
+        silent, _writer = await connect()
+        assert await silent.read() == b""  # so patience has come to an end for who came later
+        for _ in range(3):
+            engine.step()
+        assert b"200 OK" in await reader.readline()
+
+    engine = ScriptedEngine(is_held=True)
+    run(scenario, patient(head_seconds=SOON, body_seconds=SOON), engine)
+
+
+def test_a_client_that_rests_between_requests_is_kept() -> None:
+    async def scenario(connect: Connect) -> None:
+        reader, writer = await connect()
+        for _ in range(2):
+            writer.write(GET)
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert b"200 OK" in head
+            await reader.readexactly(len(b'{"status":"ok"}'))
+            silent, _writer = await connect()
+            assert await silent.read() == b""
+
+    run(scenario, patient(head_seconds=SOON, body_seconds=SOON))
+
+
+def test_a_second_request_is_waited_for_as_briefly_as_the_first() -> None:
+    async def scenario(connect: Connect) -> None:
+        reader, writer = await connect()
+        writer.write(GET)
+        await reader.readuntil(b'{"status":"ok"}')
+        writer.write(GET[:10])
+        assert (await read_to_the_end(reader))[0] == 408
+
+    run(scenario, patient(head_seconds=SOON, body_seconds=SOON))
+
+
+def test_half_a_request_behind_a_whole_one_is_not_waited_for_for_ever() -> None:
+    async def scenario(connect: Connect) -> None:
+        reader, writer = await connect()
+        writer.write(GET + HEAD % 100 + b"half")
+        await reader.readuntil(b'{"status":"ok"}')
+        assert (await read_to_the_end(reader))[0] == 408
+
+    run(scenario, patient(head_seconds=NEVER, body_seconds=SOON))
+
+
+def test_what_is_no_http_is_a_400_in_our_shape() -> None:
+    async def scenario(connect: Connect) -> None:
+        for garbage in (b"\x16\x03\x01\x02\x00\r\n\r\n", b"GET /health HTTP/1.1\r\n\r\n", b"a" * 100_000):
+            reader, writer = await connect()
+            writer.write(garbage)
+            status, error = await read_to_the_end(reader)
+            assert (status, error["code"]) == (400, 400)
+
+    run(scenario, patient())
+
+
+def test_one_too_many_takes_the_place_of_one_that_rests() -> None:
+    async def scenario(connect: Connect) -> None:
+        resting, writer = await connect()
+        writer.write(GET)
+        await resting.readuntil(b'{"status":"ok"}')
+        busy, busy_writer = await connect()
+        busy_writer.write(HEAD % len(BODY) + BODY)
+        await engine.submitted.wait()
+        third, third_writer = await connect()
+        assert await resting.read() == b""
+        third_writer.write(GET)
+        assert b"200 OK" in await third.readline()
+        for _ in range(3):
+            engine.step()
+        assert b"200 OK" in await busy.readline()
+
+    engine = ScriptedEngine(is_held=True)
+    run(scenario, patient(max_connections=2), engine)
+
+
+def test_one_that_rests_makes_room_for_one_alone() -> None:
+    async def scenario(connect: Connect) -> None:
+        resting, writer = await connect()
+        writer.write(GET)
+        await resting.readuntil(b'{"status":"ok"}')
+        newcomers = await asyncio.gather(*(connect() for _ in range(5)))  # all accepted in one turn of the loop
+        assert await resting.read() == b""
+        refused = [await read_to_the_end(reader) for reader, _writer in newcomers[2:]]
+        assert [status for status, _error in refused] == [503, 503, 503]
+
+    run(scenario, patient(max_connections=2))
+
+
+def test_one_too_many_is_told_so_when_all_are_at_work() -> None:
+    async def scenario(connect: Connect) -> None:
+        _reader, writer = await connect()
+        writer.write(HEAD % len(BODY) + BODY)
+        await engine.submitted.wait()
+        reader, _writer = await connect()
+        status, error = await read_to_the_end(reader)
+        assert (status, error["type"]) == (503, "unavailable_error")
+
+    engine = ScriptedEngine(is_held=True)
+    run(scenario, patient(max_connections=1), engine)
+
+
+def test_the_program_listens_with_patience() -> None:
+    from runtime.server.door.listener import Listener
+
+    listener = Listener(make_app(ScriptedEngine()), verbose=False)
+    assert isinstance(listener, uvicorn.Server)
+    assert listener.config.http is Connection
