@@ -1,4 +1,4 @@
-"""A scripted engine: the surface of `runtime.engine.engine.Engine` with no model behind it.
+"""A scripted engine: `runtime.engine.interface.AnyEngine` with no model behind it.
 
 Its tokens are the bytes of UTF-8, and two special ones. Every request gets the same scripted pieces as its answer; by
 default they play by themselves, and a held engine moves only when the test calls `step`.
@@ -6,36 +6,95 @@ default they play by themselves, and a held engine moves only when the test call
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as Tokens
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
-from runtime.engine.adapters import Adapter, Adapters
-from runtime.engine.meter import Meter
-from runtime.engine.policy.sequence import (
+from runtime.engine.policy.text import TextStream
+from runtime.engine.values.commands import Command
+from runtime.engine.values.embedding import EmbeddingJob
+from runtime.engine.values.events import (
     Event,
     Failed,
     Finished,
     FinishReason,
-    GenerationRequest,
     Progress,
     Sink,
     TextDelta,
     Timings,
     TokenProbs,
 )
-from runtime.engine.policy.text import TextStream
-from runtime.engine.slot_commands import Command
-from runtime.engine.values.facts import FillTokens, ModelInfo, Pooling
+from runtime.engine.values.facts import FillTokens, LoraInfo, ModelInfo, Pooling
 from runtime.engine.values.grammar import Grammar
-from runtime.engine.values.media import MARK, Media, MediaKind, Placing, Prompt
-from runtime.engine.vectors import EmbeddingJob
+from runtime.engine.values.media import MARK, Media, MediaKind
+from runtime.engine.values.meter import Meter
+from runtime.engine.values.request import GenerationRequest, Prompt, PromptBuilder
 from runtime.errors import PromptTooLong, RequestError, TextTooLong, Unavailable
 
 BOS, EOS = 256, 257
 _SPECIAL = {BOS: b"<s>", EOS: b"</s>"}
+
+
+class ScriptedVocabulary:
+    """The bytes of UTF-8."""
+
+    end_tokens = (EOS,)
+
+    def __init__(self, info: ModelInfo) -> None:
+        self._info = info
+        self.fill_tokens: FillTokens | None = None
+
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        tokens = [BOS] if add_special and self._info.add_bos else []
+        data = text.encode("utf-8")
+        while data:
+            special = next((t for t, name in _SPECIAL.items() if parse_special and data.startswith(name)), None)
+            tokens.append(data[0] if special is None else special)
+            data = data[1 if special is None else len(_SPECIAL[special]) :]
+        return tokens
+
+    def read(self, text: str, files: Tokens[bytes], param: str) -> Prompt:
+        """Take four tokens for each picture, whatever is in it; its raw form is the file."""
+        if not self._info.media_kinds:
+            raise RequestError(f"'{param}' has pictures or sounds, but this model reads text only", param)
+        placing = PromptBuilder()
+        for index, part in enumerate(text.split(MARK)):
+            if index:
+                file = files[index - 1]
+                placing.add_media(Media(file.hex(), len(placing.tokens), 4, 4, raw=file))
+            placing.add_text(self.tokenize(part, add_special=not index, parse_special=True))
+        return Prompt(tuple(placing.tokens), tuple(placing.media))
+
+    def detokenize(self, tokens: Tokens[int]) -> str:
+        return b"".join(self.piece(token) for token in tokens).decode("utf-8", "replace")
+
+    def piece(self, token: int) -> bytes:
+        if not 0 <= token < self._info.n_vocab:
+            raise RequestError(f"token id {token} is not in the vocabulary")
+        return _SPECIAL.get(token) or bytes([token])
+
+    def write_messages(self, template: str, messages: Tokens[tuple[str, str]], *, adds_generation_prompt: bool) -> str:
+        written = "".join(f"<{role}>{text}" for role, text in messages)
+        return f"{template}:{written}{'<assistant>' if adds_generation_prompt else ''}"
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        return {
+            "general.architecture": "script",
+            "general.file_type": "15",
+            "general.license": "apache-2.0",
+            "general.name": "scripted",
+            "general.size_label": "135",
+            "script.block_count": "30",
+            "script.context_length": "8192",
+            "script.rope.freq_base": "100000.000000",
+            "tokenizer.chat_template": "long",
+            "tokenizer.ggml.add_bos_token": "false",
+        }
+
+    def pair(self, first: str, second: str) -> list[int]:
+        return [*first.encode(), EOS, *second.encode()]
 
 
 class ScriptedEngine:
@@ -75,20 +134,16 @@ class ScriptedEngine:
             quantization="Q4_K_M",
             media_kinds=frozenset(media_kinds),
         )
+        self.vocabulary = ScriptedVocabulary(self.info)
         self.pooling = Pooling.MEAN
         self.max_text_tokens = 64  # less than n_ctx, as it may be
-        scales = adapters or {}
-        self.adapters = Adapters(
-            [Adapter(name, SimpleNamespace(task_name="task", prompt_prefix="")) for name in scales],  # type: ignore[arg-type]
-            tuple(scales.values()),
-        )
+        self.adapters = dict(adapters or {})  # scales by name
         self.can_rank = False
         self.pieces = tuple(pieces)
         self.error = error
         self.is_held = is_held
         self.end_token: int | None = None  # what ends the text
         self.requests: list[GenerationRequest] = []
-        self.fill_tokens: FillTokens | None = None
         self.commands: list[Command[Any]] = []
         self.answers: dict[type[Command[Any]], Any] = {}  # by the kind of command; an exception is an answer, too
         self.prepared: list[Grammar] = []
@@ -96,62 +151,25 @@ class ScriptedEngine:
         self.submitted = asyncio.Event()
         self._running: dict[int, tuple[Sink, list[Event]]] = {}
 
-    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
-        tokens = [BOS] if add_special and self.info.add_bos else []
-        data = text.encode("utf-8")
-        while data:
-            special = next((t for t, name in _SPECIAL.items() if parse_special and data.startswith(name)), None)
-            tokens.append(data[0] if special is None else special)
-            data = data[1 if special is None else len(_SPECIAL[special]) :]
-        return tokens
+    def lora_adapters(self) -> tuple[LoraInfo, ...]:
+        return tuple(LoraInfo(name, scale, "task", "") for name, scale in self.adapters.items())
 
-    def read(self, text: str, files: Tokens[bytes], param: str) -> Prompt:
-        """Take four tokens for each picture, whatever is in it; its raw form is the file."""
-        if not self.info.media_kinds:
-            raise RequestError(f"'{param}' has pictures or sounds, but this model reads text only", param)
-        placing = Placing()
-        for index, part in enumerate(text.split(MARK)):
-            if index:
-                file = files[index - 1]
-                placing.add_media(Media(file.hex(), len(placing.tokens), 4, 4, raw=file))
-            placing.add_text(self.tokenize(part, add_special=not index, parse_special=True))
-        return Prompt(tuple(placing.tokens), tuple(placing.media))
-
-    def detokenize(self, tokens: Tokens[int]) -> str:
-        return b"".join(self.piece(token) for token in tokens).decode("utf-8", "replace")
-
-    def piece(self, token: int) -> bytes:
-        if not 0 <= token < self.info.n_vocab:
-            raise RequestError(f"token id {token} is not in the vocabulary")
-        return _SPECIAL.get(token) or bytes([token])
+    def set_lora_scales(self, scales: Iterable[tuple[int, float]]) -> None:
+        given, names = dict(scales), list(self.adapters)
+        unknown = next((index for index in given if not 0 <= index < len(names)), None)
+        if unknown is not None:
+            raise RequestError(f"there is no LoRA adapter {unknown}", "lora")
+        self.adapters = {name: given.get(index, 0.0) for index, name in enumerate(names)}
 
     def prepare(self, grammar: Grammar) -> None:
         self.prepared.append(grammar)
 
-    def write_messages(self, template: str, messages: Tokens[tuple[str, str]], *, adds_generation_prompt: bool) -> str:
-        written = "".join(f"<{role}>{text}" for role, text in messages)
-        return f"{template}:{written}{'<assistant>' if adds_generation_prompt else ''}"
-
-    def metadata(self) -> dict[str, str]:
-        return {
-            "general.architecture": "script",
-            "general.file_type": "15",
-            "general.license": "apache-2.0",
-            "general.name": "scripted",
-            "general.size_label": "135",
-            "script.block_count": "30",
-            "script.context_length": "8192",
-            "script.rope.freq_base": "100000.000000",
-            "tokenizer.chat_template": "long",
-            "tokenizer.ggml.add_bos_token": "false",
-        }
-
     def submit(self, request: GenerationRequest, sink: Sink) -> int:
-        if not request.prompt_tokens:
+        if not request.prompt.tokens:
             raise RequestError("the prompt is empty", "prompt")
-        if len(request.prompt_tokens) >= self.info.n_ctx:
-            raise PromptTooLong(len(request.prompt_tokens), self.info.n_ctx)
-        if max(request.prompt_tokens) >= self.info.n_vocab:
+        if len(request.prompt.tokens) >= self.info.n_ctx:
+            raise PromptTooLong(len(request.prompt.tokens), self.info.n_ctx)
+        if max(request.prompt.tokens) >= self.info.n_vocab:
             raise RequestError("the prompt has token ids outside the vocabulary", "prompt")
         self.requests.append(request)
         sequence_id = len(self.requests)
@@ -174,15 +192,9 @@ class ScriptedEngine:
             job.results[:] = [[[float(text.count(ord("a")))]] for text in job.texts]
         asyncio.get_running_loop().call_soon(job.sink, self.error or job)
 
-    def pair(self, first: str, second: str) -> list[int]:
-        return [*first.encode(), EOS, *second.encode()]
-
     def cancel(self, sequence_id: int) -> None:
         if self._running.pop(sequence_id, None):
             self.cancelled.set()
-
-    def end_tokens(self) -> tuple[int, ...]:
-        return (EOS,)
 
     def command(self, command: Command[Any], answer: Callable[[Any], None]) -> None:
         self.commands.append(command)
@@ -218,26 +230,24 @@ class ScriptedEngine:
             asyncio.get_running_loop().call_soon(self._play, sequence_id)
 
     def _script(self, request: GenerationRequest) -> list[Event]:
-        slot = request.slot or 0
+        params, num_prompt_tokens = request.params, len(request.prompt.tokens)
+        slot = params.slot or 0
         events: list[Event] = []
-        if request.wants_progress or request.wants_prompt_probs:
-            num_prompt_tokens = len(request.prompt_tokens)
-            told = request.prompt_tokens[1:] if request.wants_prompt_probs else ()
-            probs = tuple(_probs(token, self.piece(token), request.sampling.n_probs) for token in told)
+        if params.wants_progress or params.wants_prompt_probs:
+            told = request.prompt.tokens[1:] if params.wants_prompt_probs else ()
+            probs = tuple(_probs(token, self.vocabulary.piece(token), params.sampling.n_probs) for token in told)
             events = [
                 Progress(num_prompt_tokens, Timings(count, 0, 0, count / 100, 0.0), slot, probs if count else ())
                 for count in (0, num_prompt_tokens)
             ]
-        stream, num_generated, reason = TextStream(request.stop), 0, FinishReason.END_OF_TEXT
+        stream, num_generated, reason = TextStream(params.stop), 0, FinishReason.END_OF_TEXT
         for index, piece in enumerate(self.pieces):
-            if index == request.max_tokens:
+            if index == params.max_tokens:
                 reason = FinishReason.LENGTH
                 break
             num_generated = index + 1
-            timings = (
-                Timings(len(request.prompt_tokens) - 1, 1, num_generated, 0.5, 0.1) if request.wants_timings else None
-            )
-            data, num_probs = piece.encode("utf-8"), request.sampling.n_probs
+            timings = Timings(num_prompt_tokens - 1, 1, num_generated, 0.5, 0.1) if params.wants_timings else None
+            data, num_probs = piece.encode("utf-8"), params.sampling.n_probs
             probs = (_probs(index, data, num_probs),) if num_probs else ()
             events.append(TextDelta(stream.feed(data), (index,), probs, slot, timings))
             if stream.stopping_string:
@@ -246,10 +256,10 @@ class ScriptedEngine:
         if self.error is not None:
             return [*events, Failed(self.error)]
         rest = stream.finish()
-        timings = Timings(len(request.prompt_tokens) - 1, 1, num_generated, 0.5, 0.25)
+        timings = Timings(num_prompt_tokens - 1, 1, num_generated, 0.5, 0.25)
         last = Finished(reason, timings, stream.stopping_string, slot)
         if reason is FinishReason.END_OF_TEXT and self.end_token is not None:
-            num_probs = request.sampling.n_probs
+            num_probs = params.sampling.n_probs
             end_probs = _probs(self.end_token, b"", num_probs) if num_probs else None
             last = replace(last, end_token=self.end_token, end_probs=end_probs)
         return [*events, *([TextDelta(rest, (), slot=slot)] if rest else []), last]

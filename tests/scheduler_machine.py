@@ -5,17 +5,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from runtime.engine.policy.batch import Batch, Copy, Cut, Edit, Park, Restore, Sampled, Shift
+from runtime.engine.policy.batch import Batch, Sampled
 from runtime.engine.policy.scheduler import Scheduler, SchedulerParams
-from runtime.engine.policy.sequence import (
-    Finished,
-    FinishReason,
-    GenerationRequest,
-    Progress,
-    Sequence,
-    TextDelta,
-    TokenProbs,
-)
+from runtime.engine.policy.sequence import Sequence
+from runtime.engine.values.edits import Copy, Cut, Edit, Park, Restore, Shift
+from runtime.engine.values.events import Finished, FinishReason, Progress, TextDelta, TokenProbs
+from tests.asking import request_for
 
 END = 0
 _MAX_GUESSED = 5
@@ -82,7 +77,7 @@ class Machine:
         )
 
     def add(self, number: int, prompt: list[int], max_tokens: int | None = None, **more: object) -> Sequence:
-        request = GenerationRequest(tuple(prompt), max_tokens=max_tokens, **more)  # type: ignore[arg-type]
+        request = request_for(prompt, max_tokens=max_tokens, **more)
         sequence = Sequence.of(number, request, lambda event: None)
         self.scheduler.add(sequence)
         return sequence

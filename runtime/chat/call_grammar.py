@@ -19,7 +19,7 @@ from runtime.chat.calls import HOLES, arguments_of, beginnings, text_arguments
 from runtime.chat.conversation import Tool
 from runtime.chat.reasoning import Stage, Thought
 from runtime.engine.policy import schema
-from runtime.engine.values.grammar import Grammar, GrammarKind, Stretch
+from runtime.engine.values.grammar import Grammar, GrammarKind, Span
 
 # A mark to its id where it is a control token of the model's.
 FindControl = Callable[[str], "int | None"]
@@ -178,8 +178,8 @@ def loosened(tool: Tool) -> Tool:
     return replace(tool, parameters={"properties": properties} if properties else {"type": "object"})
 
 
-def _skipped(thought: Thought) -> Stretch:
-    return Stretch(thought.marks.opening, thought.marks.closing, is_begun=thought.is_begun)
+def _skipped(thought: Thought) -> Span:
+    return Span(thought.marks.opening, thought.marks.closing, is_begun=thought.is_begun)
 
 
 def _lark(start: str, rules: Iterable[str]) -> Grammar:

@@ -1,7 +1,7 @@
 """The assistant's next turn: what the engine is asked for, and how its answer is read.
 
     turn = next_turn(engine, conversation, answer_form)      # renders and tokenizes: in a thread
-    request = turn.ask(request_without_prompt)               # prompt, grammar and shown tokens filled in
+    request = turn.ask(params)                               # a request: prompt, grammar and shown tokens filled in
     reader = turn.reader()                                   # one for each answer
     for delta in deltas:  events += reader.feed(delta.text)  # text, reasoning and tool calls, as they come
     events += reader.finish()
@@ -12,7 +12,6 @@ How the model of a template thinks and calls tools is learnt from the template, 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from runtime.chat.call_form import GENERIC, LearntForm, learn_call_form
 from runtime.chat.call_grammar import Calls, GrammarWriter, arguments_schema, loosened
@@ -24,13 +23,10 @@ from runtime.chat.reader import AnswerReader
 from runtime.chat.reasoning import Stage, ThinkingMarks, Thought, learn_thinking_marks
 from runtime.chat.template import ChatTemplate, Spelling, load_template, without_bos
 from runtime.chat.tools import with_calls_written_out, with_tools_told
-from runtime.engine.policy.sequence import GenerationRequest
+from runtime.engine.interface import AnyEngine
 from runtime.engine.values.grammar import Grammar, GrammarKind
-from runtime.engine.values.media import Media, Prompt
+from runtime.engine.values.request import GenerationParams, GenerationRequest, Prompt
 from runtime.errors import RequestError
-
-if TYPE_CHECKING:
-    from runtime.engine.engine import Engine
 
 _THINKING_VARIABLES = ("enable_thinking", "thinking")  # by what templates call it
 
@@ -39,23 +35,16 @@ _THINKING_VARIABLES = ("enable_thinking", "thinking")  # by what templates call 
 class Turn:
     """A turn that is ready to be asked for. `thought` None: nothing of the answer counts as thinking."""
 
-    prompt: str
-    prompt_tokens: tuple[int, ...]
-    media: tuple[Media, ...]
+    prompt: Prompt
     grammar: Grammar | None
     shown_tokens: frozenset[int]
     thought: Thought | None
     calls: Calls | None
 
-    def ask(self, request: GenerationRequest) -> GenerationRequest:
-        """Return the request with everything in it that this turn needs."""
-        return replace(
-            request,
-            prompt_tokens=self.prompt_tokens,
-            media=self.media,
-            sampling=replace(request.sampling, grammar=self.grammar),
-            shown_tokens=self.shown_tokens,
-        )
+    def ask(self, params: GenerationParams) -> GenerationRequest:
+        """Return the request for this turn's answer."""
+        sampling = replace(params.sampling, grammar=self.grammar)
+        return GenerationRequest(self.prompt, replace(params, sampling=sampling, shown_tokens=self.shown_tokens))
 
     def reader(self) -> AnswerReader:
         """Return a reader for one answer."""
@@ -83,21 +72,21 @@ def manner_of(template: ChatTemplate) -> Manner:
     return Manner(learn_thinking_marks(template), learnt, learnt.spelling if learnt else Spelling())
 
 
-def manner_in(engine: "Engine") -> Manner:
+def manner_in(engine: AnyEngine) -> Manner:
     """Return how an engine's model writes. Takes long the first time."""
     return manner_of(template_in(engine))
 
 
-def template_in(engine: "Engine") -> ChatTemplate:
+def template_in(engine: AnyEngine) -> ChatTemplate:
     """Return the template of an engine's model. Raises RequestError when it isn't one."""
     info = engine.info
     if info.chat_template is not None and info.is_template_named:
-        return NamedTemplate(info.chat_template, engine.write_messages)
+        return NamedTemplate(info.chat_template, engine.vocabulary.write_messages)
     return load_template(info.chat_template, info.bos_token, info.eos_token)
 
 
 def next_turn(
-    engine: "Engine", conversation: Conversation, answer_form: Grammar | None = None, *, is_first: bool = True
+    engine: AnyEngine, conversation: Conversation, answer_form: Grammar | None = None, *, is_first: bool = True
 ) -> Turn:
     """Return the turn that goes on with a conversation; its text, where there is a form for it, holds to that.
 
@@ -113,7 +102,7 @@ def next_turn(
     calls = _calls(conversation.tool_use, manner)
     if is_own and calls is not None:
         raise RequestError("a grammar can't be combined with tools; leave one of them out", "grammar")
-    writer = GrammarWriter(lambda mark: _control_token(engine, mark), engine.end_tokens() if calls else ())
+    writer = GrammarWriter(lambda mark: _control_token(engine, mark), engine.vocabulary.end_tokens if calls else ())
     allowed_thought = thought if thought and _may_think(thought, conversation) else None
     grammar = answer_form
     if calls is not None:
@@ -133,13 +122,11 @@ def next_turn(
     attachments = [file for message in conversation.messages for file in message.attachments]
     if attachments:
         assert is_first, "what follows other tokens can't have pictures"
-        read = engine.read(text, attachments, "messages")
+        read = engine.vocabulary.read(text, attachments, "messages")
     else:
-        read = Prompt(tuple(engine.tokenize(text, add_special=is_first, parse_special=True)))
+        read = Prompt(tuple(engine.vocabulary.tokenize(text, add_special=is_first, parse_special=True)))
     return Turn(
-        prompt=prompt,
-        prompt_tokens=read.tokens,
-        media=read.media,
+        prompt=read,
         grammar=grammar,
         shown_tokens=writer.control_tokens(*shown),
         thought=thought if conversation.splits_thinking else None,
@@ -147,7 +134,7 @@ def next_turn(
     )
 
 
-def prompt_of(engine: "Engine", conversation: Conversation) -> str:
+def prompt_of(engine: AnyEngine, conversation: Conversation) -> str:
     """Return the prompt alone. Raises RequestError."""
     template = template_in(engine)
     return _prompt(template, manner_of(template), conversation)[0]
@@ -217,7 +204,7 @@ def _may_think(thought: Thought, conversation: Conversation) -> bool:
     return thought.stage is not Stage.POSSIBLE or (thought.marks.is_known and conversation.thinking is not False)
 
 
-def _usable(engine: "Engine", calls: Calls, grammar_of: Callable[[Calls], Grammar]) -> tuple[Calls, Grammar]:
+def _usable(engine: AnyEngine, calls: Calls, grammar_of: Callable[[Calls], Grammar]) -> tuple[Calls, Grammar]:
     """Return the calls with schemas that the engine can hold arguments to, those it can't loosened, and their grammar.
 
     Raises RequestError for one that asks to be held to strictly.
@@ -232,7 +219,7 @@ def _usable(engine: "Engine", calls: Calls, grammar_of: Callable[[Calls], Gramma
     return calls, grammar
 
 
-def _usable_tool(engine: "Engine", tool: Tool) -> Tool:
+def _usable_tool(engine: AnyEngine, tool: Tool) -> Tool:
     try:
         engine.prepare(Grammar(GrammarKind.LARK, f"start: %json {arguments_schema(tool)}"))
         return tool
@@ -242,6 +229,6 @@ def _usable_tool(engine: "Engine", tool: Tool) -> Tool:
         return loosened(tool)
 
 
-def _control_token(engine: "Engine", mark: str) -> int | None:
-    tokens = engine.tokenize(mark, add_special=False, parse_special=True)
-    return tokens[0] if len(tokens) == 1 and not engine.piece(tokens[0]) else None
+def _control_token(engine: AnyEngine, mark: str) -> int | None:
+    tokens = engine.vocabulary.tokenize(mark, add_special=False, parse_special=True)
+    return tokens[0] if len(tokens) == 1 and not engine.vocabulary.piece(tokens[0]) else None

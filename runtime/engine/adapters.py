@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from runtime.engine.native import Context, LoraAdapter
+from runtime.engine.values.facts import LoraInfo
 from runtime.errors import RequestError
 
 Scales = tuple[float, ...]  # of every adapter, in their order
@@ -24,6 +25,13 @@ class Adapters:
     def __init__(self, adapters: Sequence[Adapter] = (), scales: Scales = ()) -> None:
         self.all = tuple(adapters)
         self.default_scales = scales  # replaced as a whole: any thread may read it
+
+    def described(self) -> tuple[LoraInfo, ...]:
+        """Return all adapters with the scales that hold now."""
+        return tuple(
+            LoraInfo(each.name, scale, each.loaded.task_name, each.loaded.prompt_prefix)
+            for each, scale in zip(self.all, self.default_scales, strict=True)
+        )
 
     def scales_for(self, lora: Iterable[tuple[int, float]] | None) -> Scales:
         """Return the scales that a request means: those it names, and 0 for the others; RequestError for a wrong id."""

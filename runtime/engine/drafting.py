@@ -1,15 +1,50 @@
-"""Guesses by a second, smaller model with the same vocabulary. The engine's thread only."""
+"""Who guesses tokens ahead, and for whom: the text itself, or a smaller model of the same vocabulary.
+
+The engine's thread only, but for `abort`.
+"""
 
 from collections.abc import Sequence as Tokens
 
 from runtime.engine.native import Aborted, Context, Model, NoRoom, SamplerChain
-from runtime.engine.policy.batch import BatchEntry
+from runtime.engine.policy.sequence import Sequence
 from runtime.engine.policy.slots import Slots
+from runtime.engine.policy.speculation import PromptLookup, Speculation
+from runtime.engine.values.edits import BatchEntry
 from runtime.engine.values.sampling import SamplingParams
 from runtime.errors import EngineError, ModelError
 
+MAX_SEQUENCES_DRAFTED = 2
 _NUM_ODD_TOKENS = 128  # llama.cpp's limit: vocabularies are padded to different sizes
 _EVERY_NTH = 13  # pieces compared; all of 100,000 would take as long as loading the model
+
+
+class Drafts:
+    """Drafts for the sequences that generate, while few do: guessed tokens cost the others time."""
+
+    def __init__(self, guesser: "PromptLookup | ModelGuesser", max_tokens: int) -> None:
+        self._guesser = guesser
+        self._speculation = Speculation(guesser, max_tokens)
+
+    def give_to(self, generating: Tokens[Sequence], num_threads: int | None) -> None:
+        """Give each sequence its draft for the next step, or none where there are too many sequences."""
+        if isinstance(self._guesser, ModelGuesser) and num_threads is not None:
+            self._guesser.set_threads(num_threads)
+        for sequence in generating:
+            is_worth_it = len(generating) <= MAX_SEQUENCES_DRAFTED
+            is_text = not sequence.media  # of pictures there is nothing to guess from
+            sequence.draft = self._speculation.propose(sequence) if is_worth_it and is_text else ()
+
+    def forget(self, sequence: Sequence) -> None:
+        self._speculation.forget(sequence)
+
+    def abort(self) -> None:
+        """Stop the guess that is computed, and every later one. Any thread."""
+        if isinstance(self._guesser, ModelGuesser):
+            self._guesser.abort()
+
+    def close(self) -> None:
+        if isinstance(self._guesser, ModelGuesser):
+            self._guesser.close()
 
 
 class ModelGuesser:

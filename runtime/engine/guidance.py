@@ -14,7 +14,8 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runtime.engine.policy import gbnf, schema
-from runtime.engine.values.grammar import Grammar, GrammarKind, TriggerSearch
+from runtime.engine.policy.triggers import TriggerSearch
+from runtime.engine.values.grammar import Grammar, GrammarKind
 from runtime.errors import RequestError
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Guide:
         self._end_tokens: frozenset[int] = frozenset()
         self._compiled: OrderedDict[tuple[GrammarKind, str], LLMatcher] = OrderedDict()
 
-    def constraint(self, grammar: Grammar) -> "Constraint":
+    def constraint(self, grammar: Grammar) -> "GrammarConstraint":
         """Return where a sequence under this grammar begins. Raises RequestError when the grammar can't be used."""
         key = grammar.kind, grammar.source
         with self._lock:
@@ -60,7 +61,7 @@ class Guide:
             self._compiled.move_to_end(key)
             if len(self._compiled) > _MAX_COMPILED:
                 self._compiled.popitem(last=False)
-            constraint = Constraint(matcher.deep_copy(), self._pieces, self._names, self._end_tokens, grammar)
+            constraint = GrammarConstraint(matcher.deep_copy(), self._pieces, self._names, self._end_tokens, grammar)
         constraint.check_triggers(grammar)
         return constraint
 
@@ -137,7 +138,7 @@ class _TokenList:
         raise NotImplementedError("grammars are compiled with no_forcing, so that nothing is tokenized")
 
 
-class Constraint:
+class GrammarConstraint:
     """What one sequence may still say. One thread at a time.
 
     `names` are those of tokens that are no text. They count in a search for triggers.

@@ -1,4 +1,4 @@
-"""What the system says of processors: how many threads can be of use here, and who else wants to run.
+"""What the system says of processors: how many threads can be of use here, who else wants to run, how a step went.
 
 Two threads on the two halves of one core get in each other's way (llama.cpp spins at every barrier), and threads
 beyond a cgroup's quota are stopped in the middle of a step, so the number of processors alone is a bad guide.
@@ -6,11 +6,16 @@ beyond a cgroup's quota are stopped in the middle of a step, so the number of pr
 
 import math
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
+
+from runtime.engine.policy.pace import Pace
 
 _CGROUP = Path("/sys/fs/cgroup")
 _CPUS = Path("/sys/devices/system/cpu")
 _LOADAVG = Path("/proc/loadavg")
+_SECONDS_BEFORE_SAMPLES = (0.0, 0.0005, 0.0005)
 
 
 def default_num_threads(cgroup: Path = _CGROUP, cpus: Path = _CPUS) -> int:
@@ -53,6 +58,62 @@ class TaskCounter:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+class PacedSteps:
+    """Steps computed with as many threads as the machine can give at the moment. The engine's thread only."""
+
+    def __init__(self, num_threads: int | None) -> None:
+        """Always `num_threads`, or with None what `Pace` decides before each step."""
+        self._fixed = num_threads
+        self._pace = Pace(default_num_threads(), num_cpus())
+        self._tasks = TaskCounter()
+
+    def num_others(self) -> int | None:
+        """Return how many tasks beside the caller want to run; any thread may ask."""
+        return self._tasks.num_others()
+
+    def num_threads(self) -> int | None:
+        """Return the number for the next step, None where it never changes."""
+        return self._pace.num_threads(time.monotonic()) if self._fixed is None else None
+
+    def compute(self, step: Callable[[], None], set_threads: Callable[[int], None]) -> None:
+        """Compute a step with the number of threads that is right now, and learn from how it went."""
+        if self._fixed is not None:
+            step()
+            return
+        started, cpu_before = time.monotonic(), time.process_time()
+        num_threads = self._pace.num_threads(started)
+        set_threads(num_threads)
+        step()
+        ended = time.monotonic()
+        # Now, and not before the next step: then the last tokens are on their way, and those who carry them run, too.
+        self.count_tasks()
+        self._pace.observe_step(num_threads, ended - started, time.process_time() - cpu_before, ended)
+
+    def count_tasks(self) -> None:
+        if self._fixed is None:
+            self._pace.observe_tasks(self._tasks.num_others())
+
+    def sample_run_queue(self, num_others: int | None) -> None:
+        """After an idle spell, sample the run queue up to three times and stop at the first empty sample.
+
+        The process that sent the request is often still in the first, `num_others`, which was taken when it came.
+        """
+        if self._fixed is not None:
+            return
+        self._pace.forget()
+        self._pace.observe_tasks(num_others)
+        for seconds in _SECONDS_BEFORE_SAMPLES:
+            if not num_others:
+                return
+            if seconds:  # else the interpreter's lock would go to others first
+                time.sleep(seconds)
+            num_others = self._tasks.num_others()
+            self._pace.observe_tasks(num_others)
+
+    def close(self) -> None:
+        self._tasks.close()
 
 
 def _allowed_cpus() -> set[int]:

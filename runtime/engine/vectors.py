@@ -7,19 +7,16 @@ text needn't wait for somebody's whole library. The engine's thread only, but fo
 cancelling.
 """
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 
-from runtime.engine.adapters import Adapters, Scales
+from runtime.engine.adapters import Adapters
 from runtime.engine.native import EmbeddingContext, Model, NoRoom
-from runtime.engine.policy.batch import BatchEntry
 from runtime.engine.policy.memory import read_memory
+from runtime.engine.values.edits import BatchEntry
+from runtime.engine.values.embedding import EmbeddingJob, Vectors
 from runtime.engine.values.facts import Pooling
-from runtime.errors import EngineError, ModelError, RequestError, TextTooLong, Unavailable
-
-Vectors = list[list[float]]
+from runtime.errors import EngineError, ModelError, Unavailable
 
 _LEAST_CAPACITY = 512  # tokens that a context has room for however short the first text is
 _NUM_TEXTS_AT_ONCE = 16
@@ -28,32 +25,6 @@ _LEAST_STEP_TOKENS = 64
 # llama.cpp keeps a logit of each token of the vocabulary for each token of a step, read or not: at most 128 MiB.
 _MAX_STEP_LOGITS = 2**25
 _LOGIT_BYTES = 4
-
-
-@dataclass(eq=False, slots=True)
-class EmbeddingJob:
-    """Texts as token ids, and what they became: for each text one vector, or without pooling one for each token.
-
-    `param` is the field of the request that holds the texts, for words about a text that can't be computed; `lora` the
-    scales of the adapters that all of them are computed with.
-    """
-
-    texts: Sequence[Sequence[int]]
-    sink: Callable[["EmbeddingJob | Exception"], None]
-    param: str = "input"
-    lora: Scales = ()
-    results: list[Vectors] = field(default_factory=list)
-    is_cancelled: bool = False
-
-    def check(self, n_vocab: int, max_text_tokens: int) -> None:
-        """Raise RequestError or TextTooLong for a text that can't be computed."""
-        for index, text in enumerate(self.texts):
-            if not text:
-                raise RequestError(f"{self.param}[{index}] is empty; give it at least one token", self.param)
-            if len(text) > max_text_tokens:
-                raise TextTooLong(self.param, index, len(text), max_text_tokens)
-            if min(text) < 0 or max(text) >= n_vocab:
-                raise RequestError(f"{self.param}[{index}] has token ids outside the vocabulary", self.param)
 
 
 class Embedder:
@@ -239,18 +210,3 @@ class EmbeddingQueue:
         self._jobs.clear()
         self._embedder.close()
         return left
-
-
-def normalized(vector: list[float], kind: int) -> list[float]:
-    """Return a vector divided by its norm, as llama.cpp numbers them (`--embd-normalize`).
-
-    Negative is none, 0 the largest absolute value (scaled to 32760), 1 taxicab, 2 Euclidean, others that p-norm.
-    """
-    largest = max(map(abs, vector), default=0.0)
-    if kind < 0 or largest == 0:
-        return vector
-    if kind == 0:
-        norm = largest / 32760.0
-    else:  # of numbers up to 1, so that no power overflows
-        norm = largest * math.fsum((abs(x) / largest) ** kind for x in vector) ** (1.0 / kind)
-    return [x / norm for x in vector]

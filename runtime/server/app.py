@@ -10,6 +10,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from runtime.container import Manifest
+from runtime.engine.values.request import GenerationParams
 from runtime.engine.values.sampling import SamplingParams
 from runtime.server.answering.errors import Endpoint, answering_errors, routing_error
 from runtime.server.anthropic.endpoints import Anthropic
@@ -63,17 +64,15 @@ def create_app(
     without a `history` no chats are kept.
     """
     service = Service(
-        lifecycle,
-        defaults,
-        names,
-        default_max_tokens,
-        props,
-        tags,
-        n_keep,
-        embd_normalize,
-        offer or Offer(),
-        model_file or ModelFile(),
-        chat or ChatDefaults(),
+        lifecycle=lifecycle,
+        defaults=GenerationParams(sampling=defaults, max_tokens=default_max_tokens, n_keep=n_keep),
+        names=names,
+        props=props,
+        tags=tags,
+        embd_normalize=embd_normalize,
+        offer=offer or Offer(),
+        model_file=model_file or ModelFile(),
+        chat=chat or ChatDefaults(),
     )
     llamacpp = LlamaCpp(service)
     status, slots, metrics = Status(service), Slots(service), Metrics(service)

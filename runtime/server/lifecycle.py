@@ -2,12 +2,9 @@
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from runtime.engine.interface import AnyEngine
 from runtime.errors import Unavailable
-
-if TYPE_CHECKING:
-    from runtime.engine.engine import Engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +18,7 @@ class Loading:
 class Ready:
     """Requests are computed."""
 
-    engine: "Engine"
+    engine: AnyEngine
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +47,7 @@ class Lifecycle:
         if isinstance(self.state, Loading):
             self.state = Loading(min(max(progress, 0.0), 1.0))
 
-    def set_ready(self, engine: "Engine") -> None:
+    def set_ready(self, engine: AnyEngine) -> None:
         self._leave_loading(Ready(engine))
 
     def set_failed(self, error: BaseException) -> None:
@@ -65,7 +62,7 @@ class Lifecycle:
             self.state = state
             self._changed.set()
 
-    async def engine(self) -> "Engine":
+    async def engine(self) -> AnyEngine:
         """Return the engine, waiting while the model loads: clients that can't retry work from the first second on.
 
         Raises Unavailable when the load failed or the program is stopping.

@@ -4,14 +4,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from runtime.engine.values.sampling import SamplingParams
+from runtime.engine.interface import AnyEngine
+from runtime.engine.values.request import GenerationParams
 from runtime.server.asking.conversation import ChatDefaults
 from runtime.server.lifecycle import Lifecycle
-
-if TYPE_CHECKING:
-    from runtime.engine.engine import Engine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,27 +31,25 @@ class ModelFile:
     sha256: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """`names` are the model's names towards clients, `tags` words about it; `props` are facts that `/props` adds.
 
-    `default_max_tokens`, `n_keep` and `embd_normalize` hold where a request doesn't name its own.
+    `defaults` and `embd_normalize` hold where a request doesn't name its own.
     """
 
     lifecycle: Lifecycle
-    defaults: SamplingParams
     names: tuple[str, ...]
-    default_max_tokens: int | None
     props: Mapping[str, Any]
+    defaults: GenerationParams = field(default_factory=GenerationParams)
     tags: tuple[str, ...] = ()
-    n_keep: int = 0
     embd_normalize: int = 2
     offer: Offer = field(default_factory=Offer)
     model_file: ModelFile = field(default_factory=ModelFile)
     chat: ChatDefaults = field(default_factory=ChatDefaults)
     created: int = field(default_factory=lambda: int(time.time()))
 
-    async def engine(self) -> "Engine":
+    async def engine(self) -> AnyEngine:
         """Return the engine once the model is there. Raises Unavailable when it won't be."""
         return await self.lifecycle.engine()
 

@@ -39,4 +39,4 @@ def test_chats_whose_stream_ends_without_the_mark_it_can_not_read() -> None:
         pieces = list(llm.stream_chat(messages))
     assert (whole.message.role.value, whole.message.content) == ("assistant", "Hello wor\u2028ld")
     assert pieces[-1].message.content == "Hello wor\u2028ld"
-    assert {(asked.sampling.temperature, asked.sampling.seed) for asked in engine.requests} == {(0.25, 7)}
+    assert {(asked.params.sampling.temperature, asked.params.sampling.seed) for asked in engine.requests} == {(0.25, 7)}

@@ -12,7 +12,7 @@ from runtime.engine.native.lora import LoraAdapter
 from runtime.engine.native.model import Model
 from runtime.engine.native.sampler import SamplerChain
 from runtime.engine.native.threadpool import ThreadPool
-from runtime.engine.policy.batch import Batch, BatchEntry, Copy, Cut, Edit, MediaPart, Park, Restore, Shift
+from runtime.engine.values.edits import BatchEntry, Copy, Cut, Edit, MediaPart, Park, Restore, Shift
 from runtime.errors import EngineError, ModelError
 
 _FILE_HEAD = struct.Struct("=III")  # of a saved slot: llama.cpp's magic, version, number of words
@@ -112,12 +112,12 @@ class Context:
             self._api.llama_free(handle)
             self._pool.close()
 
-    def compute(self, batch: Batch) -> None:
-        """Compute a step, tokens or a picture. Raises as `decode` does."""
-        if batch.media is not None:
-            self.decode_media(batch.media)
+    def compute(self, entries: Sequence[BatchEntry], media: MediaPart | None) -> None:
+        """Compute a step: a picture's part, or else tokens. Raises as `decode` does."""
+        if media is not None:
+            self.decode_media(media)
         else:
-            self.decode(batch.entries)
+            self.decode(entries)
 
     def decode(self, entries: Sequence[BatchEntry]) -> None:
         """Compute a batch of at most `n_batch` tokens.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from runtime.engine.native.context import Context
 from runtime.engine.native.model import Model
-from runtime.engine.policy.batch import BatchEntry
+from runtime.engine.values.edits import BatchEntry
 from runtime.engine.values.facts import Pooling
 
 

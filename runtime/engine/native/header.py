@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.engine.native.library import Library
-from runtime.engine.policy.memory import ModelShape, num_kv_elements
+from runtime.engine.values.facts import ModelShape, num_kv_elements
 from runtime.errors import ModelError
 
 _SEEK_SET = 0

@@ -17,7 +17,8 @@ from typing import Any
 
 from runtime.engine.native import png
 from runtime.engine.native.model import Model
-from runtime.engine.values.media import MARK, Media, MediaKind, Placing, Prompt
+from runtime.engine.values.media import MARK, Media, MediaKind
+from runtime.engine.values.request import Prompt, PromptBuilder
 from runtime.errors import EngineError, ModelError, RequestError
 
 # While a picture is read, some nine bytes a pixel are held at once; a large camera's has 50 million.
@@ -95,7 +96,7 @@ class Projector:
             pointers = (mtmd.mtmd_bitmap_p_ctypes * len(bitmaps))(*bitmaps)
             if mtmd.mtmd_tokenize(self._handle, chunks, ctypes.byref(written), pointers, len(bitmaps)) != 0:
                 raise RequestError(f"the prompt can't be read: {self._model.library.why()}", param)
-            placing = Placing()
+            placing = PromptBuilder()
             for index in range(mtmd.mtmd_input_chunks_size(chunks)):
                 self._place(mtmd.mtmd_input_chunks_get(chunks, index), placing)
         if placing.media and placing.media[-1].end == len(placing.tokens):
@@ -131,7 +132,7 @@ class Projector:
             )
         return data.startswith(_PICTURES) and not (data.startswith(png.SIGNATURE) and png.is_bomb(data))
 
-    def _place(self, chunk: int, placing: Placing) -> None:
+    def _place(self, chunk: int, placing: PromptBuilder) -> None:
         mtmd = self._mtmd
         kind = mtmd.mtmd_input_chunk_get_type(chunk)
         if kind == mtmd.MTMD_INPUT_CHUNK_TYPE_TEXT:

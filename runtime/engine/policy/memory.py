@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from runtime.engine.values.facts import ModelShape
 from runtime.errors import NotEnoughMemory
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -18,23 +19,6 @@ _KV_ELEMENT_BYTES = 2  # f16
 _MASK_ELEMENT_BYTES = 2  # one for each token of a step and cell
 _LEAST_N_CTX = 512
 _PROJECTING_BYTES = 256 * 1024 * 1024  # unmeasured: it depends on the projector and on the pictures' size
-# Of models whose layers mostly look back a short way only, the fewest layers that keep everything are one in six.
-_FULL_LAYERS_OF_WINDOWED = 6
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelShape:
-    """What of a GGUF's header decides how much memory a context takes.
-
-    `num_kv_elements` are the elements of keys and values that one token adds, over all layers.
-    """
-
-    weights_bytes: int
-    n_ctx_train: int
-    n_vocab: int
-    n_embd: int
-    n_ff: int
-    num_kv_elements: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +27,6 @@ class Memory:
 
     total: int
     free: int
-
-
-def num_kv_elements(
-    num_kv_heads: list[int], key_length: int, value_length: int, *, n_latent: int = 0, is_windowed: bool = False
-) -> int:
-    """Return the elements of a token's keys and values; one number of heads for each layer.
-
-    With `n_latent`, a layer keeps so many for all its heads together (multi-head latent attention). Of layers with a
-    window (`is_windowed`) only those that keep the whole context are counted, and rather too few.
-    """
-    layers = [n_latent if n_latent else heads * (key_length + value_length) for heads in num_kv_heads if heads]
-    return sum(layers) // _FULL_LAYERS_OF_WINDOWED if is_windowed else sum(layers)
 
 
 def context_bytes(shape: ModelShape, n_ctx: int, n_batch: int, num_slots: int) -> int:

@@ -9,20 +9,11 @@ Knows no llama.cpp: whoever carries out the copies sets `Parked.data`.
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence as Tokens
-from dataclasses import dataclass
 
-from runtime.engine.policy.slots import common_prefix_length
+from runtime.engine.policy.prefix import common_prefix_length
+from runtime.engine.values.edits import Parked
 
 _Key = tuple[tuple[float, ...], list[int]]
-
-
-@dataclass(eq=False, slots=True)
-class Parked:
-    """A cache that was copied out; `data` is None when the copy wasn't made, and then it is worth nothing."""
-
-    tokens: list[int]
-    lora: tuple[float, ...] = ()
-    data: bytes | None = None
 
 
 class ParkingLot:

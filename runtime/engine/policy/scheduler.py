@@ -15,20 +15,20 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from runtime.engine.policy.batch import Batch, BatchEntry, Copy, Cut, Edit, MediaPart, Park, Restore, Sampled, Shift
-from runtime.engine.policy.parking import ParkingLot
-from runtime.engine.policy.sequence import Event, Finished, FinishReason, Progress, Sequence, TextDelta, TokenProbs
-from runtime.engine.policy.slots import Place, Slot, Slots, common_prefix_length
+from runtime.engine.policy.advance import advance, finish, progress
+from runtime.engine.policy.batch import Batch, Sampled
+from runtime.engine.policy.kv_cache import KVCache
+from runtime.engine.policy.prefix import common_prefix_length
+from runtime.engine.policy.sequence import Sequence
+from runtime.engine.policy.slots import Place, Slots
+from runtime.engine.values.edits import BatchEntry, Edit, MediaPart
+from runtime.engine.values.events import Event, Finished, FinishReason, TokenProbs
 
 Outcome = tuple[Sequence, Event]
 PromptProbs = tuple[TokenProbs, ...]
 
 # A prompt waits for another that is computing at least so many tokens of their common beginning.
 _WORTH_WAITING = 64
-# A cache is parked, and brought back, for at least so many tokens.
-_WORTH_PARKING = 32
-# So many tokens a shift leaves beside those that a request wants to keep, as in llama.cpp.
-_NUM_NEVER_KEPT = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,14 +59,19 @@ class Scheduler:
 
     def __init__(self, params: SchedulerParams) -> None:
         self._params = params
-        self._slots = Slots(params.num_slots, params.num_cells, is_cuttable=params.is_cuttable)
-        self._lot = ParkingLot(params.parking_bytes, is_cuttable=params.is_cuttable)
+        self._cache = KVCache(
+            params.num_slots,
+            params.num_cells,
+            is_cuttable=params.is_cuttable,
+            can_shift=params.can_shift,
+            parking_bytes=params.parking_bytes,
+        )
+        self._slots = self._cache.slots
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []  # oldest first
-        self._edits: list[Edit] = []
         self._last_lora: tuple[float, ...] = ()
         self._was_media = False
-        self._news: list[Outcome] = []  # of admissions, told with the step's outcome
+        self._admission_events: list[Outcome] = []  # delivered with the step's outcome
 
     @property
     def num_running(self) -> int:
@@ -106,8 +111,7 @@ class Scheduler:
     def forget_cache(self, sequence: Sequence) -> None:
         """Empty the slot of a running sequence whose computation failed half way."""
         assert sequence.slot is not None
-        self._slots[sequence.slot].clear()
-        self._edits.append(Cut(sequence.slot, 0))
+        self._cache.clear(self._slots[sequence.slot])
 
     def restore_failed(self, slot_index: int) -> None:
         """A parked cache could not be brought back: the sequence that was to have it computes it."""
@@ -117,8 +121,7 @@ class Scheduler:
 
     def take_edits(self) -> list[Edit]:
         """Return what must be done to the cache before anything else is; the caller does it."""
-        edits, self._edits = self._edits, []
-        return edits
+        return self._cache.take_edits()
 
     # -- idle slots, by hand ------------------------------------------------------------------------------------------
 
@@ -127,8 +130,7 @@ class Scheduler:
         slot = self._slots[index]
         assert not slot.is_busy
         num_erased = len(slot.tokens)
-        slot.clear()
-        self._edits.append(Cut(index, 0))
+        self._cache.clear(slot)
         return num_erased
 
     def fill(self, index: int, tokens: list[int]) -> None:
@@ -140,19 +142,16 @@ class Scheduler:
 
     def make_idle_room(self, num_cells: int) -> bool:
         """Free so many cells at the cost of idle slots' caches alone; False when they aren't enough."""
-        while self._slots.num_free_cells < num_cells:
-            if not self._give_up_an_idle_cache():
-                return False
-        return True
+        return self._cache.make_idle_room(num_cells)
 
     # -- places -----------------------------------------------------------------------------------------------------
 
     def admit(self, now: float) -> list[Edit]:
         """Give waiting requests their places; return what must be done to the cache before `schedule` is called."""
-        self._lot.tidy()
+        self._cache.tidy()
         for sequence in list(self._waiting):
-            place = self._place_for(sequence)
-            if place is None and sequence.request.slot is not None:
+            place = self._cache.place_for(sequence)
+            if place is None and sequence.params.slot is not None:
                 continue  # others needn't wait for the slot that this one wants
             if place is None or self._is_worth_waiting(sequence, place):
                 break
@@ -162,60 +161,20 @@ class Scheduler:
             if self._running and len(sequence.tokens) - place.num_kept + promised >= available:
                 break
             self._waiting.remove(sequence)
-            self._prepare(place, sequence)
+            self._cache.acquire(place, sequence)
             sequence.slot = place.slot.index
             sequence.num_computed = place.keep
             if sequence.started_at is None:
                 sequence.started_at = now
                 sequence.num_cached = place.keep
             if sequence.wants_progress:
-                self._news.append((sequence, _progress(sequence, now)))
+                self._admission_events.append((sequence, progress(sequence, now)))
             self._running.append(sequence)
         return self.take_edits()
 
-    def _place_for(self, sequence: Sequence) -> Place | None:
-        place = self._slots.best_for(sequence.tokens, wanted=sequence.request.slot, lora=sequence.lora)
-        if place is None or not sequence.request.uses_cache:
-            return place and Place(place.slot, 0)
-        found = self._lot.best_for(sequence.tokens, sequence.lora)
-        if found and found[1] >= place.keep + _WORTH_PARKING:
-            parked, keep = found
-            spare = self._slots.spare_for(len(parked.tokens), wanted=sequence.request.slot)
-            if spare:
-                return Place(spare, keep, parked=parked)
-        return place
-
-    def _prepare(self, place: Place, sequence: Sequence) -> None:
-        """Take a slot and note what makes it ready."""
-        slot = place.slot
-        keep = sequence.position(place.keep)
-        if 2 * place.num_kept < len(slot.tokens):  # what goes is another conversation, not the end of this one
-            self._park(slot)
-        if place.num_kept < len(slot.tokens):
-            self._edits.append(Cut(slot.index, sequence.position(place.num_kept)))
-        if place.donor:
-            self._edits.append(Copy(place.donor.index, slot.index, keep))
-        if place.parked:
-            self._lot.take(place.parked)
-            self._edits.append(Restore(slot.index, place.parked))
-            if place.keep < len(place.parked.tokens):
-                self._edits.append(Cut(slot.index, keep))
-        self._slots.acquire(place, sequence.lora)
-
-    def _park(self, slot: Slot) -> None:
-        """Have a cache copied out that is about to be lost, if it is worth it."""
-        is_worth_it = len(slot.tokens) >= _WORTH_PARKING and not slot.is_shifted and not slot.has_media
-        if self._lot.is_open and is_worth_it and not self._slots.is_held_twice(slot):
-            self._edits.append(Park(slot.index, self._lot.add(slot.tokens, slot.lora), self._lot.limit_bytes))
-
-    def _give_up(self, slot: Slot) -> None:
-        self._park(slot)
-        slot.clear()
-        self._edits.append(Cut(slot.index, 0))
-
     def _is_worth_waiting(self, sequence: Sequence, place: Place) -> bool:
         """Whether a prompt that is being computed will soon have much more of this one's beginning to share."""
-        if not (self._params.is_cuttable and sequence.request.uses_cache):
+        if not (self._params.is_cuttable and sequence.params.uses_cache):
             return False
         return any(
             common_prefix_length(other.tokens, sequence.tokens) - max(place.keep, other.num_computed) >= _WORTH_WAITING
@@ -302,15 +261,15 @@ class Scheduler:
             self._slots.num_free_cells - num_generating,
             self._params.n_ctx - len(sequence.tokens) - 1,
         )
-        if sequence.request.max_tokens is not None:
-            room = min(room, sequence.request.max_tokens - sequence.num_generated - 1)
+        if sequence.params.max_tokens is not None:
+            room = min(room, sequence.params.max_tokens - sequence.num_generated - 1)
         return max(room, 0)
 
     def _make_room(self, sequence: Sequence, batch: Batch, num_cells: int = 1) -> bool:
         """Free cells for `sequence`, at the cost of idle caches, then of the youngest; False when it was the cost."""
         planned = {id(part) for part, _count in batch.parts}
         while self._slots.num_free_cells < num_cells:
-            if self._give_up_an_idle_cache():
+            if self._cache.give_up_an_idle_cache():
                 continue
             youngest = next(other for other in reversed(self._running) if id(other) not in planned)
             self._preempt(youngest)
@@ -318,15 +277,9 @@ class Scheduler:
                 return False
         return True
 
-    def _give_up_an_idle_cache(self) -> bool:
-        slot = self._slots.next_to_give_up()
-        if slot is not None:
-            self._give_up(slot)
-        return slot is not None
-
     def _preempt(self, sequence: Sequence) -> None:
         assert sequence.slot is not None
-        self._give_up(self._slots[sequence.slot])
+        self._cache.give_up(self._slots[sequence.slot])
         self._stop(sequence)
         sequence.slot = None
         sequence.num_computed = 0
@@ -339,33 +292,8 @@ class Scheduler:
                 return
 
     def _shift(self, sequence: Sequence) -> bool:
-        """Drop tokens after those that are kept, half of them if the request doesn't say; False when none can go."""
-        assert sequence.slot is not None
-        if sequence.media:  # a picture's place in the prompt is fixed
-            return False
-        request, slot = sequence.request, self._slots[sequence.slot]
-        wanted = request.n_keep if request.n_keep >= 0 else len(request.prompt_tokens)
-        keep = min(wanted + self._params.num_always_kept, self._params.n_ctx - _NUM_NEVER_KEPT)
-        num_left = len(sequence.tokens) - 1 - keep
-        discard = min(request.n_discard or num_left // 2, num_left - 1)
-        if discard < 1:
-            return False
-        del sequence.tokens[keep : keep + discard]
-        sequence.draft = ()
-        sequence.is_truncated = True
-        # A cell has one position, whoever shares it: those that would move must be this slot's alone.
-        if self._params.can_shift and max(slot.num_shared, keep) <= keep + discard <= sequence.num_computed:
-            self._edits.append(Shift(slot.index, keep, discard))
-            del slot.tokens[keep : keep + discard]
-            slot.num_shared = min(slot.num_shared, keep)
-            slot.is_shifted = True
-            sequence.num_computed -= discard
-        else:
-            rest = min(keep, sequence.num_computed) if self._params.is_cuttable and not slot.is_shifted else 0
-            self._edits.append(Cut(slot.index, rest))
-            del slot.tokens[rest:]
-            sequence.num_computed = rest
-        return True
+        params = self._params
+        return self._cache.shift(sequence, n_ctx=params.n_ctx, num_always_kept=params.num_always_kept)
 
     def _append(self, batch: Batch, sequence: Sequence, count: int) -> None:
         """Plan `count` pending tokens, and behind the newest one those that are guessed to follow."""
@@ -376,7 +304,7 @@ class Scheduler:
         scored_from = end
         if sequence.num_unscored:  # each token's logits tell of the one after it
             scored_from = sequence.num_scored - 1
-            scored = sequence.tokens[scored_from + 1 : min(end + 1, len(sequence.request.prompt_tokens))]
+            scored = sequence.tokens[scored_from + 1 : min(end + 1, sequence.num_prompt_tokens)]
             batch.scores.append((sequence, len(batch.entries) + scored_from - start, scored))
         if is_last:
             batch.outputs.append((sequence, len(batch.entries) + count - 1))
@@ -400,20 +328,20 @@ class Scheduler:
         A sequence's `Finished` is its last event, and the scheduler has forgotten it then.
         """
         sampled = list(sampled)
-        num_sampled = Counter(choice.sequence.id for choice in sampled)
+        num_sampled = Counter(each.sequence.id for each in sampled)
         for sequence, count in batch.parts:
             sequence.num_computed += count
             if sequence.draft:
                 self._settle_draft(sequence, max(num_sampled[sequence.id] - 1, 0))
-        outcomes, self._news = self._news, []
+        outcomes, self._admission_events = self._admission_events, []
         for sequence, _count in batch.parts:
             if sequence.wants_progress:
                 probs = (scored or {}).get(sequence.id, ())
                 sequence.num_scored += len(probs)
-                outcomes.append((sequence, _progress(sequence, now, probs)))
-        for choice in sampled:
-            if choice.sequence in self._running:  # it may have ended with an earlier one
-                self._take(choice, now, outcomes)
+                outcomes.append((sequence, progress(sequence, now, probs)))
+        for each in sampled:
+            if each.sequence in self._running:  # it may have ended with an earlier one
+                outcomes += self._take(each, now)
         return outcomes
 
     def _settle_draft(self, sequence: Sequence, num_accepted: int) -> None:
@@ -424,68 +352,25 @@ class Scheduler:
         sequence.num_accepted += num_accepted
         if num_accepted < len(sequence.draft):
             del self._slots[sequence.slot].tokens[sequence.num_computed :]
-            self._edits.append(Cut(sequence.slot, sequence.position(sequence.num_computed)))
+            self._cache.cut(self._slots[sequence.slot], sequence.position(sequence.num_computed))
         sequence.draft = ()
 
-    def _take(self, choice: Sampled, now: float, outcomes: list[Outcome]) -> None:
-        sequence = choice.sequence
-        request = sequence.request
-        if sequence.first_token_at is None:
-            sequence.first_token_at = now
-        if request.max_tokens == 0:  # the prompt was to be computed, nothing more
-            self._finish(sequence, FinishReason.LENGTH, now, outcomes)
-            return
-        sequence.tokens.append(choice.token)
-        sequence.num_generated += 1
-        # Where a grammar leaves nothing but the end, a token that is never to be chosen is chosen all the same.
-        if choice.is_end and (not request.ignore_eos or sequence.constraint is not None):
-            self._finish(sequence, FinishReason.END_OF_TEXT, now, outcomes, choice)
-            return
-        text = sequence.text.feed(choice.piece)
-        timings = sequence.timings(now) if request.wants_timings else None
-        probs = (choice.probs,) if choice.probs else ()
-        outcomes.append((sequence, TextDelta(text, (choice.token,), probs, _slot(sequence), timings)))
-        if sequence.text.stopping_string:
-            self._finish(sequence, FinishReason.STOP_STRING, now, outcomes)
-            return
-        if self._is_out_of_time(sequence, choice.piece, now) or sequence.num_generated == request.max_tokens:
-            self._finish(sequence, FinishReason.LENGTH, now, outcomes)
-        elif len(sequence.tokens) >= self._params.n_ctx and not (self._params.context_shift and self._shift(sequence)):
+    def _take(self, sampled: Sampled, now: float) -> list[Outcome]:
+        sequence = sampled.sequence
+        events = advance(sequence, sampled, now)
+        is_full = len(sequence.tokens) >= self._params.n_ctx
+        if (
+            not isinstance(events[-1], Finished)
+            and is_full
+            and not (self._params.context_shift and self._shift(sequence))
+        ):
             sequence.is_truncated = True
-            self._finish(sequence, FinishReason.LENGTH, now, outcomes)
-
-    def _is_out_of_time(self, sequence: Sequence, piece: bytes, now: float) -> bool:
-        """Whether this piece ends a line and the time for generating is over (llama.cpp's `t_max_predict_ms`)."""
-        if b"\n" not in piece:
-            return False
-        sequence.has_new_line = True
-        limit, started = sequence.request.max_seconds, sequence.first_token_at
-        return limit is not None and started is not None and now - started > limit
-
-    def _finish(
-        self, sequence: Sequence, reason: FinishReason, now: float, outcomes: list[Outcome], end: Sampled | None = None
-    ) -> None:
-        rest = sequence.text.finish()
-        if rest:
-            outcomes.append((sequence, TextDelta(rest, (), slot=_slot(sequence))))
-        timings, stop = sequence.timings(now), sequence.text.stopping_string
-        ended_by = (end.token, end.probs) if end else (None, None)
-        last = Finished(reason, timings, stop, _slot(sequence), sequence.is_truncated, *ended_by)
-        outcomes.append((sequence, last))
-        self._stop(sequence)
+            events += finish(sequence, FinishReason.LENGTH, now)
+        if isinstance(events[-1], Finished):
+            self._stop(sequence)
+        return [(sequence, event) for event in events]
 
     def _stop(self, sequence: Sequence) -> None:
         assert sequence.slot is not None
         self._running.remove(sequence)
-        slot = self._slots[sequence.slot]
-        self._slots.release(slot)
-        if slot.is_shifted:  # of no use to any other text
-            self._give_up(slot)
-
-
-def _slot(sequence: Sequence) -> int:
-    return -1 if sequence.slot is None else sequence.slot
-
-
-def _progress(sequence: Sequence, now: float, probs: PromptProbs = ()) -> Progress:
-    return Progress(len(sequence.request.prompt_tokens), sequence.timings(now), _slot(sequence), probs)
+        self._cache.release(self._slots[sequence.slot])

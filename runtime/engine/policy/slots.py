@@ -10,16 +10,13 @@ Knows nothing of llama.cpp: the caller carries out the cuts.
 from collections.abc import Iterator
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from runtime.engine.policy.prefix import common_prefix_length
+from runtime.engine.values.edits import Parked
 from runtime.engine.values.media import is_stand_in, whole_media
-
-if TYPE_CHECKING:
-    from runtime.engine.policy.parking import Parked
 
 # Fewer tokens than this are computed again sooner than an idle slot's cache is given up for them.
 _WORTH_SHARING = 16
-_NUM_COMPARED = 64
 
 
 @dataclass(eq=False, slots=True)
@@ -56,7 +53,7 @@ class Place:
     slot: Slot
     keep: int
     donor: Slot | None = None
-    parked: "Parked | None" = None
+    parked: Parked | None = None
 
     @property
     def num_kept(self) -> int:
@@ -88,9 +85,7 @@ class Slots:
     def __iter__(self) -> Iterator[Slot]:
         return iter(self._slots)
 
-    def best_for(
-        self, prompt: Tokens[int], *, wanted: int | None = None, lora: tuple[float, ...] = ()
-    ) -> "Place | None":
+    def best_for(self, prompt: Tokens[int], *, wanted: int | None = None, lora: tuple[float, ...] = ()) -> Place | None:
         """Return where a prompt is best computed; None when all slots, or the `wanted` one, are busy.
 
         At least one token of the prompt is always left to compute, since only that gives logits.
@@ -118,7 +113,7 @@ class Slots:
         spare = min(idle, key=_price, default=None)
         return spare if spare and num_tokens <= self.num_free_cells + len(spare.tokens) else None
 
-    def _best_idle(self, idle: list[Slot], prompt: Tokens[int], lora: tuple[float, ...]) -> "Place":
+    def _best_idle(self, idle: list[Slot], prompt: Tokens[int], lora: tuple[float, ...]) -> Place:
         reusable = {slot.index: self._num_reusable(slot, prompt, lora) for slot in idle}
         best = max(idle, key=lambda slot: (reusable[slot.index], -slot.last_used))
         # A short common beginning is not worth another conversation's cache while there is room elsewhere.
@@ -134,7 +129,7 @@ class Slots:
             return common
         return whole_media(prompt, min(common, len(prompt) - 1)) if self._is_cuttable else 0
 
-    def acquire(self, place: "Place", lora: tuple[float, ...] = ()) -> None:
+    def acquire(self, place: Place, lora: tuple[float, ...] = ()) -> None:
         self._clock += 1
         slot = place.slot
         slot.last_used = self._clock
@@ -171,12 +166,3 @@ class Slots:
 def _price(slot: Slot) -> tuple[bool, int]:
     """What is lost with a slot's cache: nothing with an empty one, least with the one unused for longest."""
     return len(slot.tokens) > 0, slot.last_used
-
-
-def common_prefix_length(a: Tokens[int], b: Tokens[int]) -> int:
-    shorter = min(len(a), len(b))
-    for start in range(0, shorter, _NUM_COMPARED):  # many at a time, in C
-        end = min(start + _NUM_COMPARED, shorter)
-        if a[start:end] != b[start:end]:
-            return next(index for index in range(start, end) if a[index] != b[index])
-    return shorter

@@ -35,7 +35,7 @@ class _Index:
     num_seen: int = 0
 
 
-class Lookup:
+class PromptLookup:
     """Guesses that what followed the last three tokens before will follow them again."""
 
     def __init__(self) -> None:

@@ -5,6 +5,9 @@ from enum import Enum
 
 from runtime.engine.values.media import MediaKind
 
+# Of models whose layers mostly look back a short way only, the fewest layers that keep everything are one in six.
+_FULL_LAYERS_OF_WINDOWED = 6
+
 
 class Pooling(Enum):
     """How the vectors of a text's tokens become the text's; numbered as in llama.h."""
@@ -51,6 +54,16 @@ class FillTokens:
     file: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class LoraInfo:
+    """A LoRA adapter by the name of its file, and its scale where a request names none."""
+
+    name: str
+    scale: float
+    task_name: str
+    prompt_prefix: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo(ModelFacts):
     """The model as an engine serves it: `num_slots` sequences at once, none longer than `n_ctx` tokens."""
@@ -59,3 +72,30 @@ class ModelInfo(ModelFacts):
     num_slots: int
     media_kinds: frozenset[MediaKind] = frozenset()  # what it reads beside text
     is_causal: bool = True  # each token looks back only; a model whose tokens look both ways can't generate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelShape:
+    """What of a GGUF's header decides how much memory a context takes.
+
+    `num_kv_elements` are the elements of keys and values that one token adds, over all layers.
+    """
+
+    weights_bytes: int
+    n_ctx_train: int
+    n_vocab: int
+    n_embd: int
+    n_ff: int
+    num_kv_elements: int
+
+
+def num_kv_elements(
+    num_kv_heads: list[int], key_length: int, value_length: int, *, n_latent: int = 0, is_windowed: bool = False
+) -> int:
+    """Return the elements of a token's keys and values; one number of heads for each layer.
+
+    With `n_latent`, a layer keeps so many for all its heads together (multi-head latent attention). Of layers with a
+    window (`is_windowed`) only those that keep the whole context are counted, and rather too few.
+    """
+    layers = [n_latent if n_latent else heads * (key_length + value_length) for heads in num_kv_heads if heads]
+    return sum(layers) // _FULL_LAYERS_OF_WINDOWED if is_windowed else sum(layers)

@@ -1,7 +1,8 @@
 """What an answer may look like, and from where on: values only, nothing that compiles or checks them."""
 
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum
+from typing import Protocol
 
 
 class GrammarKind(Enum):
@@ -14,8 +15,8 @@ class GrammarKind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
-    """A stretch at the beginning of a text, between two marks; `is_begun`: the opening one stands before the text."""
+class Span:
+    """A span at the beginning of a text, between two marks; `is_begun`: the opening one stands before the text."""
 
     opening: str
     closing: str
@@ -35,64 +36,18 @@ class Grammar:
     source: str
     triggers: tuple[str, ...] = ()
     trigger_tokens: frozenset[int] = frozenset()
-    skipped: Stretch | None = None
+    skipped: Span | None = None
 
     @property
     def is_lazy(self) -> bool:
         return bool(self.triggers or self.trigger_tokens)
 
 
-class _Phase(Enum):
-    BEGINNING = auto()  # the stretch to skip may begin
-    SKIPPING = auto()
-    SEARCHING = auto()
+class Constraint(Protocol):
+    """What one sequence may still say, whoever checks it. One thread at a time."""
 
+    def take(self, token: int) -> bool:
+        """Take a token that fits and return True; otherwise change nothing."""
 
-class TriggerSearch:
-    """Looks for the first of some texts in a stream of pieces, wherever the pieces are cut."""
-
-    def __init__(self, triggers: tuple[str, ...], skipped: Stretch | None = None) -> None:
-        self._triggers = tuple(trigger.encode() for trigger in triggers)
-        self._num_kept = max((len(trigger) for trigger in self._triggers), default=1) - 1
-        self._phase = _Phase.SEARCHING
-        self._opening = self._closing = b""
-        if skipped is not None:
-            self._opening, self._closing = skipped.opening.encode(), skipped.closing.encode()
-            self._phase = _Phase.SKIPPING if skipped.is_begun else _Phase.BEGINNING
-        self._end = b""
-
-    @property
-    def is_skipping(self) -> bool:
-        return self._phase is _Phase.SKIPPING
-
-    def found_with(self, piece: bytes) -> bytes | None:
-        """Return the stream from the trigger on, were `piece` the next; None while there is no trigger in it."""
-        phase, stream = self._read(piece)
-        if phase is not _Phase.SEARCHING:
-            return None
-        places = [place for trigger in self._triggers if (place := stream.find(trigger)) >= 0]
-        return stream[min(places) :] if places else None
-
-    def feed(self, piece: bytes) -> None:
-        self._phase, stream = self._read(piece)
-        num_kept = {
-            _Phase.BEGINNING: len(stream),
-            _Phase.SKIPPING: len(self._closing) - 1,
-            _Phase.SEARCHING: self._num_kept,
-        }[self._phase]
-        self._end = stream[max(0, len(stream) - num_kept) :]
-
-    def _read(self, piece: bytes) -> tuple[_Phase, bytes]:
-        """Return where the stream is after `piece`, and its end that counts there."""
-        phase, stream = self._phase, self._end + piece
-        if phase is _Phase.BEGINNING:
-            text = stream.lstrip()
-            if text.startswith(self._opening):
-                phase, stream = _Phase.SKIPPING, text[len(self._opening) :]
-            elif not self._opening.startswith(text):
-                phase = _Phase.SEARCHING
-        if phase is _Phase.SKIPPING:
-            _skipped, found, rest = stream.partition(self._closing)
-            if found:
-                phase, stream = _Phase.SEARCHING, rest
-        return phase, stream
+    def mask(self) -> bytes:
+        """Return a byte for each token: 0xff where it fits, 0 where not. Raises RequestError at a grammar's limits."""

@@ -14,7 +14,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from collections.abc import Sequence as Tokens
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
 # What stands for a picture in a prompt's text. Nobody can guess it, so no text holds one by chance or malice.
@@ -54,38 +54,6 @@ class Media:
         """Return what stands for it among a prompt's tokens."""
         first = -1 - int.from_bytes(hashlib.sha256(self.key.encode()).digest()[:7], "big")
         return range(first, first - self.num_tokens, -1)
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """A prompt's tokens, stand-ins among them, and what those stand for, in its order."""
-
-    tokens: tuple[int, ...]
-    media: tuple[Media, ...] = ()
-
-    @property
-    def text_tokens(self) -> tuple[int, ...]:
-        return tuple(token for token in self.tokens if not is_stand_in(token)) if self.media else self.tokens
-
-
-@dataclass(slots=True)
-class Placing:
-    """A prompt that is put together of texts' tokens and media."""
-
-    tokens: list[int] = field(default_factory=list)
-    media: list[Media] = field(default_factory=list)
-    position: int = 0
-
-    def add_text(self, tokens: Tokens[int]) -> None:
-        self.tokens += tokens
-        self.position += len(tokens)
-
-    def add_media(self, media: Media) -> None:
-        """Add one that was made to begin here."""
-        assert media.start == len(self.tokens)
-        self.tokens += media.stand_ins()
-        self.position += media.num_positions
-        self.media.append(media)
 
 
 def is_stand_in(token: int) -> bool:

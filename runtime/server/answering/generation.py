@@ -9,16 +9,15 @@ import contextlib
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from runtime.engine.policy.sequence import Event, Failed, Finished, GenerationRequest, Progress, TextDelta, TokenProbs
+from runtime.engine.interface import AnyEngine
+from runtime.engine.values.events import Event, Failed, Finished, Progress, TextDelta, TokenProbs
+from runtime.engine.values.request import GenerationRequest
 from runtime.server.answering.logprobs import HeldProbs
-
-if TYPE_CHECKING:
-    from runtime.engine.engine import Engine
 
 T = TypeVar("T")
 
@@ -39,17 +38,17 @@ class Generation:
     """One submitted request. Its events are read once, within its `with` block."""
 
     @classmethod
-    async def begin(cls, engine: "Engine", request: GenerationRequest) -> "Generation":
+    async def begin(cls, engine: AnyEngine, request: GenerationRequest) -> "Generation":
         """Submit, after a thread has compiled the request's grammar: other streams must not wait for that."""
-        grammar = request.sampling.grammar
+        grammar = request.params.sampling.grammar
         if grammar is not None:
             await asyncio.to_thread(engine.prepare, grammar)
         return cls(engine, request)
 
     @classmethod
-    async def begin_all(cls, engine: "Engine", requests: Sequence[GenerationRequest]) -> "list[Generation]":
+    async def begin_all(cls, engine: AnyEngine, requests: Sequence[GenerationRequest]) -> "list[Generation]":
         """Begin all of the requests, or none of them. Raises what `Engine.submit` raises."""
-        for grammar in {request.sampling.grammar for request in requests}:
+        for grammar in {request.params.sampling.grammar for request in requests}:
             if grammar is not None:
                 await asyncio.to_thread(engine.prepare, grammar)
         with contextlib.ExitStack() as begun:
@@ -57,7 +56,7 @@ class Generation:
             begun.pop_all()
         return generations
 
-    def __init__(self, engine: "Engine", request: GenerationRequest) -> None:
+    def __init__(self, engine: AnyEngine, request: GenerationRequest) -> None:
         """Submit. Raises what `Engine.submit` raises, so that a refusal still has a status line to go into."""
         self._engine = engine
         self._events: asyncio.Queue[Event] = asyncio.Queue()

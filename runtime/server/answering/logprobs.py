@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from runtime.engine.policy.sequence import TextDelta, TokenProbs
+from runtime.engine.values.events import TextDelta, TokenProbs
 
 _LOWEST = -3.4028234663852886e38  # the least 32-bit float stands for minus infinity, which JSON doesn't have
 

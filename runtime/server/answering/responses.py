@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from runtime.engine.policy.sequence import Finished, Progress, TextDelta
+from runtime.engine.values.events import Finished, Progress, TextDelta
 from runtime.server.answering.generation import Generation, while_connected
 from runtime.server.answering.streaming import Framer, ProgressFramer, to_json
 

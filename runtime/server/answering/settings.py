@@ -4,11 +4,11 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from runtime.engine.policy.sequence import GenerationRequest
+from runtime.engine.values.request import GenerationParams
 
 
 def generation_settings(
-    request: GenerationRequest,
+    params: GenerationParams,
     *,
     is_streamed: bool,
     forbidden: Iterable[int] = (),
@@ -17,9 +17,9 @@ def generation_settings(
 
     `forbidden` tokens are told among the biases.
     """
-    sampling = request.sampling
+    sampling = params.sampling
     biases = [*sampling.logit_bias, *((token, -math.inf) for token in forbidden)]
-    max_tokens = -1 if request.max_tokens is None else request.max_tokens
+    max_tokens = -1 if params.max_tokens is None else params.max_tokens
     return {
         "seed": -1 if sampling.seed is None else sampling.seed,
         "temperature": sampling.temperature,
@@ -46,12 +46,12 @@ def generation_settings(
         "mirostat_eta": sampling.mirostat_eta,
         "adaptive_target": sampling.adaptive_target,
         "adaptive_decay": sampling.adaptive_decay,
-        "stop": list(request.stop),
+        "stop": list(params.stop),
         "max_tokens": max_tokens,
         "n_predict": max_tokens,
-        "n_keep": request.n_keep,
-        "n_discard": request.n_discard,
-        "ignore_eos": request.ignore_eos,
+        "n_keep": params.n_keep,
+        "n_discard": params.n_discard,
+        "ignore_eos": params.ignore_eos,
         "stream": is_streamed,
         # JSON has no infinity; llama-server writes null for it, too.
         "logit_bias": [{"token": token, "bias": bias if math.isfinite(bias) else None} for token, bias in biases],
@@ -67,8 +67,8 @@ def generation_settings(
         "generation_prompt": "",
         "samplers": [stage.label for stage in sampling.order],
         "speculative.types": "none",
-        "timings_per_token": request.wants_timings,
+        "timings_per_token": params.wants_timings,
         "post_sampling_probs": sampling.post_sampling_probs,
         "backend_sampling": False,
-        "lora": [{"id": index, "scale": scale} for index, scale in request.lora or ()],
+        "lora": [{"id": index, "scale": scale} for index, scale in params.lora or ()],
     }

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
 
-from runtime.engine.policy.sequence import Finished, Progress, TextDelta
+from runtime.engine.values.events import Finished, Progress, TextDelta
 
 DONE = b"data: [DONE]\n\n"
 _GAP = "\0text\0"

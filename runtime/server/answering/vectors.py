@@ -2,24 +2,21 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
+from runtime.engine.interface import AnyEngine
+from runtime.engine.values.embedding import EmbeddingJob, Vectors
 from runtime.engine.values.facts import Pooling
-from runtime.engine.vectors import EmbeddingJob, Vectors
 from runtime.errors import RequestError
 from runtime.server.answering.generation import while_connected
-
-if TYPE_CHECKING:
-    from runtime.engine.engine import Engine
 
 MAX_TEXTS = 2048  # OpenAI's limit
 EUCLIDEAN = 2
 
 
 async def one_vector_each(
-    request: Request, engine: "Engine", texts: Sequence[Sequence[int]], name: str
+    request: Request, engine: AnyEngine, texts: Sequence[Sequence[int]], name: str
 ) -> list[list[float]]:
     """Return a vector for each text. Raises RequestError where the model gives one for each token, or a rank."""
     if engine.pooling in (Pooling.NONE, Pooling.RANK):
@@ -27,14 +24,14 @@ async def one_vector_each(
     return [vectors[0] for vectors in await computed_vectors(request, engine, texts, name)]
 
 
-def no_vectors(engine: "Engine", name: str) -> RequestError:
+def no_vectors(engine: AnyEngine, name: str) -> RequestError:
     if engine.pooling is Pooling.RANK:
         return RequestError("this model ranks texts: ask /rerank, or start with --pooling mean for vectors", name)
     return RequestError("with --pooling none there is no one vector for a text; /embeddings gives one a token", name)
 
 
 async def computed_vectors(
-    request: Request, engine: "Engine", texts: Sequence[Sequence[int]], name: str
+    request: Request, engine: AnyEngine, texts: Sequence[Sequence[int]], name: str
 ) -> list[Vectors]:
     """Return what the texts of a field became. Raises what the engine failed with, or ClientDisconnect."""
     answer: asyncio.Future[EmbeddingJob | Exception] = asyncio.get_running_loop().create_future()

@@ -39,8 +39,8 @@ class Anthropic:
         thinking = read_thinking(body)
         conversation = self._conversation(body, thinking)
         engine = await self._service.engine()
-        turn = await asyncio.to_thread(next_turn, engine, conversation, params.sampling.grammar)
-        generation = await Generation.begin(engine, turn.ask(params.request()))
+        turn = await asyncio.to_thread(next_turn, engine, conversation, params.generation.sampling.grammar)
+        generation = await Generation.begin(engine, turn.ask(params.generation))
         reply = MessageReply(params.model, turn, thinking)
         if params.is_streamed:
             return EventStream(generation, reply)
@@ -52,7 +52,7 @@ class Anthropic:
         conversation = self._conversation(body, read_thinking(body))
         engine = await self._service.engine()
         turn = await asyncio.to_thread(next_turn, engine, conversation)
-        return JsonResponse({"input_tokens": len(turn.prompt_tokens)})
+        return JsonResponse({"input_tokens": len(turn.prompt.tokens)})
 
     def _conversation(self, body: Body, thinking: Thinking) -> Conversation:
         """Return what is asked; a last message of the assistant's is one that is begun."""

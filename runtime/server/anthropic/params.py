@@ -2,15 +2,14 @@
 
 from dataclasses import dataclass, replace
 
-from runtime.engine.policy.sequence import GenerationRequest
 from runtime.engine.values.grammar import Grammar
-from runtime.engine.values.sampling import SamplingParams
+from runtime.engine.values.request import GenerationParams
 from runtime.errors import RequestError
 from runtime.server.answering.errors import NoThreads
 from runtime.server.asking.body import Body
 from runtime.server.asking.fields import Field, Flag, Integer, Special, Text, Texts
 from runtime.server.asking.formats import json_schema_grammar
-from runtime.server.asking.sampling import LORA, SAMPLING_FIELDS, read_lora, read_max_tokens, read_sampling
+from runtime.server.asking.sampling import LORA, SAMPLING_FIELDS, held_to, read_generation
 from runtime.server.service import Service
 
 _MODEL = Text("model", "Any name: there is one model.")
@@ -36,11 +35,7 @@ class AnthropicParams:
     """How a message is to be generated, parsed."""
 
     model: str
-    sampling: SamplingParams
-    max_tokens: int | None
-    stop: tuple[str, ...]
-    n_keep: int
-    lora: tuple[tuple[int, float], ...] | None
+    generation: GenerationParams
     is_streamed: bool
 
     @classmethod
@@ -49,28 +44,13 @@ class AnthropicParams:
         body.refuse("mcp_servers", but=([],))
         if "thread" in body:
             raise NoThreads
-        sampling = read_sampling(body, service.defaults)
+        generation = held_to(
+            read_generation(body, service.defaults, _MAX_TOKENS.name), _read_output_format(body), num_top_logprobs=None
+        )
         return cls(
             model=_MODEL.read(body, "") or service.model_alias,
-            sampling=replace(
-                sampling, grammar=_read_output_format(body) or sampling.grammar, n_probs=0, post_sampling_probs=False
-            ),
-            max_tokens=read_max_tokens(body, _MAX_TOKENS.name, default=service.default_max_tokens),
-            stop=tuple(stop for stop in _STOP_SEQUENCES.read(body) if stop),
-            n_keep=service.n_keep,
-            lora=read_lora(body),
+            generation=replace(generation, stop=tuple(stop for stop in _STOP_SEQUENCES.read(body) if stop)),
             is_streamed=_STREAM.read(body, False),
-        )
-
-    def request(self) -> GenerationRequest:
-        """Return the request, with a prompt that is still to come."""
-        return GenerationRequest(
-            prompt_tokens=(),
-            sampling=self.sampling,
-            max_tokens=self.max_tokens,
-            stop=self.stop,
-            n_keep=self.n_keep,
-            lora=self.lora,
         )
 
 

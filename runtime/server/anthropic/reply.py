@@ -15,7 +15,7 @@ from typing import Any
 from runtime.chat.answer import AnswerEvent, ArgumentsPart, CallBegun, CallEnded, ReasoningPart, TextPart, whole_message
 from runtime.chat.messages import ToolCall
 from runtime.chat.turn import Turn
-from runtime.engine.policy.sequence import Finished, FinishReason, TextDelta, Timings
+from runtime.engine.values.events import Finished, FinishReason, TextDelta, Timings
 from runtime.server.answering.errors import anthropic_error
 from runtime.server.answering.generation import Answer
 from runtime.server.answering.streaming import named_frame
@@ -34,7 +34,7 @@ class MessageReply:
     def __init__(self, model: str, turn: Turn, thinking: Thinking) -> None:
         self._id = f"msg_{secrets.token_hex(12)}"
         self._model = model
-        self._num_prompt_tokens = len(turn.prompt_tokens)
+        self._num_prompt_tokens = len(turn.prompt.tokens)
         self._reader = turn.reader()
         self._thinking = thinking
         self._num_blocks = 0

@@ -1,16 +1,12 @@
 """A gap in a text to the tokens that ask an engine's model to fill it, for every dialect that has the wish."""
 
-from typing import TYPE_CHECKING
-
 from runtime.chat.infill import Gap, Snippet, fill_prompt
+from runtime.engine.interface import AnyEngine
 from runtime.server.answering.errors import NotOffered
-
-if TYPE_CHECKING:
-    from runtime.engine.engine import Engine
 
 
 def fill_tokens(
-    engine: "Engine",
+    engine: AnyEngine,
     prefix: str,
     suffix: str,
     *,
@@ -22,15 +18,15 @@ def fill_tokens(
 
     Raises NotOffered when the model wasn't trained for it.
     """
-    marks, info = engine.fill_tokens, engine.info
+    marks, info = engine.vocabulary.fill_tokens, engine.info
     if marks is None:
         raise NotOffered("this model wasn't trained to fill gaps: it has no tokens for prefix, suffix and middle")
-    special = engine.tokenize("", add_special=True, parse_special=False) if info.add_bos else []
-    middle = engine.tokenize(beginning, add_special=False, parse_special=True)
+    special = engine.vocabulary.tokenize("", add_special=True, parse_special=False) if info.add_bos else []
+    middle = engine.vocabulary.tokenize(beginning, add_special=False, parse_special=True)
     return fill_prompt(
         Gap(prefix, suffix, snippets, tuple(middle)),
         marks,
-        lambda text: engine.tokenize(text, add_special=False, parse_special=False),
+        lambda text: engine.vocabulary.tokenize(text, add_special=False, parse_special=False),
         bos=special[0] if special else None,
         num_tokens=info.n_ctx - 1 - min(max_tokens or info.n_ctx, info.n_ctx // 4),
     )

@@ -6,19 +6,18 @@ OpenAI's sampling fields are a subset of llama.cpp's, and clients of either send
 import asyncio
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from runtime.chat.attachments import from_base64
-from runtime.engine.policy.sequence import GenerationRequest, Progress, Timings
-from runtime.engine.values.media import Prompt
+from runtime.engine.interface import AnyEngine
+from runtime.engine.values.events import Progress, Timings
+from runtime.engine.values.grammar import Grammar
+from runtime.engine.values.request import GenerationParams, Prompt
 from runtime.engine.values.sampling import Sampler, SamplingParams, sampler_lettered, sampler_named
 from runtime.errors import RequestError
 from runtime.server.asking.body import Body
 from runtime.server.asking.fields import Field, Flag, Integer, Number, Special, Texts
 from runtime.server.asking.formats import read_grammar
-
-if TYPE_CHECKING:
-    from runtime.engine.engine import Engine
 
 _INT32_MAX = 2**31 - 1
 _UINT32_MAX = 2**32 - 1
@@ -115,6 +114,34 @@ def read_sampling(body: Body, defaults: SamplingParams) -> SamplingParams:
         grammar=read_grammar(body),
         post_sampling_probs=_POST_SAMPLING_PROBS.read(body, defaults.post_sampling_probs),
     )
+
+
+def read_generation(body: Body, defaults: GenerationParams, *max_tokens_names: str) -> GenerationParams:
+    """Return what all clients say of how to generate; the limit stands in the first of those fields that is there.
+
+    Raises RequestError for what can't be honoured.
+    """
+    return replace(
+        defaults,
+        sampling=read_sampling(body, defaults.sampling),
+        max_tokens=read_max_tokens(body, *max_tokens_names, default=defaults.max_tokens),
+        stop=read_stop(body),
+        lora=read_lora(body),
+    )
+
+
+def held_to(params: GenerationParams, form: Grammar | None, num_top_logprobs: int | None) -> GenerationParams:
+    """Return the parameters with the form that an answer is to have, if any, and the log-probabilities it is to bring.
+
+    `num_top_logprobs` is how many of the likeliest tokens are reported beside each; None reports nothing of any.
+    """
+    sampling = replace(
+        params.sampling,
+        grammar=form or params.sampling.grammar,
+        n_probs=0 if num_top_logprobs is None else max(1, num_top_logprobs),
+        post_sampling_probs=False,
+    )
+    return replace(params, sampling=sampling)
 
 
 def _breakers(body: Body, default: tuple[str, ...]) -> tuple[str, ...]:
@@ -217,20 +244,20 @@ def parse_scales(value: object) -> tuple[tuple[int, float], ...]:
     return tuple(pairs)
 
 
-def numbered_answer(request: GenerationRequest, number: int) -> GenerationRequest:
-    """Return the request for a prompt's next answer: another seed, and whatever slot, as in llama-server."""
+def numbered_answer(params: GenerationParams, number: int) -> GenerationParams:
+    """Return the parameters of a prompt's next answer: another seed, and whatever slot, as in llama-server."""
     if number == 0:
-        return request
-    seed = request.sampling.seed
+        return params
+    seed = params.sampling.seed
     seed = None if seed is None else (seed + number) % 2**32
-    return replace(request, slot=None, sampling=replace(request.sampling, seed=seed))
+    return replace(params, slot=None, sampling=replace(params.sampling, seed=seed))
 
 
 def read_stop(body: Body) -> tuple[str, ...]:
     return tuple(stop for stop in STOP.read(body) if stop)
 
 
-async def tokenize_prompt(engine: "Engine", value: object, param: str = "prompt") -> tuple[int, ...]:
+async def tokenize_prompt(engine: AnyEngine, value: object, param: str = "prompt") -> tuple[int, ...]:
     """Return the tokens of a prompt: a text, a list of token ids, or one list that mixes the two.
 
     A list of one prompt is that prompt; a list of several is refused. Raises RequestError.
@@ -254,13 +281,13 @@ async def tokenize_prompt(engine: "Engine", value: object, param: str = "prompt"
 
 
 async def tokenize_prompts(
-    engine: "Engine", value: object, param: str = "prompt", *, at_most: int = MAX_PROMPTS
+    engine: AnyEngine, value: object, param: str = "prompt", *, at_most: int = MAX_PROMPTS
 ) -> list[tuple[int, ...]]:
     """Return the tokens of each of the `prompts_in` a field. Raises RequestError."""
     return [await tokenize_prompt(engine, prompt, param) for prompt in prompts_in(value, param, at_most=at_most)]
 
 
-async def read_prompts(engine: "Engine", value: object, param: str = "prompt") -> list[Prompt]:
+async def read_prompts(engine: AnyEngine, value: object, param: str = "prompt") -> list[Prompt]:
     """Return the same as prompts, which may have pictures: in llama.cpp's objects `multimodal_data` holds files.
 
     Where each belongs, `prompt_string` has the `media_marker` that `/props` tells. Raises RequestError.
@@ -268,14 +295,14 @@ async def read_prompts(engine: "Engine", value: object, param: str = "prompt") -
     return [await _read_prompt(engine, prompt, param) for prompt in prompts_in(value, param, takes_media=True)]
 
 
-async def _read_prompt(engine: "Engine", prompt: object, param: str) -> Prompt:
+async def _read_prompt(engine: AnyEngine, prompt: object, param: str) -> Prompt:
     if not isinstance(prompt, dict):
         return Prompt(await tokenize_prompt(engine, prompt, param))
     text, data = prompt.get("prompt_string"), prompt.get("multimodal_data")
     if not isinstance(text, str) or not isinstance(data, list):
         raise RequestError(f"'{param}' must have a text as 'prompt_string' and a list as 'multimodal_data'", param)
     files = [from_base64(each, f"{param}.multimodal_data[{index}]") for index, each in enumerate(data)]
-    return await asyncio.to_thread(engine.read, text, files, param)
+    return await asyncio.to_thread(engine.vocabulary.read, text, files, param)
 
 
 def prompts_in(
@@ -308,8 +335,8 @@ def is_token(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-async def _tokenize(engine: "Engine", text: str, *, is_first: bool) -> tuple[int, ...]:
-    tokenize = partial(engine.tokenize, text, add_special=is_first, parse_special=True)
+async def _tokenize(engine: AnyEngine, text: str, *, is_first: bool) -> tuple[int, ...]:
+    tokenize = partial(engine.vocabulary.tokenize, text, add_special=is_first, parse_special=True)
     if len(text) > _NUM_CHARS_AT_ONCE:  # other streams must not wait for it
         return tuple(await asyncio.to_thread(tokenize))
     tokens = tuple(tokenize())  # the way to a thread and back is longer

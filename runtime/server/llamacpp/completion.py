@@ -8,16 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from runtime.engine.policy.sequence import (
-    Finished,
-    FinishReason,
-    GenerationRequest,
-    Progress,
-    TextDelta,
-    Timings,
-    TokenProbs,
-)
-from runtime.engine.values.media import Prompt
+from runtime.engine.values.events import Finished, FinishReason, Progress, TextDelta, Timings, TokenProbs
+from runtime.engine.values.request import GenerationParams, GenerationRequest, Prompt
 from runtime.errors import RequestError
 from runtime.server.answering.errors import describe
 from runtime.server.answering.logprobs import HeldProbs, tokens_json
@@ -32,11 +24,8 @@ from runtime.server.asking.sampling import (
     STOP,
     numbered_answer,
     progress_json,
-    read_lora,
-    read_max_tokens,
+    read_generation,
     read_num_logprobs,
-    read_sampling,
-    read_stop,
     timings_json,
 )
 from runtime.server.service import Service
@@ -45,7 +34,6 @@ _STOP_TYPES = {
     FinishReason.END_OF_TEXT: "eos",
     FinishReason.STOP_STRING: "word",
     FinishReason.LENGTH: "limit",
-    FinishReason.CANCELLED: "none",
 }
 _MISSING = object()
 
@@ -83,7 +71,7 @@ ANSWER_FIELDS = (
 class CompletionParams:
     """A parsed `/completion`, less its prompts."""
 
-    request: GenerationRequest  # the engine's, without a prompt
+    generation: GenerationParams
     num_answers: int
     is_streamed: bool
     returns_tokens: bool
@@ -94,20 +82,18 @@ class CompletionParams:
         slot = _ID_SLOT.read(body, -1)
         max_milliseconds = _T_MAX_PREDICT_MS.read(body, -1)
         is_streamed = _STREAM.read(body, False)
-        sampling = read_sampling(body, service.defaults)
+        generation = read_generation(body, service.defaults, _N_PREDICT.name, "max_tokens")
+        sampling = generation.sampling
         if "n_probs" not in body:  # llama-server knows it by OpenAI's name, too
             sampling = replace(sampling, n_probs=read_num_logprobs(body) or sampling.n_probs)
         return cls(
-            request=GenerationRequest(
-                prompt_tokens=(),
+            generation=replace(
+                generation,
                 sampling=sampling,
-                max_tokens=read_max_tokens(body, _N_PREDICT.name, "max_tokens", default=service.default_max_tokens),
-                stop=read_stop(body),
                 ignore_eos=_IGNORE_EOS.read(body, False),
                 cache_prompt=_CACHE_PROMPT.read(body, True),
-                n_keep=_N_KEEP.read(body, service.n_keep),
+                n_keep=_N_KEEP.read(body, service.defaults.n_keep),
                 n_discard=_N_DISCARD.read(body, 0),
-                lora=read_lora(body),
                 slot=slot if slot >= 0 else None,
                 max_seconds=max_milliseconds / 1000 if max_milliseconds > 0 else None,
                 wants_progress=_RETURN_PROGRESS.read(body, False) and is_streamed,
@@ -125,11 +111,10 @@ class CompletionParams:
             raise RequestError(f"these are more than {MAX_PROMPTS} answers in one request", _N_CMPL.name)
         for prompt in prompts:
             for number in range(self.num_answers):
-                request = numbered_answer(self.request, number)
-                yield replace(request, prompt_tokens=prompt.tokens, media=prompt.media)
+                yield GenerationRequest(prompt, numbered_answer(self.generation, number))
 
-    def settings(self, request: GenerationRequest, forbidden: Iterable[int] = ()) -> dict[str, Any]:
-        return generation_settings(request, is_streamed=self.is_streamed, forbidden=forbidden)
+    def settings(self, params: GenerationParams, forbidden: Iterable[int] = ()) -> dict[str, Any]:
+        return generation_settings(params, is_streamed=self.is_streamed, forbidden=forbidden)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +168,7 @@ class CompletionReply:
             "stop": False,
             "id_slot": slot,
             "tokens_predicted": self._num_generated,
-            "tokens_evaluated": len(self._asked.request.prompt_tokens),
+            "tokens_evaluated": len(self._asked.request.prompt.tokens),
         }
         return event if timings is None else {**event, "timings": timings_json(timings)}
 
@@ -200,7 +185,7 @@ class CompletionReply:
         return (frame({"index": self._asked.index, "content": "", "stop": True, "error": describe(error)[1]}),)
 
     def _probabilities(self, probs: tuple[TokenProbs, ...]) -> dict[str, Any]:
-        sampling = self._asked.request.sampling
+        sampling = self._asked.request.params.sampling
         if not sampling.n_probs or not probs:
             return {}
         shown = tokens_json(probs, sampling.n_probs, is_after_sampling=sampling.post_sampling_probs)
@@ -223,8 +208,8 @@ class CompletionReply:
             "stop": True,
             "model": self._asked.model,
             "tokens_predicted": timings.num_generated_tokens,
-            "tokens_evaluated": len(self._asked.request.prompt_tokens),
-            "generation_settings": self._params.settings(self._asked.request, self._asked.forbidden),
+            "tokens_evaluated": len(self._asked.request.prompt.tokens),
+            "generation_settings": self._params.settings(self._asked.request.params, self._asked.forbidden),
             "prompt": self._asked.prompt(),
             "has_new_line": self._has_new_line or "\n" in text,
             "truncated": finished.is_truncated,

@@ -18,24 +18,22 @@ class Lora:
 
     @operation("The LoRA adapters and their scales")
     async def list(self, _request: Request) -> Response:
-        adapters = (await self._service.engine()).adapters
-        listed = zip(adapters.all, adapters.default_scales, strict=True)
+        adapters = (await self._service.engine()).lora_adapters()
         return JsonResponse(
             [
                 {
                     "id": index,
                     "path": adapter.name,
-                    "scale": scale,
-                    "task_name": adapter.loaded.task_name,
-                    "prompt_prefix": adapter.loaded.prompt_prefix,
+                    "scale": adapter.scale,
+                    "task_name": adapter.task_name,
+                    "prompt_prefix": adapter.prompt_prefix,
                 }
-                for index, (adapter, scale) in enumerate(listed)
+                for index, adapter in enumerate(adapters)
             ]
         )
 
     @operation("Set the scales; an adapter that isn't named gets 0")
     async def set(self, request: Request) -> Response:
         scales = parse_scales(await read_list(request))
-        adapters = (await self._service.engine()).adapters
-        adapters.default_scales = adapters.scales_for(scales)
+        (await self._service.engine()).set_lora_scales(scales)
         return JsonResponse({"success": True})

@@ -6,7 +6,7 @@ Off unless `--metrics` is given, as in llama-server: numbers of use are not for 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runtime.engine.meter import Meter
+from runtime.engine.values.meter import Meter
 from runtime.server.answering.errors import NotOffered
 from runtime.server.asking.fields import operation
 from runtime.server.service import Service

@@ -4,12 +4,13 @@ import asyncio
 import re
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runtime.engine.slot_commands import Command, EraseSlot, ListSlots, RestoreSlot, SaveSlot, SlotState
+from runtime.engine.interface import AnyEngine
+from runtime.engine.values.commands import Command, EraseSlot, ListSlots, RestoreSlot, SaveSlot, SlotState
 from runtime.errors import HoldallError, RequestError, Unavailable
 from runtime.server.answering.errors import NotOffered
 from runtime.server.answering.generation import while_connected
@@ -18,9 +19,6 @@ from runtime.server.answering.settings import generation_settings
 from runtime.server.asking.body import Body, read_body
 from runtime.server.asking.fields import Text, operation
 from runtime.server.service import Service
-
-if TYPE_CHECKING:
-    from runtime.engine.engine import Engine
 
 T = TypeVar("T")
 
@@ -70,7 +68,7 @@ class Slots:
         return JsonResponse({"id_slot": slot, "filename": name, **told, "timings": timings})
 
 
-async def _ask(request: Request, engine: "Engine", command: Command[T]) -> T:
+async def _ask(request: Request, engine: AnyEngine, command: Command[T]) -> T:
     """Return what came of a command. Raises what it failed with, or ClientDisconnect."""
     answer: asyncio.Future[T | HoldallError] = asyncio.get_running_loop().create_future()
 
@@ -112,7 +110,7 @@ def _slot_json(state: SlotState, n_ctx: int) -> dict[str, Any]:
     if state.work is None:
         return told
     work = state.work
-    num_generated, max_tokens = work.timings.num_generated_tokens, work.request.max_tokens
+    num_generated, max_tokens = work.timings.num_generated_tokens, work.request.params.max_tokens
     next_token = {
         "has_next_token": True,
         "has_new_line": work.has_new_line,
@@ -124,6 +122,6 @@ def _slot_json(state: SlotState, n_ctx: int) -> dict[str, Any]:
         "id_task": work.id,
         "n_prompt_tokens_processed": work.timings.num_prompt_tokens,
         "n_prompt_tokens_cache": work.timings.num_cached_tokens,
-        "params": generation_settings(work.request, is_streamed=True),
+        "params": generation_settings(work.request.params, is_streamed=True),
         "next_token": [next_token],
     }

@@ -6,14 +6,15 @@ Field names and shapes are those of llama.cpp's `tools/server/README.md`.
 import asyncio
 from collections.abc import Mapping
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from runtime.chat.infill import Snippet
 from runtime.chat.turn import prompt_of
-from runtime.engine.values.media import Prompt
+from runtime.engine.interface import AnyEngine
+from runtime.engine.values.request import Prompt
 from runtime.errors import RequestError
 from runtime.server.answering.generation import Generation, whole_answers
 from runtime.server.answering.responses import EventStream, JsonResponse
@@ -24,9 +25,6 @@ from runtime.server.asking.infill import fill_tokens
 from runtime.server.asking.sampling import is_token, read_prompts
 from runtime.server.llamacpp.completion import ANSWER_FIELDS, Asked, CompletionParams, CompletionReply
 from runtime.server.service import Service
-
-if TYPE_CHECKING:
-    from runtime.engine.engine import Engine
 
 _PROMPT = Special(
     "prompt",
@@ -78,18 +76,18 @@ class LlamaCpp:
             suffix,
             snippets=snippets,
             beginning=beginning,
-            max_tokens=params.request.max_tokens,
+            max_tokens=params.generation.max_tokens,
         )
         return await self._answer(request, params, engine, [Prompt(tokens)])
 
     async def _answer(
-        self, request: Request, params: CompletionParams, engine: "Engine", prompts: list[Prompt]
+        self, request: Request, params: CompletionParams, engine: AnyEngine, prompts: list[Prompt]
     ) -> Response:
         requests = list(params.requests(prompts))
-        forbidden = await asyncio.to_thread(engine.end_tokens) if params.request.ignore_eos else ()
+        forbidden = await asyncio.to_thread(_end_tokens, engine) if params.generation.ignore_eos else ()
         generations = await Generation.begin_all(engine, requests)
         model = self._service.model_alias
-        texts = [cache(partial(engine.detokenize, prompt.text_tokens)) for prompt in prompts]
+        texts = [cache(partial(engine.vocabulary.detokenize, prompt.text_tokens)) for prompt in prompts]
         replies = [
             CompletionReply(params, Asked(each, index, texts[index // params.num_answers], forbidden, model))
             for index, each in enumerate(requests)
@@ -121,11 +119,14 @@ class LlamaCpp:
         parse_special = _PARSE_SPECIAL.read(body, True)
         with_pieces = _WITH_PIECES.read(body, False)
         text = _CONTENT.read(body, "")
-        engine = await self._service.engine()
-        tokens = await asyncio.to_thread(engine.tokenize, text, add_special=add_special, parse_special=parse_special)
+        vocabulary = (await self._service.engine()).vocabulary
+        tokens = await asyncio.to_thread(
+            vocabulary.tokenize, text, add_special=add_special, parse_special=parse_special
+        )
         if not with_pieces:
             return JsonResponse({"tokens": tokens})
-        return JsonResponse({"tokens": [{"id": token, "piece": _piece_json(engine.piece(token))} for token in tokens]})
+        pieces = [{"id": token, "piece": _piece_json(vocabulary.piece(token))} for token in tokens]
+        return JsonResponse({"tokens": pieces})
 
     @operation("Token ids to a text", _TOKENS)
     async def detokenize(self, request: Request) -> Response:
@@ -133,7 +134,11 @@ class LlamaCpp:
         if not isinstance(tokens, list) or not all(map(is_token, tokens)):
             raise RequestError("'tokens' must be a list of token ids", _TOKENS.name)
         engine = await self._service.engine()
-        return JsonResponse({"content": await asyncio.to_thread(engine.detokenize, tokens)})
+        return JsonResponse({"content": await asyncio.to_thread(engine.vocabulary.detokenize, tokens)})
+
+
+def _end_tokens(engine: AnyEngine) -> tuple[int, ...]:
+    return engine.vocabulary.end_tokens
 
 
 def _required(declared: Text, body: Body) -> str:

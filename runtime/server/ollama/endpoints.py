@@ -5,13 +5,13 @@ one model, which stays in memory: `keep_alive` is read, and changes nothing.
 """
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from runtime.chat.tools import parse_tools
-from runtime.engine.vectors import normalized
+from runtime.engine.interface import AnyEngine
+from runtime.engine.values.embedding import normalized
 from runtime.errors import RequestError
 from runtime.server.answering.generation import Generation, whole_answer
 from runtime.server.answering.responses import JsonResponse, LineStream
@@ -23,9 +23,6 @@ from runtime.server.ollama.params import ANSWER_FIELDS, KEEP_ALIVE, MODEL, OPTIO
 from runtime.server.ollama.prompts import PROMPT_FIELDS, Prepared, Prompt, prepare_chat
 from runtime.server.ollama.reply import ChatReply, Clock, GenerateReply, OllamaReply
 from runtime.server.service import Service
-
-if TYPE_CHECKING:
-    from runtime.engine.engine import Engine
 
 _TOOLS = Special("tools", "Functions that the model may call.", {"type": "array", "items": {"type": "object"}})
 _INPUT = Texts("input", "A text or a list of texts.")
@@ -50,7 +47,7 @@ class Ollama:
         if prompt.is_empty:
             return JsonResponse(GenerateReply(params, clock).loaded())
         prepared = await asyncio.to_thread(prompt.prepare, engine, params)
-        tokens = prepared.request.prompt_tokens if prompt.can_be_gone_on_with else None
+        tokens = prepared.request.prompt.tokens if prompt.can_be_gone_on_with else None
         return await _answer(request, engine, prepared, GenerateReply(params, clock, prepared.reader, tokens))
 
     @operation("The next message of a conversation, as Ollama", *ANSWER_FIELDS, MESSAGES, _TOOLS)
@@ -91,7 +88,7 @@ class Ollama:
         _tokens, vectors = await self._vectors(request, Clock(), [prompt] if prompt else [], is_cut=True)
         return JsonResponse({"embedding": vectors[0] if vectors else []})
 
-    async def _engine(self, clock: Clock) -> "Engine":
+    async def _engine(self, clock: Clock) -> AnyEngine:
         engine = await self._service.engine()
         clock.model_is_there()
         return engine
@@ -105,14 +102,14 @@ class Ollama:
         engine = await self._engine(clock)
 
         def tokenize() -> list[list[int]]:
-            whole = [engine.tokenize(text, add_special=True, parse_special=False) for text in texts]
+            whole = [engine.vocabulary.tokenize(text, add_special=True, parse_special=False) for text in texts]
             return [tokens[: engine.max_text_tokens] for tokens in whole] if is_cut else whole
 
         tokens = await asyncio.to_thread(tokenize)
         return tokens, await one_vector_each(request, engine, tokens, "input")
 
 
-async def _answer(request: Request, engine: "Engine", prepared: Prepared, reply: OllamaReply) -> Response:
+async def _answer(request: Request, engine: AnyEngine, prepared: Prepared, reply: OllamaReply) -> Response:
     generation = await Generation.begin(engine, prepared.request)
     if reply.is_streamed:
         return LineStream(generation, reply)

@@ -66,11 +66,11 @@ class OllamaModels:
     async def show(self, request: Request) -> Response:
         self._check_name(await read_body(request))
         engine = await self._service.engine()
-        info, metadata = engine.info, engine.metadata()
+        info, metadata = engine.info, engine.vocabulary.metadata
         manner = await asyncio.to_thread(manner_in, engine)
         abilities = {
             "completion": info.is_causal,
-            "insert": info.is_causal and engine.fill_tokens is not None,
+            "insert": info.is_causal and engine.vocabulary.fill_tokens is not None,
             "embedding": info.pooling is not None,
             "vision": MediaKind.PICTURE in info.media_kinds,
             "tools": info.is_causal and manner.can_call,

@@ -5,22 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from runtime.engine.policy.sequence import GenerationRequest
 from runtime.engine.values.grammar import Grammar
-from runtime.engine.values.sampling import SamplingParams
+from runtime.engine.values.request import GenerationParams
 from runtime.errors import RequestError
 from runtime.server.asking.body import Body
 from runtime.server.asking.fields import Field, Flag, Integer, Special, Text
 from runtime.server.asking.formats import json_schema_grammar
-from runtime.server.asking.sampling import (
-    LORA,
-    SAMPLING_FIELDS,
-    STOP,
-    read_lora,
-    read_max_tokens,
-    read_sampling,
-    read_stop,
-)
+from runtime.server.asking.sampling import LORA, SAMPLING_FIELDS, STOP, held_to, read_generation
 from runtime.server.service import Service
 
 _DURATION = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)?(\d+(\.\d*)?(ns|us|µs|μs|ms|s|m|h))*")
@@ -56,11 +47,7 @@ class OllamaParams:
     """The shared fields, parsed."""
 
     model: str
-    sampling: SamplingParams
-    max_tokens: int | None
-    stop: tuple[str, ...]
-    n_keep: int
-    lora: tuple[tuple[int, float], ...] | None
+    generation: GenerationParams
     is_streamed: bool
     is_unloading: bool
     num_top_logprobs: int | None
@@ -74,35 +61,20 @@ class OllamaParams:
         options = body.nested(OPTIONS.name)
         num_top = _TOP_LOGPROBS.read(body, 0)
         num_top_logprobs = num_top if _LOGPROBS.read(body, False) else None
-        sampling = read_sampling(options, service.defaults)
+        generation = held_to(
+            read_generation(options, service.defaults, _NUM_PREDICT.name),
+            _read_format(body.raw(_FORMAT.name)),
+            num_top_logprobs,
+        )
         return cls(
             model=MODEL.read(body, "") or service.model_alias,
-            sampling=replace(
-                sampling,
-                grammar=_read_format(body.raw(_FORMAT.name)) or sampling.grammar,
-                n_probs=0 if num_top_logprobs is None else max(1, num_top_logprobs),
-                post_sampling_probs=False,
-            ),
-            max_tokens=read_max_tokens(options, _NUM_PREDICT.name, default=service.default_max_tokens),
-            stop=read_stop(options),
-            n_keep=_NUM_KEEP.read(options, service.n_keep),
-            lora=read_lora(options),
+            generation=replace(generation, n_keep=_NUM_KEEP.read(options, service.defaults.n_keep)),
             is_streamed=STREAM.read(body, True),
             is_unloading=_read_is_unloading(body.raw(KEEP_ALIVE.name)),
             num_top_logprobs=num_top_logprobs,
             asks_to_think=thinking is True,
             thinking=service.chat.thinking if thinking is None else thinking,
             variables={**service.chat.variables, **({"reasoning_effort": effort} if effort else {})},
-        )
-
-    def request(self, prompt_tokens: tuple[int, ...]) -> GenerationRequest:
-        return GenerationRequest(
-            prompt_tokens=prompt_tokens,
-            sampling=self.sampling,
-            max_tokens=self.max_tokens,
-            stop=self.stop,
-            n_keep=self.n_keep,
-            lora=self.lora,
         )
 
 

@@ -1,14 +1,15 @@
 """What an answer in Ollama's dialect goes on from: a prompt in one of its kinds, or a conversation."""
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from runtime.chat.conversation import Conversation, Tool, ToolUse
 from runtime.chat.messages import Message, Role
 from runtime.chat.reader import AnswerReader
 from runtime.chat.turn import manner_in, next_turn
-from runtime.engine.policy.sequence import GenerationRequest
+from runtime.engine.interface import AnyEngine
 from runtime.engine.values.media import MARK
+from runtime.engine.values.request import GenerationRequest
+from runtime.engine.values.request import Prompt as EnginePrompt
 from runtime.errors import RequestError
 from runtime.server.asking.body import Body
 from runtime.server.asking.fields import Flag, Special, Text
@@ -16,9 +17,6 @@ from runtime.server.asking.infill import fill_tokens
 from runtime.server.asking.sampling import is_token
 from runtime.server.ollama.messages import read_images
 from runtime.server.ollama.params import OllamaParams
-
-if TYPE_CHECKING:
-    from runtime.engine.engine import Engine
 
 _PROMPT = Text("prompt", "What the user says, or with raw what the model goes on with; nothing loads the model.")
 _SUFFIX = Text("suffix", "What follows the answer, with models that were trained to fill gaps.")
@@ -73,18 +71,18 @@ class Prompt:
         """Whether its tokens and the answer's are a context for another prompt."""
         return not (self.is_raw or self.images)
 
-    def prepare(self, engine: "Engine", params: OllamaParams) -> "Prepared":
+    def prepare(self, engine: AnyEngine, params: OllamaParams) -> "Prepared":
         """Return what is asked of the engine. Raises RequestError. Takes long."""
         if self.suffix:
-            tokens = fill_tokens(engine, self.text, self.suffix, max_tokens=params.max_tokens)
-            return Prepared(params.request(tokens), AnswerReader(None, None))
+            tokens = fill_tokens(engine, self.text, self.suffix, max_tokens=params.generation.max_tokens)
+            return _unread(params, EnginePrompt(tokens))
         text = MARK * len(self.images) + self.text
         if self.is_raw and self.images:
-            read = engine.read(text, self.images, _IMAGES.name)
-            return Prepared(replace(params.request(read.tokens), media=read.media), AnswerReader(None, None))
+            read = engine.vocabulary.read(text, self.images, _IMAGES.name)
+            return _unread(params, read)
         if self.is_raw:
-            tokens = tuple(engine.tokenize(self.text, add_special=True, parse_special=True))
-            return Prepared(params.request(tokens), AnswerReader(None, None))
+            tokens = tuple(engine.vocabulary.tokenize(self.text, add_special=True, parse_special=True))
+            return _unread(params, EnginePrompt(tokens))
         system = (Message(Role.SYSTEM, self.system),) if self.system else ()
         asked = Message(Role.USER, text, attachments=self.images)
         return prepare_chat(engine, params, (*system, asked), (), before=self.context)
@@ -98,8 +96,13 @@ class Prepared:
     reader: AnswerReader
 
 
+def _unread(params: OllamaParams, prompt: EnginePrompt) -> Prepared:
+    """Return a prompt whose answer is text and nothing else."""
+    return Prepared(GenerationRequest(prompt, params.generation), AnswerReader(None, None))
+
+
 def prepare_chat(
-    engine: "Engine",
+    engine: AnyEngine,
     params: OllamaParams,
     messages: tuple[Message, ...],
     tools: tuple[Tool, ...],
@@ -117,9 +120,10 @@ def prepare_chat(
         variables=params.variables,
         continues_last=len(messages) > 1 and last.role is Role.ASSISTANT and not last.tool_calls,
     )
-    turn = next_turn(engine, conversation, params.sampling.grammar, is_first=not before)
-    asked = turn.ask(params.request(()))
-    return Prepared(replace(asked, prompt_tokens=before + asked.prompt_tokens), turn.reader())
+    turn = next_turn(engine, conversation, params.generation.sampling.grammar, is_first=not before)
+    asked = turn.ask(params.generation)
+    prompt = replace(asked.prompt, tokens=before + asked.prompt.tokens)
+    return Prepared(replace(asked, prompt=prompt), turn.reader())
 
 
 def _read_context(value: object) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 from runtime.chat.answer import AnswerEvent, ArgumentsPart, CallBegun, CallEnded, ReasoningPart, TextPart
 from runtime.chat.messages import Message, Role, ToolCall
 from runtime.chat.reader import AnswerReader
-from runtime.engine.policy.sequence import Finished, FinishReason, TextDelta, TokenProbs
+from runtime.engine.values.events import Finished, FinishReason, TextDelta, TokenProbs
 from runtime.server.answering.errors import ollama_error
 from runtime.server.answering.generation import Answer
 from runtime.server.answering.logprobs import HeldProbs, tokens_json

@@ -7,15 +7,16 @@ instead of `tools` calls by `function_call`, of which there is one.
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from runtime.chat.answer import AnswerEvent, ArgumentsPart, CallBegun, ReasoningPart, TextPart, whole_message
 from runtime.chat.turn import Turn, next_turn
-from runtime.engine.policy.sequence import Finished, GenerationRequest, TextDelta, Timings, TokenProbs
-from runtime.engine.values.media import Prompt
+from runtime.engine.interface import AnyEngine
+from runtime.engine.values.events import Finished, TextDelta, Timings, TokenProbs
+from runtime.engine.values.request import GenerationRequest
 from runtime.errors import RequestError
 from runtime.server.answering.generation import Answer, Generation
 from runtime.server.answering.logprobs import tokens_json
@@ -28,9 +29,6 @@ from runtime.server.asking.fields import operation
 from runtime.server.openai.params import COMMON_FIELDS, CommonParams
 from runtime.server.openai.reply import Envelope, Reply, finish_reason, respond
 from runtime.server.service import Service
-
-if TYPE_CHECKING:
-    from runtime.engine.engine import Engine
 
 # Not done here; beside each, the values that ask for nothing.
 _UNSUPPORTED: dict[str, tuple[object, ...]] = {
@@ -184,9 +182,9 @@ class OpenAIChat:
         params = CommonParams.of(body, self._service, _num_top_logprobs(body))
         engine = await self._service.engine()
         turn = await self._turn(body, engine, params)
-        asked = turn.ask(params.request())
+        asked = turn.ask(params.generation)
         extras = await self._extras(body, params, engine, asked)
-        generations = await Generation.begin_all(engine, list(params.choices(asked)))
+        generations = await Generation.begin_all(engine, params.choices(asked))
         envelope = Envelope(
             params,
             self._service.build_info,
@@ -205,20 +203,19 @@ class OpenAIChat:
     async def count_tokens(self, request: Request) -> Response:
         body = await read_body(request)
         turn = await self._turn(body, await self._service.engine(), None)
-        return JsonResponse({"object": "response.input_tokens", "input_tokens": len(turn.prompt_tokens)})
+        return JsonResponse({"object": "response.input_tokens", "input_tokens": len(turn.prompt.tokens)})
 
-    async def _turn(self, body: Body, engine: "Engine", params: CommonParams | None) -> Turn:
+    async def _turn(self, body: Body, engine: AnyEngine, params: CommonParams | None) -> Turn:
         conversation = read_conversation(body, self._service.chat)
-        form = params.sampling.grammar if params else None
+        form = params.generation.sampling.grammar if params else None
         return await asyncio.to_thread(next_turn, engine, conversation, form)
 
     async def _extras(
-        self, body: Body, params: CommonParams, engine: "Engine", asked: GenerationRequest
+        self, body: Body, params: CommonParams, engine: AnyEngine, asked: GenerationRequest
     ) -> dict[str, Any]:
         """Return what llama-server tells when it is verbose; its prompt is that of the tokens, with the first one."""
         if not body.flag("verbose", self._service.chat.shows_prompts):
             return {}
-        settings = generation_settings(asked, is_streamed=params.is_streamed)
-        tokens = Prompt(asked.prompt_tokens, asked.media).text_tokens
-        prompt = await asyncio.to_thread(engine.detokenize, tokens)
+        settings = generation_settings(asked.params, is_streamed=params.is_streamed)
+        prompt = await asyncio.to_thread(engine.vocabulary.detokenize, asked.prompt.text_tokens)
         return {"__verbose": {"prompt": prompt, "generation_settings": settings}}

@@ -4,12 +4,14 @@ import asyncio
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runtime.engine.policy.sequence import Finished, GenerationRequest, Progress, TextDelta, TokenProbs
+from runtime.engine.interface import AnyEngine
+from runtime.engine.values.events import Finished, Progress, TextDelta, TokenProbs
+from runtime.engine.values.request import GenerationRequest, Prompt
 from runtime.errors import RequestError
 from runtime.server.answering.generation import Answer, Generation, whole_answers
 from runtime.server.answering.logprobs import HeldProbs, parallel_json
@@ -22,9 +24,6 @@ from runtime.server.asking.sampling import MAX_PROBS, MAX_PROMPTS, numbered_answ
 from runtime.server.openai.params import COMMON_FIELDS, CommonParams
 from runtime.server.openai.reply import Envelope, Reply, finish_reason, respond
 from runtime.server.service import Service
-
-if TYPE_CHECKING:
-    from runtime.engine.engine import Engine
 
 _PROMPT = Special(
     "prompt",
@@ -67,18 +66,18 @@ class TextParams:
     def is_ranked(self) -> bool:
         return self.num_tries > self.common.num_choices
 
-    def requests(self, prompts: "list[Prompt]") -> Iterator[GenerationRequest]:
+    def requests(self, prompts: "list[EchoedPrompt]") -> Iterator[GenerationRequest]:
         """Yield a request for each try at each prompt. Raises RequestError when they are too many."""
         if len(prompts) * self.num_tries > MAX_PROMPTS:
             raise RequestError(f"these are more than {MAX_PROMPTS} answers in one request", "n")
+        params = self.common.generation
+        if self.is_ranked:  # by how likely their tokens were, which has to be known
+            params = replace(params, sampling=replace(params.sampling, n_probs=max(params.sampling.n_probs, 1)))
         wants_prompt_probs = self.is_echoed and self.common.num_top_logprobs is not None
+        params = replace(params, wants_prompt_probs=wants_prompt_probs)
         for prompt in prompts:
-            request = self.common.request(prompt.tokens)
-            if self.is_ranked:  # by how likely their tokens were, which has to be known
-                sampling = request.sampling
-                request = replace(request, sampling=replace(sampling, n_probs=max(sampling.n_probs, 1)))
             for number in range(self.num_tries):
-                yield replace(numbered_answer(request, number), wants_prompt_probs=wants_prompt_probs)
+                yield GenerationRequest(Prompt(prompt.tokens), numbered_answer(params, number))
 
     def likeliest(self, answers: list[Answer]) -> Iterator[Answer]:
         """Yield of the tries at each prompt those whose tokens were the likeliest in the mean, best first."""
@@ -88,7 +87,7 @@ class TextParams:
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class EchoedPrompt:
     """A prompt to go on with; `echo` is its text where that is to be given, and `first_piece` its first token's."""
 
     tokens: tuple[int, ...]
@@ -97,7 +96,7 @@ class Prompt:
 
 
 class TextReply(Reply):
-    def __init__(self, envelope: Envelope, index: int, num_choices: int, prompt: Prompt) -> None:
+    def __init__(self, envelope: Envelope, index: int, num_choices: int, prompt: EchoedPrompt) -> None:
         super().__init__(envelope, index, num_choices)
         self._prompt = prompt
         self._delta_frame = TextFrame(envelope.chunk([self._choice(TextFrame.GAP)]))
@@ -107,7 +106,7 @@ class TextReply(Reply):
 
     def progress(self, progress: Progress) -> Iterable[bytes]:
         self._prompt_probs += progress.probs
-        return super().progress(progress) if self.envelope.params.wants_progress else ()
+        return super().progress(progress) if self.envelope.params.generation.wants_progress else ()
 
     def delta(self, delta: TextDelta) -> Iterable[bytes]:
         if self._prompt.echo:
@@ -128,7 +127,7 @@ class TextReply(Reply):
 
     def _echo(self) -> bytes:
         """Return the prompt in a frame: once, and as late as this because its probabilities are known by now."""
-        prompt, self._prompt = self._prompt, Prompt(())
+        prompt, self._prompt = self._prompt, EchoedPrompt(())
         logprobs = self._logprobs(self._prompt_probs, unforetold=prompt.first_piece)
         return frame(self.envelope.chunk([{**self._choice(prompt.echo), "logprobs": logprobs}]))
 
@@ -194,19 +193,19 @@ class OpenAICompletions:
         return JsonResponse(envelope.whole(choices, [answer.finished for answer in answers]))
 
 
-async def _read_prompt(engine: "Engine", given: object, params: TextParams) -> Prompt:
+async def _read_prompt(engine: AnyEngine, given: object, params: TextParams) -> EchoedPrompt:
     if params.suffix:
         if not isinstance(given, str):
             raise RequestError("with a 'suffix', each prompt must be a text", _PROMPT.name)
-        if engine.fill_tokens is None:
+        if engine.vocabulary.fill_tokens is None:
             raise RequestError("this model wasn't trained to fill gaps; leave out 'suffix'", _SUFFIX.name)
-        max_tokens = params.common.max_tokens
-        return Prompt(await asyncio.to_thread(fill_tokens, engine, given, params.suffix, max_tokens=max_tokens))
+        max_tokens = params.common.generation.max_tokens
+        return EchoedPrompt(await asyncio.to_thread(fill_tokens, engine, given, params.suffix, max_tokens=max_tokens))
     tokens = await tokenize_prompt(engine, given)
     if not params.is_echoed or not tokens:
-        return Prompt(tokens)
-    echo = given if isinstance(given, str) else await asyncio.to_thread(engine.detokenize, tokens)
-    return Prompt(tokens, echo, engine.piece(tokens[0]))
+        return EchoedPrompt(tokens)
+    echo = given if isinstance(given, str) else await asyncio.to_thread(engine.vocabulary.detokenize, tokens)
+    return EchoedPrompt(tokens, echo, engine.vocabulary.piece(tokens[0]))
 
 
 def _mean_logprob(answer: Answer) -> float:

@@ -6,11 +6,9 @@ LlamaIndex's Llamafile client was written for a server that sent neither `[DONE]
 breaks on both. It gives itself away by an `options` object, which no other client of this dialect sends.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from runtime.engine.policy.sequence import GenerationRequest
-from runtime.engine.values.sampling import SamplingParams
+from runtime.engine.values.request import GenerationParams, GenerationRequest
 from runtime.server.asking.body import Body
 from runtime.server.asking.fields import Flag, Integer, Special, Text
 from runtime.server.asking.formats import read_response_format
@@ -19,11 +17,9 @@ from runtime.server.asking.sampling import (
     MAX_PROMPTS,
     SAMPLING_FIELDS,
     STOP,
+    held_to,
     numbered_answer,
-    read_lora,
-    read_max_tokens,
-    read_sampling,
-    read_stop,
+    read_generation,
 )
 from runtime.server.service import Service
 
@@ -57,17 +53,8 @@ class CommonParams:
     """What both kinds of completion have in common, parsed."""
 
     model: str
-    sampling: SamplingParams
-    max_tokens: int | None
-    stop: tuple[str, ...]
-    ignore_eos: bool
-    cache_prompt: bool
-    n_keep: int
-    lora: tuple[tuple[int, float], ...] | None
+    generation: GenerationParams
     num_choices: int  # for each prompt
-    slot: int | None
-    wants_progress: bool
-    wants_timings: bool
     is_streamed: bool
     includes_usage: bool
     ends_with_done: bool
@@ -75,56 +62,31 @@ class CommonParams:
 
     @classmethod
     def of(cls, body: Body, service: Service, num_top_logprobs: int | None) -> "CommonParams":
-        """`num_top_logprobs` is how many of the likeliest tokens to tell beside each; None tells nothing of any."""
+        """`num_top_logprobs` is how many of the likeliest tokens to report beside each; None reports nothing of any."""
         is_llamaindex = "options" in body
         given = body.over(body.nested("options"))
-        sampling = read_sampling(given, service.defaults)
-        sampling = replace(
-            sampling,
-            grammar=read_response_format(body) or sampling.grammar,
-            n_probs=0 if num_top_logprobs is None else max(1, num_top_logprobs),
-            post_sampling_probs=False,
-        )
+        names = (_MAX_COMPLETION_TOKENS.name, _MAX_TOKENS.name, _N_PREDICT.name)
+        generation = read_generation(given, service.defaults, *names)
         is_streamed = _STREAM.read(given, False)
         slot = _ID_SLOT.read(given, -1)
         return cls(
             model=_MODEL.read(given, "") or service.model_alias,
-            sampling=sampling,
-            max_tokens=read_max_tokens(
-                given,
-                *(_MAX_COMPLETION_TOKENS.name, _MAX_TOKENS.name, _N_PREDICT.name),
-                default=service.default_max_tokens,
+            generation=replace(
+                held_to(generation, read_response_format(body), num_top_logprobs),
+                ignore_eos=_IGNORE_EOS.read(given, False),
+                cache_prompt=_CACHE_PROMPT.read(given, True),
+                slot=slot if slot >= 0 else None,
+                wants_progress=is_streamed and _RETURN_PROGRESS.read(given, False),
+                wants_timings=is_streamed and _TIMINGS_PER_TOKEN.read(given, False),
             ),
-            stop=read_stop(given),
-            ignore_eos=_IGNORE_EOS.read(given, False),
-            cache_prompt=_CACHE_PROMPT.read(given, True),
-            n_keep=service.n_keep,
-            lora=read_lora(given),
             num_choices=_N.read(body, 1),
-            slot=slot if slot >= 0 else None,
-            wants_progress=is_streamed and _RETURN_PROGRESS.read(given, False),
-            wants_timings=is_streamed and _TIMINGS_PER_TOKEN.read(given, False),
             is_streamed=is_streamed,
             includes_usage=given.nested(_STREAM_OPTIONS.name).flag("include_usage", False) and not is_llamaindex,
             ends_with_done=not is_llamaindex,
             num_top_logprobs=num_top_logprobs,
         )
 
-    def request(self, prompt_tokens: tuple[int, ...] = ()) -> GenerationRequest:
-        return GenerationRequest(
-            prompt_tokens=prompt_tokens,
-            sampling=self.sampling,
-            max_tokens=self.max_tokens,
-            stop=self.stop,
-            ignore_eos=self.ignore_eos,
-            cache_prompt=self.cache_prompt,
-            n_keep=self.n_keep,
-            lora=self.lora,
-            slot=self.slot,
-            wants_progress=self.wants_progress,
-            wants_timings=self.wants_timings,
-        )
-
-    def choices(self, request: GenerationRequest) -> Iterator[GenerationRequest]:
-        """Yield a request for each choice of one prompt's."""
-        return (numbered_answer(request, number) for number in range(self.num_choices))
+    def choices(self, request: GenerationRequest) -> list[GenerationRequest]:
+        """Return a request for each choice of one prompt's."""
+        numbered = (numbered_answer(request.params, number) for number in range(self.num_choices))
+        return [replace(request, params=params) for params in numbered]

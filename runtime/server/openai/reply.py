@@ -11,7 +11,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runtime.engine.policy.sequence import Finished, FinishReason, Progress, TextDelta, Timings
+from runtime.engine.values.events import Finished, FinishReason, Progress, TextDelta, Timings
 from runtime.server.answering.errors import openai_error
 from runtime.server.answering.generation import Answer, Generation, whole_answers
 from runtime.server.answering.responses import EventStream, JsonResponse

@@ -11,13 +11,13 @@ import base64
 import re
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from runtime.engine.interface import AnyEngine
+from runtime.engine.values.embedding import normalized
 from runtime.engine.values.facts import Pooling
-from runtime.engine.vectors import normalized
 from runtime.errors import RequestError
 from runtime.server.answering.errors import NotOffered
 from runtime.server.answering.responses import JsonResponse
@@ -26,9 +26,6 @@ from runtime.server.asking.body import Body, read_body
 from runtime.server.asking.fields import Flag, Integer, Special, Text, operation
 from runtime.server.asking.sampling import is_token, tokenize_prompts
 from runtime.server.service import Service
-
-if TYPE_CHECKING:
-    from runtime.engine.engine import Engine
 
 _ANY = {"type": ["string", "array"]}
 
@@ -163,7 +160,7 @@ def _name_of_input(body: Body) -> str:
     return _INPUT.name if _INPUT.name in body or _CONTENT.name not in body else _CONTENT.name
 
 
-async def _tokenized(engine: "Engine", body: Body, name: str) -> list[tuple[int, ...]]:
+async def _tokenized(engine: AnyEngine, body: Body, name: str) -> list[tuple[int, ...]]:
     if name not in body:
         raise RequestError(f"'{name}' is missing", name)
     return await tokenize_prompts(engine, body.raw(name), name, at_most=MAX_TEXTS)
@@ -202,12 +199,12 @@ def _read_documents(body: Body, name: str) -> tuple[str, ...]:
     return documents
 
 
-def _rank_prompt(engine: "Engine", query: str, document: str) -> list[int]:
+def _rank_prompt(engine: AnyEngine, query: str, document: str) -> list[int]:
     """Return what a ranking model reads: its own template filled in, else both texts between its special tokens."""
     template = engine.info.rerank_template
     if template is None:
-        return engine.pair(query, document)
+        return engine.vocabulary.pair(query, document)
     texts = {"{query}": query, "{document}": document}
     # In one go: a query that mentions {document} stays as it is.
     filled = _PLACEHOLDER.sub(lambda found: texts[found[0]], template)
-    return engine.tokenize(filled, add_special=False, parse_special=True)
+    return engine.vocabulary.tokenize(filled, add_special=False, parse_special=True)

@@ -78,7 +78,7 @@ class PageFacts:
         return {"vision": MediaKind.PICTURE in kinds, "audio": MediaKind.SOUND in kinds}
 
     def _defaults(self, face: Face) -> dict[str, Any]:
-        sampling = self._service.defaults
+        sampling = self._service.defaults.sampling
         return {
             "system": face.system,
             "temperature": sampling.temperature,
@@ -86,6 +86,6 @@ class PageFacts:
             "top_p": sampling.top_p,
             "min_p": sampling.min_p,
             "repeat_penalty": sampling.repeat_penalty,
-            "max_tokens": self._service.default_max_tokens,
+            "max_tokens": self._service.defaults.max_tokens,
             "seed": sampling.seed,
         }

@@ -12,12 +12,13 @@ from runtime.chat.answer import whole_message
 from runtime.chat.conversation import Conversation, Tool, ToolChoice, ToolUse
 from runtime.chat.messages import Message, Role, ToolCall
 from runtime.chat.reasoning import Stage
-from runtime.chat.turn import next_turn
+from runtime.chat.turn import Turn, next_turn
 from runtime.engine.engine import Engine
 from runtime.engine.native import Library, Model
-from runtime.engine.policy.sequence import Event, Finished, GenerationRequest, TextDelta
+from runtime.engine.values.events import Event, Finished, TextDelta
 from runtime.engine.values.grammar import Grammar, GrammarKind
 from runtime.engine.values.params import EngineParams
+from runtime.engine.values.request import GenerationParams
 from runtime.engine.values.sampling import SamplingParams
 from runtime.errors import RequestError
 from tests.fakes import ScriptedEngine
@@ -47,12 +48,17 @@ FORCED = THINKER.replace("{{ BEGIN }}", "<think>\n")
 ABLE = THINKER.replace("{{ BEGIN }}", "{% if not enable_thinking %}<think>\n\n</think>\n\n{% endif %}")
 
 
+def text_of(turn: Turn) -> str:
+    """The prompt as text; the scripted engine's tokens are bytes."""
+    return ScriptedEngine().vocabulary.detokenize(turn.prompt.tokens)
+
+
 def test_a_template_that_knows_tools_tells_of_them_and_of_calls_by_itself() -> None:
     engine = ScriptedEngine(chat_template=CALLER)
     called = Message(Role.ASSISTANT, tool_calls=(ToolCall("1", "get_time", "{}"),))
     turn = next_turn(engine, Conversation((HI, called, Message(Role.TOOL, "noon")), ToolUse((WEATHER,))))
-    assert turn.prompt.startswith('[TOOL]{"type": "function", "function": {"name": "get_weather"')
-    assert turn.prompt.endswith("[assistant][CALL]get_time {}[tool]noon[assistant]")
+    assert text_of(turn).startswith('[TOOL]{"type": "function", "function": {"name": "get_weather"')
+    assert text_of(turn).endswith("[assistant][CALL]get_time {}[tool]noon[assistant]")
     assert turn.grammar is not None
     assert turn.grammar.triggers == ("[CALL]",)
     reader = turn.reader()
@@ -63,19 +69,19 @@ def test_a_template_that_knows_tools_tells_of_them_and_of_calls_by_itself() -> N
 def test_tools_join_the_system_message_of_a_template_that_knows_none() -> None:
     system = Message(Role.SYSTEM, "Be brief.")
     turn = next_turn(ScriptedEngine(), Conversation((system, HI), ToolUse((WEATHER, TIME))))
-    assert turn.prompt.startswith("<|im_start|>system\nBe brief.\n\n")
-    assert '"get_weather"' in turn.prompt
-    assert turn.prompt.count("<|im_start|>system") == 1
-    assert '<tool_call>\n{"name": "NAME", "arguments": ARGUMENTS}\n</tool_call>' in turn.prompt
+    assert text_of(turn).startswith("<|im_start|>system\nBe brief.\n\n")
+    assert '"get_weather"' in text_of(turn)
+    assert text_of(turn).count("<|im_start|>system") == 1
+    assert '<tool_call>\n{"name": "NAME", "arguments": ARGUMENTS}\n</tool_call>' in text_of(turn)
 
 
 def test_results_of_calls_that_were_made_together_are_one_message() -> None:
     calls = tuple(ToolCall(str(index), "get_time", "{}") for index in range(2))
     results = (Message(Role.TOOL, "one", tool_call_id="0"), Message(Role.TOOL, "two", tool_call_id="1"))
     turn = next_turn(ScriptedEngine(), Conversation((HI, Message(Role.ASSISTANT, "Ok.", tool_calls=calls), *results)))
-    assert turn.prompt.count("<|im_start|>user") == 2
-    assert "<tool_response>\none\n</tool_response>\n<tool_response>\ntwo\n</tool_response><|im_end|>" in turn.prompt
-    assert "assistant\nOk.\n<tool_call>\n" in turn.prompt
+    assert text_of(turn).count("<|im_start|>user") == 2
+    assert "<tool_response>\none\n</tool_response>\n<tool_response>\ntwo\n</tool_response><|im_end|>" in text_of(turn)
+    assert "assistant\nOk.\n<tool_call>\n" in text_of(turn)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +99,7 @@ def test_thinking_is_as_the_template_and_the_request_want_it(
     source: str, thinking: bool | None, ending: str, stage: Stage
 ) -> None:
     turn = next_turn(ScriptedEngine(chat_template=source), Conversation((HI,), thinking=thinking))
-    assert turn.prompt.endswith(ending)
+    assert text_of(turn).endswith(ending)
     assert turn.thought is not None
     assert turn.thought.stage is stage
 
@@ -110,14 +116,14 @@ def test_thinking_is_as_the_template_and_the_request_want_it(
 def test_a_begun_message_goes_on_where_it_stands(begun: Message, ending: str, stage: Stage | None) -> None:
     engine = ScriptedEngine(chat_template=FORCED)
     turn = next_turn(engine, Conversation((HI, begun), continues_last=True))
-    assert turn.prompt.endswith(ending)
+    assert text_of(turn).endswith(ending)
     assert (turn.thought and turn.thought.stage) == stage
 
 
 def test_a_grammar_of_the_callers_own_leaves_no_room_for_thinking() -> None:
     grammar = Grammar(GrammarKind.GBNF, 'root ::= "yes"')
     turn = next_turn(ScriptedEngine(chat_template=FORCED), Conversation((HI,)), grammar)
-    assert turn.prompt.endswith("<think>\n</think>")
+    assert text_of(turn).endswith("<think>\n</think>")
     assert turn.grammar == grammar
 
 
@@ -154,7 +160,7 @@ def engine(smollm2: Path) -> Iterator[Engine]:
 def answer(engine: Engine, use: ToolUse) -> tuple[Message, str]:
     turn = next_turn(engine, Conversation((HI,), use))
     events: queue.Queue[Event] = queue.Queue()
-    engine.submit(turn.ask(GenerationRequest((), SamplingParams(temperature=0), max_tokens=100)), events.put)
+    engine.submit(turn.ask(GenerationParams(sampling=SamplingParams(temperature=0), max_tokens=100)), events.put)
     reader, said, text = turn.reader(), [], ""
     while not isinstance(event := events.get(timeout=60), Finished):
         assert isinstance(event, TextDelta), event

@@ -10,12 +10,13 @@ import pytest
 from runtime.engine.adapters import Adapter, Adapters
 from runtime.engine.engine import Engine
 from runtime.engine.native import Library, LoraAdapter, Model
-from runtime.engine.policy.sequence import Event, Finished, GenerationRequest, TextDelta
-from runtime.engine.slot_commands import Command, RestoreSlot, SaveSlot
+from runtime.engine.values.commands import Command, RestoreSlot, SaveSlot
+from runtime.engine.values.embedding import EmbeddingJob
+from runtime.engine.values.events import Event, Finished, TextDelta
 from runtime.engine.values.params import EngineParams
 from runtime.engine.values.sampling import SamplingParams
-from runtime.engine.vectors import EmbeddingJob
 from runtime.errors import ModelError, RequestError
+from tests.asking import request_for
 from tests.tiny_models import write_adapter, write_encoder
 
 Lora = tuple[tuple[int, float], ...] | None
@@ -40,11 +41,11 @@ def engine(stories260k: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def begin(engine: Engine, lora: Lora, cache_prompt: bool = True, slot: int | None = None) -> "queue.Queue[Event]":
-    tokens = tuple(engine.tokenize(PROMPT, add_special=True, parse_special=False))
+    tokens = tuple(engine.vocabulary.tokenize(PROMPT, add_special=True, parse_special=False))
     heard: queue.Queue[Event] = queue.Queue()
-    request = GenerationRequest(
+    request = request_for(
         tokens,
-        SamplingParams(temperature=0),
+        sampling=SamplingParams(temperature=0),
         max_tokens=24,
         ignore_eos=True,
         cache_prompt=cache_prompt,
@@ -80,9 +81,9 @@ def test_requests_with_different_scales_at_once_get_what_each_gets_alone(engine:
 
 def test_the_engine_s_own_scales_hold_for_who_names_none(engine: Engine) -> None:
     named = finish(begin(engine, ((0, 1.0),)))
-    engine.adapters.default_scales = (1.0, 0.0)
+    engine.set_lora_scales([(0, 1.0)])
     assert finish(begin(engine, None)) == named
-    engine.adapters.default_scales = (0.0, 0.0)
+    engine.set_lora_scales(())
 
 
 def do(engine: Engine, command: Command[Any]) -> Any:
@@ -114,10 +115,12 @@ def test_a_slot_with_adapters_is_not_saved(engine: Engine, tmp_path: Path) -> No
 
 def test_vectors_are_made_with_the_engine_s_own_scales(engine: Engine) -> None:
     def vector(scales: tuple[float, ...]) -> list[float]:
-        engine.adapters.default_scales = scales
+        engine.set_lora_scales(enumerate(scales))
         heard: queue.Queue[Any] = queue.Queue()
-        engine.embed(EmbeddingJob([engine.tokenize(PROMPT, add_special=True, parse_special=False)], heard.put))
-        engine.adapters.default_scales = (0.0, 0.0)  # those at the time of asking count
+        engine.embed(
+            EmbeddingJob([engine.vocabulary.tokenize(PROMPT, add_special=True, parse_special=False)], heard.put)
+        )
+        engine.set_lora_scales(())  # those at the time of asking count
         return heard.get(timeout=30).results[0][0]  # type: ignore[no-any-return]
 
     plain, one, two = vector((0.0, 0.0)), vector((1.0, 0.0)), vector((0.0, 1.0))

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from runtime.engine import engine as engine_module
+from runtime.engine import threads, worker
 from runtime.engine.engine import Engine
 from runtime.engine.native import Context, Library, Model
-from runtime.engine.policy.sequence import Event, Failed, Finished, FinishReason, GenerationRequest, TextDelta
+from runtime.engine.values.events import Event, Failed, Finished, FinishReason, TextDelta
 from runtime.engine.values.grammar import Grammar, GrammarKind
 from runtime.engine.values.params import EngineParams
+from runtime.engine.values.request import GenerationRequest
 from runtime.engine.values.sampling import SamplingParams
 from runtime.errors import EngineError, ModelError, PromptTooLong, QueueFull, RequestError, Unavailable
+from tests.asking import request_for
 
 GREEDY = SamplingParams(temperature=0)
 
@@ -55,8 +57,8 @@ def engine(stories: Model) -> Iterator[Engine]:
 
 
 def request(engine: Engine, text: str, **more: object) -> GenerationRequest:
-    tokens = tuple(engine.tokenize(text, add_special=True, parse_special=True))
-    return GenerationRequest(tokens, **{"sampling": GREEDY, "max_tokens": 16, **more})  # type: ignore[arg-type]
+    tokens = tuple(engine.vocabulary.tokenize(text, add_special=True, parse_special=True))
+    return request_for(tokens, **{"sampling": GREEDY, "max_tokens": 16, **more})
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +83,7 @@ def test_smollm2_knows_the_capital_of_france(chat_engine: Engine) -> None:
 
 
 def test_ignore_eos_goes_on_where_the_model_would_end(chat_engine: Engine) -> None:
-    (end,) = chat_engine.tokenize("<|im_end|>", add_special=False, parse_special=True)
+    (end,) = chat_engine.vocabulary.tokenize("<|im_end|>", add_special=False, parse_special=True)
     ending = SamplingParams(temperature=0, logit_bias=((end, 100.0),))
     ended = Client(chat_engine, request(chat_engine, QUESTION, sampling=ending)).finish()
     assert (ended.reason, ended.timings.num_generated_tokens) == (FinishReason.END_OF_TEXT, 1)
@@ -118,14 +120,14 @@ def test_a_repeated_prompt_is_found_in_the_cache(engine: Engine) -> None:
     prompt = request(engine, "Once upon a time, there was a little girl", max_tokens=1)
     assert Client(engine, prompt).finish().timings.num_cached_tokens == 0
     timings = Client(engine, prompt).finish().timings
-    assert (timings.num_cached_tokens, timings.num_prompt_tokens) == (len(prompt.prompt_tokens) - 1, 1)
+    assert (timings.num_cached_tokens, timings.num_prompt_tokens) == (len(prompt.prompt.tokens) - 1, 1)
 
 
 def test_a_full_context_ends_with_length(engine: Engine) -> None:
     prompt = request(engine, "Once", max_tokens=None, ignore_eos=True)
     finished = Client(engine, prompt).finish()
     assert finished.reason is FinishReason.LENGTH
-    assert len(prompt.prompt_tokens) + finished.timings.num_generated_tokens == engine.info.n_ctx
+    assert len(prompt.prompt.tokens) + finished.timings.num_generated_tokens == engine.info.n_ctx
 
 
 def test_a_context_that_is_not_shared_gives_each_slot_its_part(stories: Model) -> None:
@@ -135,7 +137,7 @@ def test_a_context_that_is_not_shared_gives_each_slot_its_part(stories: Model) -
     prompt = request(engine, "Once", max_tokens=None, ignore_eos=True)
     clients = [Client(engine, prompt) for _ in range(2)]
     for finished in [client.finish() for client in clients]:
-        assert len(prompt.prompt_tokens) + finished.timings.num_generated_tokens == 256
+        assert len(prompt.prompt.tokens) + finished.timings.num_generated_tokens == 256
     engine.close()
 
 
@@ -188,13 +190,14 @@ def test_an_engine_that_follows_the_load_computes_with_what_it_is_told(
 ) -> None:
     used: list[int] = []
     monkeypatch.setattr(Context, "set_threads", lambda self, num_threads: used.append(num_threads))
-    monkeypatch.setattr(engine_module, "default_num_threads", lambda: 2)
-    monkeypatch.setattr(engine_module, "num_cpus", lambda: 2)
-    monkeypatch.setattr(engine_module.TaskCounter, "num_others", lambda self: 5)
+    monkeypatch.setattr(threads, "default_num_threads", lambda: 2)
+    monkeypatch.setattr(worker, "default_num_threads", lambda: 2)
+    monkeypatch.setattr(threads, "num_cpus", lambda: 2)
+    monkeypatch.setattr(threads.TaskCounter, "num_others", lambda self: 5)
     engine = Engine(stories, EngineParams(n_ctx=256, n_batch=64, num_threads=None), post=lambda call: call())
     Client(engine, request(engine, "Once", max_tokens=4)).finish()
     assert set(used) == {1}
-    monkeypatch.setattr(engine_module.TaskCounter, "num_others", lambda self: 0)
+    monkeypatch.setattr(threads.TaskCounter, "num_others", lambda self: 0)
     Client(engine, request(engine, "Tom", max_tokens=4)).finish()
     engine.close()
     assert 2 in used
@@ -202,13 +205,13 @@ def test_an_engine_that_follows_the_load_computes_with_what_it_is_told(
 
 def test_a_prompt_that_does_not_fit_is_refused_with_the_numbers(engine: Engine) -> None:
     with pytest.raises(PromptTooLong, match="256 tokens exceeds the available context size of 256"):
-        engine.submit(GenerationRequest((5,) * 256), print)
+        engine.submit(request_for((5,) * 256), print)
 
 
 @pytest.mark.parametrize("tokens", [(), (-1,), (512,)], ids=["empty", "negative", "too large"])
 def test_a_prompt_that_cannot_be_computed_is_refused(engine: Engine, tokens: tuple[int, ...]) -> None:
     with pytest.raises(RequestError):
-        engine.submit(GenerationRequest(tokens), print)
+        engine.submit(request_for(tokens), print)
 
 
 def test_closing_ends_a_running_generation_at_once(stories: Model) -> None:
@@ -217,19 +220,19 @@ def test_closing_ends_a_running_generation_at_once(stories: Model) -> None:
     engine.close()
     assert not engine._thread.is_alive()
     with pytest.raises(Unavailable):
-        engine.submit(GenerationRequest((5,)), print)
+        engine.submit(request_for((5,)), print)
 
 
 def test_a_step_that_llama_cpp_refuses_fails_its_requests_and_no_others(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decode = engine._context.decode
+    decode = engine._worker.context.decode
 
     def refuse(entries: object) -> None:
-        monkeypatch.setattr(engine._context, "decode", decode)
+        monkeypatch.setattr(engine._worker.context, "decode", decode)
         raise EngineError("no")
 
-    monkeypatch.setattr(engine._context, "decode", refuse)
+    monkeypatch.setattr(engine._worker.context, "decode", refuse)
     failed = Client(engine, request(engine, "Once")).next()
     assert isinstance(failed, Failed)
     assert Client(engine, request(engine, "Once")).finish().timings.num_cached_tokens == 0
@@ -240,12 +243,12 @@ def test_a_bug_in_the_engine_leaves_no_request_waiting(engine: Engine, monkeypat
     def break_down(batch: object, sampled: object, now: float) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(engine._scheduler, "commit", break_down)
+    monkeypatch.setattr(engine._worker.scheduler, "commit", break_down)
     failed = Client(engine, request(engine, "Once")).next()
     assert isinstance(failed, Failed)
     assert isinstance(failed.error, EngineError)
     with pytest.raises(EngineError, match="start the program again"):
-        engine.submit(GenerationRequest((5,)), print)
+        engine.submit(request_for((5,)), print)
 
 
 def test_the_events_of_a_step_cross_in_one_call(stories: Model) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.engine.guidance import Constraint, Guide
+from runtime.engine.guidance import GrammarConstraint, Guide
 from runtime.engine.native import Library, Model
 from runtime.engine.values.grammar import Grammar, GrammarKind
 from runtime.errors import RequestError
@@ -41,12 +41,12 @@ def token_of(model: Model, piece: bytes) -> int:
     return next(token for token in range(model.facts.n_vocab) if model.piece(token) == piece)
 
 
-def take(constraint: Constraint, model: Model, text: bytes) -> bool:
+def take(constraint: GrammarConstraint, model: Model, text: bytes) -> bool:
     """Take a text byte by byte, which this vocabulary has tokens for."""
     return all(constraint.take(token_of(model, text[place : place + 1])) for place in range(len(text)))
 
 
-def allowed(constraint: Constraint, model: Model) -> set[bytes]:
+def allowed(constraint: GrammarConstraint, model: Model) -> set[bytes]:
     return {model.piece(token) for token, bits in enumerate(constraint.mask()) if bits}
 
 

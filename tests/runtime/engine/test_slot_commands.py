@@ -8,16 +8,21 @@ from typing import Any
 
 import pytest
 
+from runtime.engine import worker
 from runtime.engine.engine import Engine
 from runtime.engine.native import Library, Model
-from runtime.engine.policy.sequence import Finished, GenerationRequest, TextDelta
-from runtime.engine.slot_commands import Command, EraseSlot, ListSlots, RestoreSlot, Saved, SaveSlot, unpack
+from runtime.engine.slot_commands import unpack
+from runtime.engine.values.commands import Command, EraseSlot, ListSlots, RestoreSlot, Saved, SaveSlot
+from runtime.engine.values.events import Finished, TextDelta
 from runtime.engine.values.params import EngineParams
 from runtime.engine.values.sampling import SamplingParams
 from runtime.errors import EngineError, HoldallError, RequestError, Unavailable
+from tests.asking import request_for
 
 TEXT = "Once upon a time, there was a little girl named Lily"
 HEADER_BYTES = 12  # of llama.cpp's file: magic, version, number of words
+
+GREEDY = SamplingParams(temperature=0)
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +51,8 @@ def do(engine: Engine, command: Command[Any]) -> Any:
 
 def say(engine: Engine, text: str, slot: int | None, max_tokens: int = 8) -> tuple[str, Finished]:
     events: queue.Queue[Any] = queue.Queue()
-    prompt = tuple(engine.tokenize(text, add_special=True, parse_special=True))
-    engine.submit(GenerationRequest(prompt, SamplingParams(temperature=0), max_tokens, slot=slot), events.put)
+    prompt = tuple(engine.vocabulary.tokenize(text, add_special=True, parse_special=True))
+    engine.submit(request_for(prompt, sampling=GREEDY, max_tokens=max_tokens, slot=slot), events.put)
     said = ""
     while True:
         event = events.get(timeout=30)
@@ -117,8 +122,8 @@ def test_a_saved_slot_does_not_push_out_requests_that_run(engine: Engine, tmp_pa
     do(engine, SaveSlot(0, tmp_path / "lily"))
     do(engine, EraseSlot(0))
     events: queue.Queue[Any] = queue.Queue()
-    prompt = tuple(engine.tokenize(TEXT * 6, add_special=True, parse_special=True))
-    engine.submit(GenerationRequest(prompt, SamplingParams(temperature=0), 60, ignore_eos=True, slot=1), events.put)
+    prompt = tuple(engine.vocabulary.tokenize(TEXT * 6, add_special=True, parse_special=True))
+    engine.submit(request_for(prompt, sampling=GREEDY, max_tokens=60, ignore_eos=True, slot=1), events.put)
     events.get(timeout=30)
     with pytest.raises(RequestError, match="doesn't fit beside the requests that run"):
         do(engine, RestoreSlot(0, tmp_path / "lily"))
@@ -167,8 +172,8 @@ def test_what_can_not_be_saved_leaves_no_half_file(engine: Engine, tmp_path: Pat
 def test_a_slot_at_work_is_told_of_and_waited_for(engine: Engine, tmp_path: Path) -> None:
     events: queue.Queue[Any] = queue.Queue()
     answers: queue.Queue[Any] = queue.Queue()
-    prompt = tuple(engine.tokenize(TEXT, add_special=True, parse_special=True))
-    request = GenerationRequest(prompt, SamplingParams(temperature=0), 60, ignore_eos=True, slot=1)
+    prompt = tuple(engine.vocabulary.tokenize(TEXT, add_special=True, parse_special=True))
+    request = request_for(prompt, sampling=GREEDY, max_tokens=60, ignore_eos=True, slot=1)
     engine.submit(request, events.put)
     events.get(timeout=30)
     engine.command(SaveSlot(1, tmp_path / "later"), answers.put)
@@ -189,13 +194,14 @@ def test_the_end_of_the_engine_is_told_to_who_waits(stories: Model) -> None:
         do(engine, ListSlots())
 
 
-def test_a_bug_in_a_command_concerns_who_gave_it_alone(engine: Engine) -> None:
-    class Broken(Command[None]):
-        def run(self, *_: object) -> None:
-            raise ZeroDivisionError
+def test_a_bug_in_a_command_concerns_who_gave_it_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_down(*_: object) -> None:
+        raise ZeroDivisionError
 
-    with pytest.raises(EngineError, match="ZeroDivisionError"):
-        do(engine, Broken())
+    with monkeypatch.context() as patched:
+        patched.setattr(worker, "carry_out", break_down)
+        with pytest.raises(EngineError, match="ZeroDivisionError"):
+            do(engine, ListSlots())
     assert say(engine, TEXT, slot=0)[0]
 
 
@@ -203,7 +209,7 @@ def test_what_waits_for_a_slot_hears_of_the_engines_end(stories: Model) -> None:
     engine = Engine(stories, EngineParams(n_ctx=256, num_slots=1), post=lambda call: call())
     events: queue.Queue[Any] = queue.Queue()
     answers: queue.Queue[Any] = queue.Queue()
-    engine.submit(GenerationRequest((1,), SamplingParams(temperature=0), ignore_eos=True), events.put)
+    engine.submit(request_for((1,), sampling=GREEDY, ignore_eos=True), events.put)
     events.get(timeout=30)
     engine.command(EraseSlot(0), answers.put)
     engine.close()

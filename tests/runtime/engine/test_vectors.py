@@ -11,12 +11,12 @@ from runtime.engine import vectors as vectors_module
 from runtime.engine.engine import Engine
 from runtime.engine.native import Library, Model
 from runtime.engine.policy.memory import Memory
-from runtime.engine.policy.sequence import GenerationRequest
+from runtime.engine.values.embedding import EmbeddingJob, Vectors, normalized
 from runtime.engine.values.facts import Pooling
 from runtime.engine.values.params import EngineParams
 from runtime.engine.values.sampling import SamplingParams
-from runtime.engine.vectors import EmbeddingJob, Vectors, normalized
 from runtime.errors import QueueFull, RequestError, TextTooLong, Unavailable
+from tests.asking import request_for
 from tests.tiny_models import write_encoder
 
 Start = Callable[..., Engine]
@@ -39,7 +39,9 @@ def start() -> Iterator[Start]:
 
 
 def embed(engine: Engine, *texts: str) -> list[Vectors]:
-    return embed_tokens(engine, *(engine.tokenize(text, add_special=True, parse_special=False) for text in texts))
+    return embed_tokens(
+        engine, *(engine.vocabulary.tokenize(text, add_special=True, parse_special=False) for text in texts)
+    )
 
 
 def embed_tokens(engine: Engine, *texts: list[int]) -> list[Vectors]:
@@ -66,7 +68,7 @@ def test_a_text_in_chunks_has_the_vector_that_it_has_whole(start: Start, stories
     in_chunks = embed(start(stories260k, n_batch=64, pooling=pooling), STORY)[0]
     # A sequence that generates makes the steps smaller still; one that is alone takes up to 512 tokens.
     beside = start(stories260k, pooling=pooling)
-    beside.submit(GenerationRequest((1, 2, 3), SamplingParams(temperature=0), ignore_eos=True), lambda event: None)
+    beside.submit(request_for((1, 2, 3), sampling=SamplingParams(temperature=0), ignore_eos=True), lambda event: None)
     assert len(in_chunks) == len(whole := embed(beside, STORY)[0])
     assert all(cosine(a, b) > 0.9999 for a, b in zip(in_chunks, whole, strict=True))
 
@@ -98,14 +100,23 @@ def test_an_encoder_gives_vectors_and_refuses_to_generate(start: Start, tmp_path
     assert len(cat) == 32
     assert cosine(cat, again) > 0.9999 > cosine(cat, dog)
     with pytest.raises(RequestError, match="makes embeddings only"):
-        engine.submit(GenerationRequest((1, 2)), lambda event: None)
+        engine.submit(request_for((1, 2)), lambda event: None)
 
 
 def test_a_ranking_model_gives_each_pair_a_number(start: Start, tmp_path: Path) -> None:
     engine = start(write_encoder(tmp_path / "rank.gguf", ranks=True))
     assert engine.can_rank
-    assert engine.pair("a", "cat") == [2, 5, 3, 3, 9, 3]  # as llama-server puts them: EOS and SEP, which are one here
-    results = embed_tokens(engine, engine.pair("a cat", "b dog"), engine.pair("a cat", "sea lamp"))
+    assert engine.vocabulary.pair("a", "cat") == [
+        2,
+        5,
+        3,
+        3,
+        9,
+        3,
+    ]  # as llama-server puts them: EOS and SEP, which are one here
+    results = embed_tokens(
+        engine, engine.vocabulary.pair("a cat", "b dog"), engine.vocabulary.pair("a cat", "sea lamp")
+    )
     assert [len(result[0]) for result in results] == [1, 1]
     assert results[0] != results[1]
 
@@ -184,7 +195,7 @@ def test_a_cancelled_job_is_not_heard_of_and_the_next_one_is(start: Start, stori
 def test_streams_go_on_while_a_long_text_is_computed(start: Start, stories260k: Path) -> None:
     engine = start(stories260k, n_ctx=2048)
     order: queue.Queue[str] = queue.Queue()
-    engine.submit(GenerationRequest((1, 2, 3), ignore_eos=True, max_tokens=400), lambda event: order.put("token"))
+    engine.submit(request_for((1, 2, 3), ignore_eos=True, max_tokens=400), lambda event: order.put("token"))
     engine.embed(EmbeddingJob([[5] * 2000], lambda outcome: order.put("vector")))
     before = 0
     while order.get(timeout=30) == "token":

@@ -67,8 +67,8 @@ def test_a_picture_reaches_the_engine_at_its_place(name: str) -> None:
     response = ask(make_app(engine), "POST", path, json={"stream": False, **body})
     assert response.status_code == 200, response.text
     (request,) = engine.requests
-    assert [media.raw for media in request.media] == [FILE]
-    text = [" * "[1:2] if token < 0 else chr(token) for token in request.prompt_tokens]
+    assert [media.raw for media in request.prompt.media] == [FILE]
+    text = [" * "[1:2] if token < 0 else chr(token) for token in request.prompt.tokens]
     assert "".join(text).replace("****", "*") == wanted
 
 
@@ -91,7 +91,7 @@ def test_pictures_of_a_conversation_come_in_their_order() -> None:
     ]
     engine = seer()
     ask(make_app(engine), "POST", "/v1/chat/completions", json={"messages": messages})
-    assert [media.raw for media in engine.requests[0].media] == files
+    assert [media.raw for media in engine.requests[0].prompt.media] == files
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -11,6 +11,7 @@ from starlette.responses import Response
 from runtime.chat.messages import Message
 from runtime.chat.shortening import shortened
 from runtime.chat.turn import Turn, next_turn
+from runtime.engine.interface import AnyEngine
 from runtime.errors import RequestError
 from runtime.server.answering.errors import NotFound
 from runtime.server.answering.generation import Generation, whole_answer
@@ -24,9 +25,6 @@ from runtime.server.openai.responses.params import FIELDS, INPUT, PREVIOUS, Resp
 from runtime.server.openai.responses.reply import ResponseReply
 from runtime.server.openai.responses.store import ResponseStore, StoredResponse
 from runtime.server.service import Service
-
-if TYPE_CHECKING:
-    from runtime.engine.engine import Engine
 
 _CUT_OFF_CALL = ("function_call", "incomplete")
 
@@ -54,7 +52,7 @@ class OpenAIResponses:
         asked = self._read_input(body)
         engine = await self._service.engine()
         turn = await asyncio.to_thread(_turn, engine, params, asked.messages)
-        generation = await Generation.begin(engine, turn.ask(params.request()))
+        generation = await Generation.begin(engine, turn.ask(params.generation))
         reply = ResponseReply(params, turn.reader(), partial(self._keep, asked) if params.is_stored else None)
         if params.is_streamed:
             return EventStream(generation, reply)
@@ -87,7 +85,7 @@ class OpenAIResponses:
         messages = self._read_input(body).messages
         engine = await self._service.engine()
         turn = await asyncio.to_thread(_turn, engine, params, messages)
-        return JsonResponse({"object": "response.input_tokens", "input_tokens": len(turn.prompt_tokens)})
+        return JsonResponse({"object": "response.input_tokens", "input_tokens": len(turn.prompt.tokens)})
 
     @operation("A response that is kept")
     async def retrieve(self, request: Request) -> Response:
@@ -115,17 +113,17 @@ class OpenAIResponses:
         return stored
 
 
-def _turn(engine: "Engine", params: ResponseParams, messages: tuple[Message, ...]) -> Turn:
+def _turn(engine: AnyEngine, params: ResponseParams, messages: tuple[Message, ...]) -> Turn:
     """Return the turn that a conversation asks for, less its oldest turns where they are too many and may go.
 
     Then a quarter of the context is for the output, or what it may take. Raises RequestError. Takes long.
     """
 
     def turn_of(messages: tuple[Message, ...]) -> Turn:
-        return next_turn(engine, params.conversation(messages), params.format)
+        return next_turn(engine, params.conversation(messages), params.generation.sampling.grammar)
 
     whole, n_ctx = turn_of(messages), engine.info.n_ctx
-    if not params.is_shortened or len(whole.prompt_tokens) < n_ctx:
+    if not params.is_shortened or len(whole.prompt.tokens) < n_ctx:
         return whole
-    room = n_ctx // 4 if params.max_tokens is None else min(params.max_tokens, n_ctx // 4)
-    return turn_of(shortened(messages, lambda end: len(turn_of(end).prompt_tokens) + room < n_ctx))
+    room = n_ctx // 4 if params.generation.max_tokens is None else min(params.generation.max_tokens, n_ctx // 4)
+    return turn_of(shortened(messages, lambda end: len(turn_of(end).prompt.tokens) + room < n_ctx))

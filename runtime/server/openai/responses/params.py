@@ -7,9 +7,8 @@ from typing import Any
 from runtime.chat.conversation import Conversation, Tool, ToolUse
 from runtime.chat.messages import Message, Role
 from runtime.chat.tools import checked_tools, parse_function
-from runtime.engine.policy.sequence import GenerationRequest
 from runtime.engine.values.grammar import Grammar
-from runtime.engine.values.sampling import SamplingParams
+from runtime.engine.values.request import GenerationParams
 from runtime.errors import RequestError
 from runtime.server.asking.body import Body
 from runtime.server.asking.conversation import ChatDefaults, read_tool_choice
@@ -19,10 +18,9 @@ from runtime.server.asking.sampling import (
     LORA,
     SAMPLING_FIELDS,
     STOP,
-    read_lora,
+    held_to,
+    read_generation,
     read_max_tokens,
-    read_sampling,
-    read_stop,
 )
 from runtime.server.service import Service
 
@@ -73,20 +71,15 @@ FIELDS: tuple[Field, ...] = (
 )
 # Answers would differ by them, and there is nothing here to do it with.
 _REFUSED: dict[str, tuple[object, ...]] = {"background": (False,), "conversation": (), "prompt": ()}
-_TOLD_AGAIN = (Text("user", ""), Text("safety_identifier", ""), Text("prompt_cache_key", ""))
+_ECHOED = (Text("user", ""), Text("safety_identifier", ""), Text("prompt_cache_key", ""))
 _LOGPROBS = "message.output_text.logprobs"
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseParams:
-    """A parsed request, less its input. `told_again` are the fields that a response repeats."""
+    """A parsed request, less its input. `echoed` are the fields that a response repeats."""
 
-    sampling: SamplingParams
-    max_tokens: int | None
-    stop: tuple[str, ...]
-    n_keep: int
-    lora: tuple[tuple[int, float], ...] | None
-    format: Grammar | None
+    generation: GenerationParams
     tool_use: ToolUse
     instructions: str
     effort: str | None
@@ -94,21 +87,16 @@ class ResponseParams:
     is_streamed: bool
     is_stored: bool
     is_shortened: bool
-    wants_progress: bool
-    wants_timings: bool
     num_top_logprobs: int | None
-    told_again: dict[str, Any]
+    echoed: dict[str, Any]
 
     @classmethod
     def of(cls, body: Body, service: Service) -> "ResponseParams":
         for name, harmless in _REFUSED.items():
             body.refuse(name, but=harmless)
         num_top_logprobs = _num_top_logprobs(body)
-        sampling = replace(
-            read_sampling(body, service.defaults),
-            n_probs=0 if num_top_logprobs is None else max(1, num_top_logprobs),
-            post_sampling_probs=False,
-        )
+        generation = read_generation(body, service.defaults, _MAX_OUTPUT_TOKENS.name)
+        generation = held_to(generation, _read_format(body.nested(_TEXT.name)), num_top_logprobs)
         is_streamed = _STREAM.read(body, False)
         effort = body.nested(_REASONING.name).text("effort")
         is_stored = _STORE.read(body, True)
@@ -117,14 +105,14 @@ class ResponseParams:
             raise RequestError(f"'{_TRUNCATION.name}' must be auto or disabled", _TRUNCATION.name)
         tool_use = _read_tool_use(body)
         max_tokens = read_max_tokens(body, _MAX_OUTPUT_TOKENS.name, default=None)
-        told_again = {
+        echoed = {
             "model": _MODEL.read(body, "") or service.model_alias,
             "instructions": INSTRUCTIONS.read(body, None),
             "previous_response_id": PREVIOUS.read(body, None),
             "max_output_tokens": max_tokens,
             "max_tool_calls": body.optional_integer("max_tool_calls"),
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
+            "temperature": generation.sampling.temperature,
+            "top_p": generation.sampling.top_p,
             "top_logprobs": num_top_logprobs or 0,
             "tools": [_tool_json(tool) for tool in tool_use.tools],
             "tool_choice": body.raw(_TOOL_CHOICE.name) or "auto",
@@ -136,15 +124,14 @@ class ResponseParams:
             "background": False,
             "service_tier": "default",
             "truncation": truncation,
-            **{field.name: value for field in _TOLD_AGAIN if (value := field.read(body, None)) is not None},
+            **{field.name: value for field in _ECHOED if (value := field.read(body, None)) is not None},
         }
         return cls(
-            sampling=sampling,
-            max_tokens=service.default_max_tokens if max_tokens is None else max_tokens,
-            stop=read_stop(body),
-            n_keep=service.n_keep,
-            lora=read_lora(body),
-            format=_read_format(body.nested(_TEXT.name)) or sampling.grammar,
+            generation=replace(
+                generation,
+                wants_progress=_PROGRESS.read(body, False) and is_streamed,
+                wants_timings=_TIMINGS.read(body, False) and is_streamed,
+            ),
             tool_use=tool_use,
             instructions=INSTRUCTIONS.read(body, ""),
             effort=effort,
@@ -152,10 +139,8 @@ class ResponseParams:
             is_streamed=is_streamed,
             is_stored=is_stored,
             is_shortened=truncation == "auto",
-            wants_progress=_PROGRESS.read(body, False) and is_streamed,
-            wants_timings=_TIMINGS.read(body, False) and is_streamed,
             num_top_logprobs=num_top_logprobs,
-            told_again=told_again,
+            echoed=echoed,
         )
 
     def conversation(self, messages: Sequence[Message]) -> Conversation:
@@ -167,19 +152,6 @@ class ResponseParams:
             thinking=False if self.effort == "none" else self.defaults.thinking,
             splits_thinking=self.defaults.splits_thinking,
             variables={**self.defaults.variables, **effort},
-        )
-
-    def request(self) -> GenerationRequest:
-        """Return the engine's request, without a prompt."""
-        return GenerationRequest(
-            prompt_tokens=(),
-            sampling=self.sampling,
-            max_tokens=self.max_tokens,
-            stop=self.stop,
-            n_keep=self.n_keep,
-            lora=self.lora,
-            wants_progress=self.wants_progress,
-            wants_timings=self.wants_timings,
         )
 
 

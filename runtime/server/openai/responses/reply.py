@@ -8,7 +8,7 @@ from typing import Any
 
 from runtime.chat.answer import AnswerEvent, TextPart
 from runtime.chat.reader import AnswerReader
-from runtime.engine.policy.sequence import Finished, FinishReason, Progress, TextDelta, TokenProbs
+from runtime.engine.values.events import Finished, FinishReason, Progress, TextDelta, TokenProbs
 from runtime.server.answering.errors import describe
 from runtime.server.answering.generation import Answer
 from runtime.server.answering.logprobs import tokens_json
@@ -42,7 +42,7 @@ class ResponseReply:
             "error": None,
             "incomplete_details": None,
             "output": [],
-            **params.told_again,
+            **params.echoed,
         }
 
     def open(self) -> Iterable[bytes]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runtime.engine.native import Context, Library, Model
-from runtime.engine.policy.batch import BatchEntry
+from runtime.engine.values.edits import BatchEntry
 from tests.tiny_models import write_windowed
 
 

@@ -20,7 +20,7 @@ from runtime.engine.native import (
     template_names,
     write_messages,
 )
-from runtime.engine.policy.batch import BatchEntry
+from runtime.engine.values.edits import BatchEntry
 from runtime.engine.values.facts import FillTokens
 from runtime.engine.values.sampling import Sampler, SamplingParams
 from runtime.errors import EngineError, ModelError, RequestError

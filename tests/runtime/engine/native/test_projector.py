@@ -11,12 +11,14 @@ import pytest
 
 from runtime.engine.engine import Engine
 from runtime.engine.native import Library, Model, Projector
-from runtime.engine.policy.sequence import Event, Failed, Finished, GenerationRequest, TextDelta
-from runtime.engine.slot_commands import Saved, SaveSlot
-from runtime.engine.values.media import MARK, Media, MediaKind, Prompt
+from runtime.engine.values.commands import Saved, SaveSlot
+from runtime.engine.values.events import Event, Failed, Finished, TextDelta
+from runtime.engine.values.media import MARK, Media, MediaKind
 from runtime.engine.values.params import EngineParams
+from runtime.engine.values.request import Prompt
 from runtime.engine.values.sampling import SamplingParams
 from runtime.errors import EngineError, HoldallError, ModelError, RequestError
+from tests.asking import request_for
 from tests.tiny_projectors import N_CTX, Projecting, png, png_of, wav, write_projector, write_text_model
 
 A, B = png(hue=1), png(60, 40, hue=90)
@@ -70,13 +72,9 @@ def seer(library: Library, folder: Path) -> Iterator[Engine]:
 
 def start(engine: Engine, prompt: Prompt, num_tokens: int, **more: object) -> "queue.Queue[Event]":
     events: queue.Queue[Event] = queue.Queue()
-    request = GenerationRequest(
-        prompt.tokens,
-        media=prompt.media,
-        sampling=SamplingParams(temperature=0),
-        max_tokens=num_tokens,
-        ignore_eos=True,
-        **more,  # type: ignore[arg-type]
+    sampling = SamplingParams(temperature=0)
+    request = request_for(
+        prompt.tokens, prompt.media, sampling=sampling, max_tokens=num_tokens, ignore_eos=True, **more
     )
     engine.submit(request, events.put)
     return events
@@ -95,7 +93,7 @@ def hear(events: "queue.Queue[Event]") -> tuple[list[int], Finished]:
 
 
 def say(engine: Engine, text: str, *files: bytes, num_tokens: int = 12, **more: object) -> tuple[list[int], Finished]:
-    return hear(start(engine, engine.read(text, files, "prompt"), num_tokens, **more))
+    return hear(start(engine, engine.vocabulary.read(text, files, "prompt"), num_tokens, **more))
 
 
 @pytest.mark.parametrize("kind", Projecting, ids=lambda kind: kind.value)
@@ -114,8 +112,10 @@ def test_in_small_steps_beside_others_the_text_is_the_same(library: Library, fol
     with seeing(library, folder, kind, n_batch=32, num_slots=4) as engine:
         alone = [say(engine, TEXT, file, num_tokens=40)[0] for file in (A, B)]
         assert alone[0] != alone[1]
-        talker = start(engine, Prompt(tuple(engine.tokenize("xyz", add_special=True, parse_special=True))), 300)
-        prompts = [engine.read(TEXT, [file], "prompt") for file in (A, B)]
+        talker = start(
+            engine, Prompt(tuple(engine.vocabulary.tokenize("xyz", add_special=True, parse_special=True))), 300
+        )
+        prompts = [engine.vocabulary.read(TEXT, [file], "prompt") for file in (A, B)]
         both = [start(engine, prompt, 40, cache_prompt=False) for prompt in prompts]
         assert [hear(events)[0] for events in both] == alone
         assert len(hear(talker)[0]) == 300
@@ -163,8 +163,8 @@ def test_who_goes_away_while_a_picture_waits_is_not_computed(seer: Engine, monke
 
     monkeypatch.setattr(Projector, "encode", slowly)
     events: queue.Queue[Event] = queue.Queue()
-    prompts = [seer.read(TEXT, [png(hue=hue)], "prompt") for hue in (5, 6)]
-    requests = [GenerationRequest(prompt.tokens, media=prompt.media, max_tokens=1) for prompt in prompts]
+    prompts = [seer.vocabulary.read(TEXT, [png(hue=hue)], "prompt") for hue in (5, 6)]
+    requests = [request_for(prompt.tokens, prompt.media, max_tokens=1) for prompt in prompts]
     numbers = [seer.submit(request, events.put) for request in requests]
     begun.get(timeout=30)
     for number in numbers:
@@ -173,7 +173,7 @@ def test_who_goes_away_while_a_picture_waits_is_not_computed(seer: Engine, monke
     said, _end = say(seer, "abc")
     assert said
     assert events.empty()
-    assert requests[1].media[0].vectors is None
+    assert requests[1].prompt.media[0].vectors is None
 
 
 def test_a_slot_with_a_picture_is_not_saved(seer: Engine, tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_what_can_not_be_seen_is_refused_in_words(
 ) -> None:
     kind = Projecting.SOUND if text.endswith(MARK) else Projecting.WHOLE  # after a picture come words of mtmd's own
     with seeing(library, folder, kind) as engine, pytest.raises(RequestError, match=words) as refusal:
-        engine.read(text, files, "messages")
+        engine.vocabulary.read(text, files, "messages")
     assert refusal.value.param == "messages"
 
 
@@ -243,7 +243,7 @@ def test_sounds_that_would_end_the_process_are_refused(library: Library, folder:
     with seeing(library, folder, Projecting.SOUND) as engine:
         for file in (endless, wav(0.001), wav(0.0), b"RIFF\xff\xff\xff\xffWAVEfmt " + bytes(40), b"ID3" + bytes(40)):
             with pytest.raises(RequestError, match="no sound that can be read"):
-                engine.read(TEXT, [file], "prompt")
+                engine.vocabulary.read(TEXT, [file], "prompt")
         assert len(say(engine, TEXT, wav())[0]) == 12
 
 
@@ -259,5 +259,5 @@ def test_an_engine_without_a_projector_says_so(library: Library, folder: Path) -
     with closing(Model(library, folder / "text.gguf")) as model:
         engine = Engine(model, EngineParams(n_ctx=64), post)
         with pytest.raises(RequestError, match="this model reads text only"):
-            engine.read(TEXT, [A], "messages")
+            engine.vocabulary.read(TEXT, [A], "messages")
         engine.close()

@@ -7,7 +7,7 @@ import pytest
 
 from runtime.engine.native import Context, Library, Model
 from runtime.engine.native.threadpool import ThreadPool
-from runtime.engine.policy.batch import BatchEntry
+from runtime.engine.values.edits import BatchEntry
 
 
 @pytest.fixture

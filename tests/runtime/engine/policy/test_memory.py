@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.engine.policy.memory import Memory, ModelShape, choose_n_ctx, context_bytes, num_kv_elements, read_memory
+from runtime.engine.policy.memory import Memory, choose_n_ctx, context_bytes, read_memory
+from runtime.engine.values.facts import ModelShape, num_kv_elements
 from runtime.errors import NotEnoughMemory
 
 GB = 10**9

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.engine.policy.parking import Parked, ParkingLot
-from runtime.engine.policy.slots import common_prefix_length
+from runtime.engine.policy.parking import ParkingLot
+from runtime.engine.policy.prefix import common_prefix_length
+from runtime.engine.values.edits import Parked
 
 TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=6)
 

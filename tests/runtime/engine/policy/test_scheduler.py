@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.engine.policy.batch import Cut, Park, Sampled, Shift
-from runtime.engine.policy.sequence import Finished, FinishReason, Progress, TextDelta, TokenProbs
+from runtime.engine.policy.batch import Sampled
+from runtime.engine.values.edits import Cut, Park, Shift
+from runtime.engine.values.events import Finished, FinishReason, Progress, TextDelta, TokenProbs
 from tests.scheduler_machine import END, Machine, expected
 
 # Prompts that begin alike, so that caches are reused, cut and shared.

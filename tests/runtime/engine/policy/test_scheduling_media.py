@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.engine.policy.batch import Batch, Copy, Cut, Edit, Park
+from runtime.engine.policy.batch import Batch
 from runtime.engine.policy.sequence import Sequence
-from runtime.engine.values.media import Media, Placing
+from runtime.engine.values.edits import Copy, Cut, Edit, Park
+from runtime.engine.values.media import Media
+from runtime.engine.values.request import PromptBuilder
 from tests.scheduler_machine import Machine, expected
 
 N_BATCH = 16
@@ -28,8 +30,8 @@ GRID = Picture("grid", 6, 3)
 OTHER = Picture("other", 6, 3)
 
 
-def placed(parts: list[int | Picture]) -> Placing:
-    placing = Placing()
+def placed(parts: list[int | Picture]) -> PromptBuilder:
+    placing = PromptBuilder()
     for part in parts:
         if isinstance(part, int):
             placing.add_text([part])

@@ -1,7 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.engine.policy.slots import Slots, common_prefix_length
+from runtime.engine.policy.prefix import common_prefix_length
+from runtime.engine.policy.slots import Slots
 
 
 def used(slots: Slots, tokens: list[int]) -> int:

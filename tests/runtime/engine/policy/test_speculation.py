@@ -1,23 +1,24 @@
 from collections.abc import Sequence as Tokens
 from itertools import pairwise
 
-from runtime.engine.policy.sequence import GenerationRequest, Sequence
-from runtime.engine.policy.speculation import Lookup, Speculation
+from runtime.engine.policy.sequence import Sequence
+from runtime.engine.policy.speculation import PromptLookup, Speculation
+from tests.asking import request_for
 
 
 def test_what_followed_the_last_three_tokens_before_is_guessed_again() -> None:
-    lookup = Lookup()
+    lookup = PromptLookup()
     assert lookup.guess(1, [1, 2, 3, 4, 5, 1, 2, 3], 2) == [4, 5]
     assert lookup.guess(1, [1, 2, 3, 4, 5, 1, 2, 3, 9, 1, 2, 3], 3) == [9, 1, 2]
 
 
 def test_without_a_repetition_there_is_no_guess() -> None:
-    assert Lookup().guess(1, [1, 2, 3, 4, 5], 4) == []
-    assert Lookup().guess(1, [1], 4) == []
+    assert PromptLookup().guess(1, [1, 2, 3, 4, 5], 4) == []
+    assert PromptLookup().guess(1, [1], 4) == []
 
 
 def test_sequences_do_not_mix_and_a_shortened_text_is_looked_at_anew() -> None:
-    lookup = Lookup()
+    lookup = PromptLookup()
     lookup.guess(1, [1, 2, 3, 4, 1, 2, 3], 1)
     assert lookup.guess(2, [1, 2, 3], 1) == []
     assert lookup.guess(1, [7, 1, 2, 3], 1) == []
@@ -38,7 +39,7 @@ class Counting:
 def lengths(num_right: list[int]) -> list[int]:
     """The lengths of the drafts when of each so many tokens are right."""
     speculation = Speculation(Counting(), 8)
-    sequence = Sequence.of(1, GenerationRequest((1,)), lambda event: None)
+    sequence = Sequence.of(1, request_for((1,)), lambda event: None)
     found = []
     for right in num_right:
         draft = speculation.propose(sequence)

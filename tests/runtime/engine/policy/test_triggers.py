@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.engine.values.grammar import Stretch, TriggerSearch
+from runtime.engine.policy.triggers import TriggerSearch
+from runtime.engine.values.grammar import Span
 
 
 def fed(search: TriggerSearch, pieces: list[bytes]) -> bytes | None:
@@ -50,7 +51,7 @@ def test_looking_changes_nothing() -> None:
     assert search.found_with(b"b") == b"ab"
 
 
-THOUGHT, BEGUN = Stretch("<think>", "</think>"), Stretch("<think>", "</think>", is_begun=True)
+THOUGHT, BEGUN = Span("<think>", "</think>"), Span("<think>", "</think>", is_begun=True)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ THOUGHT, BEGUN = Stretch("<think>", "</think>"), Stretch("<think>", "</think>", 
         (BEGUN, b"a <call>", None),
     ],
 )
-def test_no_trigger_counts_in_what_is_skipped(skipped: Stretch, text: bytes, found: bytes | None) -> None:
+def test_no_trigger_counts_in_what_is_skipped(skipped: Span, text: bytes, found: bytes | None) -> None:
     def search() -> TriggerSearch:
         return TriggerSearch(("<call>",), skipped)
 

@@ -136,7 +136,7 @@ def test_a_bug_is_a_500_without_its_words(monkeypatch: pytest.MonkeyPatch, capfd
         raise ZeroDivisionError("/home/someone/secret.py")
 
     engine = ScriptedEngine()
-    monkeypatch.setattr(engine, "tokenize", broken)
+    monkeypatch.setattr(engine.vocabulary, "tokenize", broken)
     response = ask(make_app(engine), "POST", "/completion", json={"prompt": "Hi"})
     assert (response.status_code, response.json()["error"]["type"]) == (500, "server_error")
     assert "secret" not in response.text

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from runtime.engine.policy.sequence import TextDelta, TokenProbs
+from runtime.engine.values.events import TextDelta, TokenProbs
 from runtime.server.answering.logprobs import HeldProbs, parallel_json, tokens_json
 
 CAT = TokenProbs(7, b" cat", -0.5, ((7, b" cat", -0.5), (8, b"\xc3", -2.0)))

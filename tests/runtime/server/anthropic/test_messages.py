@@ -46,7 +46,7 @@ def kinds(events: list[dict[str, Any]]) -> list[str]:
 
 def prompt_of(engine: ScriptedEngine, **fields: Any) -> str:
     whole(engine, **fields)
-    return engine.detokenize(engine.requests[-1].prompt_tokens)
+    return engine.vocabulary.detokenize(engine.requests[-1].prompt.tokens)
 
 
 # -- answers ----------------------------------------------------------------------------------------------------------
@@ -58,7 +58,7 @@ def test_a_whole_message_holds_a_block_of_text() -> None:
     assert message["content"] == [{"type": "text", "text": "Hello world", "citations": None}]
     assert (message["model"], message["stop_reason"], message["stop_sequence"]) == ("any", "end_turn", None)
     usage = message["usage"]
-    num_prompt_tokens = len(engine.requests[0].prompt_tokens)
+    num_prompt_tokens = len(engine.requests[0].prompt.tokens)
     assert (usage["input_tokens"], usage["cache_read_input_tokens"]) == (num_prompt_tokens - 1, 1)
     assert usage["output_tokens"] == 2
 
@@ -120,8 +120,8 @@ def test_settings_reach_the_engine() -> None:
     engine = ScriptedEngine()
     whole(engine, temperature=0.3, top_k=5, top_p=0.7, max_tokens=9, metadata={"user_id": "x"}, service_tier="auto")
     request = engine.requests[0]
-    sampling = request.sampling
-    assert (sampling.temperature, sampling.top_k, sampling.top_p, request.max_tokens) == (0.3, 5, 0.7, 9)
+    sampling = request.params.sampling
+    assert (sampling.temperature, sampling.top_k, sampling.top_p, request.params.max_tokens) == (0.3, 5, 0.7, 9)
 
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
@@ -138,7 +138,7 @@ SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
 def test_an_output_format_is_held_to(fields: dict[str, Any]) -> None:
     engine = ScriptedEngine()
     whole(engine, **fields)
-    assert engine.requests[0].sampling.grammar == Grammar(GrammarKind.JSON_SCHEMA, json.dumps(SCHEMA))
+    assert engine.requests[0].params.sampling.grammar == Grammar(GrammarKind.JSON_SCHEMA, json.dumps(SCHEMA))
 
 
 @pytest.mark.parametrize("system", ["Be kind.", [{"type": "text", "text": "Be kind.", "cache_control": None}]])
@@ -187,7 +187,7 @@ def test_tokens_are_counted_as_they_would_be_computed() -> None:
     hold_to_schema(response.json(), "CountMessageTokensResponse", protocol="anthropic")
     assert not engine.requests
     whole(engine, system="Be kind.")
-    assert response.json()["input_tokens"] == len(engine.requests[0].prompt_tokens)
+    assert response.json()["input_tokens"] == len(engine.requests[0].prompt.tokens)
 
 
 @pytest.mark.parametrize(

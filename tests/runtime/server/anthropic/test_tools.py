@@ -149,7 +149,7 @@ def test_the_model_is_told_of_the_tools() -> None:
 def test_the_choice_is_held_to_by_a_grammar(choice: dict[str, Any], names: set[str], is_lazy: bool) -> None:
     engine = ScriptedEngine()
     whole(engine, tools=[WEATHER, TIME], tool_choice=choice)
-    grammar = engine.requests[0].sampling.grammar
+    grammar = engine.requests[0].params.sampling.grammar
     assert grammar is not None
     assert grammar.kind is GrammarKind.LARK
     assert {name for name in ("weather", "time") if name in grammar.source} == names
@@ -159,15 +159,15 @@ def test_the_choice_is_held_to_by_a_grammar(choice: dict[str, Any], names: set[s
 def test_a_choice_of_none_leaves_the_answer_free() -> None:
     engine = ScriptedEngine()
     whole(engine, tools=[WEATHER], tool_choice={"type": "none"})
-    assert engine.requests[0].sampling.grammar is None
+    assert engine.requests[0].params.sampling.grammar is None
 
 
 def test_calls_may_be_kept_to_one() -> None:
     def grammar(**choice: object) -> str:
         engine = ScriptedEngine()
         whole(engine, tools=[WEATHER], tool_choice={"type": "any", **choice})
-        assert engine.requests[0].sampling.grammar is not None
-        return engine.requests[0].sampling.grammar.source
+        assert engine.requests[0].params.sampling.grammar is not None
+        return engine.requests[0].params.sampling.grammar.source
 
     assert grammar() != grammar(disable_parallel_tool_use=True)
 

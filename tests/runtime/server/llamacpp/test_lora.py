@@ -48,5 +48,5 @@ def test_what_is_no_list_of_scales_is_a_400(engine: ScriptedEngine, body: Any) -
 def test_a_request_may_bring_its_own(engine: ScriptedEngine, path: str) -> None:
     body = {"prompt": "Hi", "messages": [{"role": "user", "content": "Hi"}], "lora": [{"id": 1, "scale": 2}]}
     assert ask(make_app(engine), "POST", path, json=body).status_code == 200
-    assert engine.requests[0].lora == ((1, 2.0),)
+    assert engine.requests[0].params.lora == ((1, 2.0),)
     assert ask(make_app(engine), "POST", path, json={**body, "lora": "a.gguf"}).status_code == 400

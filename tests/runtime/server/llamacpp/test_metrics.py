@@ -1,4 +1,4 @@
-from runtime.engine.meter import Meter
+from runtime.engine.values.meter import Meter
 from runtime.server.llamacpp.metrics import exposition
 from runtime.server.service import Offer
 from tests.fakes import ScriptedEngine

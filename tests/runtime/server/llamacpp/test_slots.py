@@ -3,14 +3,15 @@ from typing import Any
 
 import pytest
 
-from runtime.engine.policy.sequence import GenerationRequest, Timings
-from runtime.engine.slot_commands import EraseSlot, ListSlots, RestoreSlot, Saved, SaveSlot, SlotState, Work
+from runtime.engine.values.commands import EraseSlot, ListSlots, RestoreSlot, Saved, SaveSlot, SlotState, Work
+from runtime.engine.values.events import Timings
 from runtime.errors import RequestError, Unavailable
 from runtime.server.service import Offer
+from tests.asking import request_for
 from tests.fakes import ScriptedEngine
 from tests.serving import ask, make_app
 
-BUSY = SlotState(1, 12, Work(7, GenerationRequest((1, 2), max_tokens=10), Timings(8, 2, 3, 0.5, 0.25), True))
+BUSY = SlotState(1, 12, Work(7, request_for((1, 2), max_tokens=10), Timings(8, 2, 3, 0.5, 0.25), True))
 
 
 def act(path: str, engine: ScriptedEngine, folder: Path | None, **request: Any) -> tuple[int, dict[str, Any]]:

@@ -46,8 +46,8 @@ def test_a_completion(path: str) -> None:
     assert reply["generation_settings"]["repeat_penalty"] == 1.1
     assert reply["timings"]["predicted_per_second"] == 4.0  # the first token takes no step of its own
     assert (reply["index"], reply["id_slot"]) == (0, 0)
-    assert engine.requests[0].sampling == SamplingParams(repeat_penalty=1.1)
-    assert engine.requests[0].max_tokens is None
+    assert engine.requests[0].params.sampling == SamplingParams(repeat_penalty=1.1)
+    assert engine.requests[0].params.max_tokens is None
 
 
 def test_a_stream_is_data_with_content_and_nothing_else() -> None:
@@ -105,8 +105,8 @@ def test_every_sampling_field_reaches_the_engine() -> None:
     body = {"prompt": "Hi", "ignore_eos": True, "cache_prompt": False, "n_predict": 9, **fields}
     settings = ask(make_app(engine), "POST", "/completion", json=body).json()["generation_settings"]
     request = engine.requests[0]
-    assert request.sampling == SamplingParams(**fields)  # type: ignore[arg-type]
-    assert (request.ignore_eos, request.cache_prompt, request.max_tokens) == (True, False, 9)
+    assert request.params.sampling == SamplingParams(**fields)  # type: ignore[arg-type]
+    assert (request.params.ignore_eos, request.params.cache_prompt, request.params.max_tokens) == (True, False, 9)
     assert settings.items() >= {**fields, "n_predict": 9, "ignore_eos": True}.items()
 
 
@@ -116,7 +116,7 @@ def test_every_sampling_field_reaches_the_engine() -> None:
 def test_seeds_fit_llama_cpp(seed: int | None, drawn: int | None) -> None:
     engine = ScriptedEngine()
     ask(make_app(engine), "POST", "/completion", json={"prompt": "Hi", "seed": seed})
-    assert engine.requests[0].sampling.seed == drawn
+    assert engine.requests[0].params.sampling.seed == drawn
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_seeds_fit_llama_cpp(seed: int | None, drawn: int | None) -> None:
 def test_a_prompt_is_text_or_tokens(prompt: object, tokens: tuple[int, ...]) -> None:
     engine = ScriptedEngine(add_bos=True)
     assert ask(make_app(engine), "POST", "/completion", json={"prompt": prompt}).status_code == 200
-    assert engine.requests[0].prompt_tokens == tokens
+    assert engine.requests[0].prompt.tokens == tokens
 
 
 @pytest.mark.parametrize(
@@ -189,8 +189,8 @@ def test_several_prompts_are_answered_in_their_order() -> None:
     assert [reply["index"] for reply in replies] == list(range(8))
     assert [reply["prompt"] for reply in replies] == ["Hi", "Hi", "!", "!", "a!", "a!", "b", "b"]
     assert {reply["content"] for reply in replies} == {"Hello world"}
-    assert [request.sampling.seed for request in engine.requests] == [5, 6] * 4
-    assert [request.slot for request in engine.requests] == [1, None] * 4
+    assert [request.params.sampling.seed for request in engine.requests] == [5, 6] * 4
+    assert [request.params.slot for request in engine.requests] == [1, None] * 4
 
 
 def test_several_answers_share_a_stream() -> None:
@@ -275,7 +275,7 @@ def test_generation_settings_are_llama_servers() -> None:
 def test_a_time_limit_reaches_the_engine(milliseconds: int, seconds: float | None) -> None:
     engine = ScriptedEngine()
     ask(make_app(engine), "POST", "/completion", json={"prompt": "Hi", "t_max_predict_ms": milliseconds})
-    assert engine.requests[0].max_seconds == seconds
+    assert engine.requests[0].params.max_seconds == seconds
 
 
 # -- /infill ----------------------------------------------------------------------------------------------------------
@@ -283,14 +283,14 @@ def test_a_time_limit_reaches_the_engine(milliseconds: int, seconds: float | Non
 
 def test_a_gap_is_filled_with_the_models_own_marks() -> None:
     engine = ScriptedEngine(["mid"], add_bos=True)
-    engine.fill_tokens = FillTokens(prefix=200, suffix=201, middle=202)
+    engine.vocabulary.fill_tokens = FillTokens(prefix=200, suffix=201, middle=202)
     body = {"input_prefix": "a", "prompt": "b", "input_suffix": "c", "input_extra": [{"text": "x"}], "n_predict": 5}
     reply = ask(make_app(engine), "POST", "/infill", json=body).json()
     assert reply["content"] == "mid"
     request = engine.requests[0]
-    assert request.prompt_tokens[-7:] == (BOS, 200, 97, 98, 201, 99, 202)
-    assert bytes(request.prompt_tokens[:-7]).endswith(b"x")
-    assert request.max_tokens == 5
+    assert request.prompt.tokens[-7:] == (BOS, 200, 97, 98, 201, 99, 202)
+    assert bytes(request.prompt.tokens[:-7]).endswith(b"x")
+    assert request.params.max_tokens == 5
 
 
 def test_a_model_that_fills_no_gaps_says_so() -> None:
@@ -315,7 +315,7 @@ def test_a_model_that_fills_no_gaps_says_so() -> None:
 )
 def test_a_gap_that_is_none_is_refused_by_name(fields: dict[str, object], param: str) -> None:
     engine = ScriptedEngine()
-    engine.fill_tokens = FillTokens(200, 201, 202)
+    engine.vocabulary.fill_tokens = FillTokens(200, 201, 202)
     body = {"input_prefix": "a", "input_suffix": "c", **fields}
     response = ask(make_app(engine), "POST", "/infill", json=body)
     assert (response.status_code, response.json()["error"]["param"]) == (400, param)
@@ -368,7 +368,9 @@ def test_a_grammar_reaches_the_engine_prepared() -> None:
     engine = ScriptedEngine()
     body = {"prompt": "Hi", "grammar": 'root ::= "x"'}
     settings = ask(make_app(engine), "POST", "/completion", json=body).json()["generation_settings"]
-    assert engine.prepared == [engine.requests[0].sampling.grammar] == [Grammar(GrammarKind.GBNF, 'root ::= "x"')]
+    assert (
+        engine.prepared == [engine.requests[0].params.sampling.grammar] == [Grammar(GrammarKind.GBNF, 'root ::= "x"')]
+    )
     assert settings["grammar"] == 'root ::= "x"'
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from runtime.engine.policy.sequence import GenerationRequest
 from runtime.engine.values.facts import FillTokens, Pooling
 from runtime.engine.values.grammar import Grammar, GrammarKind
+from runtime.engine.values.request import GenerationRequest
 from runtime.errors import EngineError
 from tests.fakes import ScriptedEngine
 from tests.serving import ask, make_app
@@ -43,7 +43,7 @@ def request_of(engine: ScriptedEngine, path: str = "/api/generate", **fields: An
 
 
 def prompt_of(engine: ScriptedEngine, path: str = "/api/generate", **fields: Any) -> str:
-    return engine.detokenize(request_of(engine, path, **fields).prompt_tokens)
+    return engine.vocabulary.detokenize(request_of(engine, path, **fields).prompt.tokens)
 
 
 # -- answers ----------------------------------------------------------------------------------------------------------
@@ -126,8 +126,8 @@ def test_options_reach_the_engine_and_those_for_loading_do_not_matter(path: str)
         "tfs_z": 1.0,
     }
     request = request_of(ScriptedEngine(), path, options=options, keep_alive="5m")
-    sampling = request.sampling
-    assert (request.max_tokens, request.stop, request.n_keep) == (7, ("x",), 4)
+    sampling = request.params.sampling
+    assert (request.params.max_tokens, request.params.stop, request.params.n_keep) == (7, ("x",), 4)
     assert (sampling.seed, sampling.temperature, sampling.top_k, sampling.top_p) == (3, 0.5, 9, 0.6)
     assert sampling.repeat_penalty == 1.2
 
@@ -135,7 +135,7 @@ def test_options_reach_the_engine_and_those_for_loading_do_not_matter(path: str)
 @BOTH
 @pytest.mark.parametrize("num_predict", [-1, -2, None])
 def test_no_limit_is_the_servers_own(path: str, num_predict: int | None) -> None:
-    assert request_of(ScriptedEngine(), path, options={"num_predict": num_predict}).max_tokens is None
+    assert request_of(ScriptedEngine(), path, options={"num_predict": num_predict}).params.max_tokens is None
 
 
 @BOTH
@@ -145,13 +145,13 @@ def test_no_limit_is_the_servers_own(path: str, num_predict: int | None) -> None
 )
 def test_a_format_is_held_to(path: str, wanted: object, schema: str) -> None:
     engine = ScriptedEngine()
-    assert request_of(engine, path, format=wanted).sampling.grammar == Grammar(GrammarKind.JSON_SCHEMA, schema)
+    assert request_of(engine, path, format=wanted).params.sampling.grammar == Grammar(GrammarKind.JSON_SCHEMA, schema)
     assert engine.prepared
 
 
 @BOTH
 def test_an_empty_format_is_none(path: str) -> None:
-    assert request_of(ScriptedEngine(), path, format="").sampling.grammar is None
+    assert request_of(ScriptedEngine(), path, format="").params.sampling.grammar is None
 
 
 def test_a_prompt_is_what_the_user_says() -> None:
@@ -167,10 +167,10 @@ def test_a_raw_prompt_is_taken_as_it_is() -> None:
 def test_a_context_is_gone_on_from() -> None:
     engine = ScriptedEngine(add_bos=True)
     first = whole(engine, "/api/generate")
-    assert tuple(first["context"]) == (*engine.requests[-1].prompt_tokens, 0, 1)
+    assert tuple(first["context"]) == (*engine.requests[-1].prompt.tokens, 0, 1)
     second = prompt_of(engine, context=first["context"])
     assert second.count("<s>") == 1
-    assert engine.requests[-1].prompt_tokens[: len(first["context"])] == tuple(first["context"])
+    assert engine.requests[-1].prompt.tokens[: len(first["context"])] == tuple(first["context"])
     streamed = lines_of(asked(ScriptedEngine(add_bos=True), "/api/generate").text)[-1]
     assert streamed["context"] == first["context"]
     assert "context" not in whole(engine, "/api/generate", raw=True)
@@ -178,9 +178,9 @@ def test_a_context_is_gone_on_from() -> None:
 
 def test_a_suffix_asks_for_what_comes_before_it() -> None:
     engine = ScriptedEngine()
-    engine.fill_tokens = FillTokens(prefix=200, suffix=201, middle=202)
+    engine.vocabulary.fill_tokens = FillTokens(prefix=200, suffix=201, middle=202)
     request = request_of(engine, prompt="def", suffix="end")
-    assert request.prompt_tokens == (200, *b"def", 201, *b"end", 202)
+    assert request.prompt.tokens == (200, *b"def", 201, *b"end", 202)
 
 
 def test_a_chat_is_rendered_with_the_models_template() -> None:

@@ -75,7 +75,7 @@ def test_show_knows_the_model_by_its_names(body: dict[str, str]) -> None:
 
 def test_a_model_that_fills_gaps_can_insert() -> None:
     engine = ScriptedEngine()
-    engine.fill_tokens = FillTokens(1, 2, 3)
+    engine.vocabulary.fill_tokens = FillTokens(1, 2, 3)
     assert "insert" in asked("POST", "/api/show", {"model": "scripted"}, engine=engine).json()["capabilities"]
 
 

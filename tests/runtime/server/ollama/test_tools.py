@@ -68,7 +68,7 @@ def answered(text: str, **fields: Any) -> dict[str, Any]:
 
 def prompt_of(engine: ScriptedEngine, **fields: Any) -> str:
     whole(engine, **fields)
-    return engine.detokenize(engine.requests[-1].prompt_tokens)
+    return engine.vocabulary.detokenize(engine.requests[-1].prompt.tokens)
 
 
 # -- answers ----------------------------------------------------------------------------------------------------------
@@ -131,7 +131,7 @@ def test_no_tokens_likelihood_is_lost_with_thinking() -> None:
 def test_the_model_is_told_of_the_tools_and_free_to_call_them() -> None:
     engine = ScriptedEngine()
     assert "Tells the weather." in prompt_of(engine, tools=[WEATHER])
-    grammar = engine.requests[0].sampling.grammar
+    grammar = engine.requests[0].params.sampling.grammar
     assert grammar is not None
     assert grammar.triggers or grammar.trigger_tokens
 
@@ -149,7 +149,7 @@ def test_what_the_server_was_told_of_thinking_holds_where_a_request_says_nothing
         engine = thinker()
         app = make_app(engine, chat=ChatDefaults(thinking=False, variables={"reasoning_effort": "low"}))
         assert ask(app, "POST", "/api/chat", json={**CHAT, **fields}).status_code == 200
-        return engine.detokenize(engine.requests[-1].prompt_tokens)
+        return engine.vocabulary.detokenize(engine.requests[-1].prompt.tokens)
 
     assert prompt().endswith("?False|low")
     assert prompt(think="high").endswith("?True|high")

@@ -51,7 +51,7 @@ def refusal(**fields: Any) -> dict[str, Any]:
 
 
 def prompt_of(engine: ScriptedEngine) -> str:
-    return engine.detokenize(engine.requests[-1].prompt_tokens)
+    return engine.vocabulary.detokenize(engine.requests[-1].prompt.tokens)
 
 
 def test_a_call_is_told_apart_from_the_text_before_it() -> None:
@@ -99,7 +99,7 @@ def test_a_call_that_is_cut_off_ended_for_its_length() -> None:
 def test_calls_are_held_to_a_grammar(fields: dict[str, Any], is_lazy: bool) -> None:
     engine = ScriptedEngine(CALL)
     chat(engine, tools=TOOLS, **fields)
-    grammar = engine.requests[0].sampling.grammar
+    grammar = engine.requests[0].params.sampling.grammar
     assert grammar is not None
     assert grammar.kind is GrammarKind.LARK
     assert grammar.triggers == (("<tool_call>",) if is_lazy else ())
@@ -110,7 +110,7 @@ def test_of_several_tools_only_the_named_one_may_be_called() -> None:
     engine = ScriptedEngine(CALL)
     other = {"type": "function", "function": {"name": "other"}}
     chat(engine, tools=[*TOOLS, other], tool_choice={"type": "function", "function": {"name": "other"}})
-    grammar = engine.requests[0].sampling.grammar
+    grammar = engine.requests[0].params.sampling.grammar
     assert grammar is not None
     assert "other" in grammar.source
     assert "weather" not in grammar.source
@@ -129,7 +129,7 @@ def test_of_several_tools_only_the_named_one_may_be_called() -> None:
 def test_a_named_tool_is_called_once(fields: dict[str, Any], is_repeated: bool) -> None:
     engine = ScriptedEngine(CALL)
     chat(engine, tools=TOOLS, **fields)
-    grammar = engine.requests[0].sampling.grammar
+    grammar = engine.requests[0].params.sampling.grammar
     assert grammar is not None
     (calls,) = [line for line in grammar.source.splitlines() if line.startswith("calls:")]
     assert (")*" in calls) is is_repeated
@@ -142,7 +142,7 @@ def test_without_tools_nothing_is_a_call(fields: dict[str, Any]) -> None:
     assert choice["message"]["content"] == "".join(CALL)
     assert "tool_calls" not in choice["message"]
     assert choice["finish_reason"] == "stop"
-    assert engine.requests[0].sampling.grammar is None
+    assert engine.requests[0].params.sampling.grammar is None
     assert "weather" not in prompt_of(engine)
 
 
@@ -243,7 +243,7 @@ def test_the_server_can_turn_thinking_off() -> None:
 def test_a_form_of_the_answer_leaves_room_for_thinking() -> None:
     engine = ScriptedEngine(chat_template=THINKER)
     chat(engine, response_format={"type": "json_object"})
-    grammar = engine.requests[0].sampling.grammar
+    grammar = engine.requests[0].params.sampling.grammar
     assert grammar is not None
     assert grammar.source.startswith("start: thought (answer)")
 

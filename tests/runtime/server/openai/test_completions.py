@@ -81,7 +81,7 @@ def test_a_prompt_that_is_not_echoed_is_not_scored() -> None:
     engine = ScriptedEngine()
     complete(engine, logprobs=2)
     complete(engine, echo=True)
-    assert not any(request.wants_prompt_probs for request in engine.requests)
+    assert not any(request.params.wants_prompt_probs for request in engine.requests)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -96,9 +96,9 @@ def test_a_suffix_is_for_models_that_fill_gaps() -> None:
     engine = ScriptedEngine()
     response = complete(engine, suffix="there")
     assert (response.status_code, response.json()["error"]["param"]) == (400, "suffix")
-    engine.fill_tokens = FillTokens(prefix=1, suffix=2, middle=3, repository=None, file=None)
+    engine.vocabulary.fill_tokens = FillTokens(prefix=1, suffix=2, middle=3, repository=None, file=None)
     assert complete(engine, suffix="to").status_code == 200
-    assert engine.requests[-1].prompt_tokens == (1, *b"Hi", 2, *b"to", 3)
+    assert engine.requests[-1].prompt.tokens == (1, *b"Hi", 2, *b"to", 3)
 
 
 @pytest.mark.parametrize(

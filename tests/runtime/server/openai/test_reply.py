@@ -61,7 +61,7 @@ def test_a_client_with_options_gets_neither_done_nor_a_chunk_without_choices() -
     }
     events = events_of(ask(make_app(engine), "POST", "/v1/chat/completions", json=body).text)
     assert all(json.loads(event)["choices"] for event in events)
-    sampling = engine.requests[0].sampling
+    sampling = engine.requests[0].params.sampling
     assert (sampling.temperature, sampling.seed) == (0.25, 7)
 
 
@@ -88,7 +88,7 @@ def test_a_text_completion(stream: bool) -> None:
 def test_the_answer_is_bounded_by_the_request_or_the_default(fields: dict[str, Any], max_tokens: int | None) -> None:
     engine = ScriptedEngine()
     ask(make_app(engine, default_max_tokens=99), "POST", "/v1/chat/completions", json={**CHAT, **fields})
-    assert engine.requests[0].max_tokens == max_tokens
+    assert engine.requests[0].params.max_tokens == max_tokens
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
@@ -96,9 +96,9 @@ def test_several_choices_share_a_prompt_and_have_seeds_of_their_own(path: str) -
     engine = ScriptedEngine()
     reply = ask(make_app(engine), "POST", path, json={**CHAT, "prompt": "Hi", "n": 2, "seed": 7}).json()
     assert [choice["index"] for choice in reply["choices"]] == [0, 1]
-    assert [request.sampling.seed for request in engine.requests] == [7, 8]
+    assert [request.params.sampling.seed for request in engine.requests] == [7, 8]
     usage = reply["usage"]
-    assert usage["prompt_tokens"] == len(engine.requests[0].prompt_tokens)
+    assert usage["prompt_tokens"] == len(engine.requests[0].prompt.tokens)
     assert usage["completion_tokens"] == 4
 
 
@@ -148,7 +148,7 @@ def test_fields_that_ask_for_nothing_are_fine() -> None:
 def test_a_template_that_writes_bos_does_not_get_it_twice() -> None:
     engine = ScriptedEngine(add_bos=True, chat_template="{{ bos_token }}{{ messages[0].content }}")
     ask(make_app(engine), "POST", "/v1/chat/completions", json=CHAT)
-    assert engine.requests[0].prompt_tokens == (BOS, 72, 105)
+    assert engine.requests[0].prompt.tokens == (BOS, 72, 105)
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
@@ -176,7 +176,7 @@ def test_a_response_format_reaches_the_engine_prepared(path: str) -> None:
     body = {**CHAT, "prompt": "Hi", "response_format": wanted}
     assert ask(make_app(engine), "POST", path, json=body).status_code == 200
     grammar = Grammar(GrammarKind.JSON_SCHEMA, json.dumps(SCHEMA))
-    assert engine.requests[0].sampling.grammar == grammar
+    assert engine.requests[0].params.sampling.grammar == grammar
     assert engine.prepared == [grammar]
 
 

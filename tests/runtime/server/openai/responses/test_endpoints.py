@@ -31,7 +31,7 @@ def respond(engine: ScriptedEngine, **body: Any) -> httpx.Response:
 
 
 def prompt_of(engine: ScriptedEngine) -> str:
-    return engine.detokenize(engine.requests[-1].prompt_tokens)
+    return engine.vocabulary.detokenize(engine.requests[-1].prompt.tokens)
 
 
 def events_of(response: httpx.Response) -> list[dict[str, Any]]:
@@ -201,7 +201,7 @@ def test_a_format_reaches_the_engine() -> None:
     engine = ScriptedEngine()
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
     respond(engine, text={"format": {"type": "json_schema", "name": "x", "schema": schema, "strict": True}})
-    grammar = engine.requests[0].sampling.grammar
+    grammar = engine.requests[0].params.sampling.grammar
     assert grammar is not None
     assert (grammar.kind, json.loads(grammar.source)) == (GrammarKind.JSON_SCHEMA, schema)
 
@@ -336,7 +336,7 @@ def test_the_oldest_turns_of_an_input_that_is_too_long_can_be_left_out() -> None
     response = ask(app, "POST", PATH, json={"input": LONG, "truncation": "auto"}).json()
     assert (response["status"], response["truncation"]) == ("completed", "auto")
     expected = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nAnd now?<|im_end|>\n<|im_start|>assistant\n"
-    assert engine.detokenize(engine.requests[-1].prompt_tokens) == expected
+    assert engine.vocabulary.detokenize(engine.requests[-1].prompt.tokens) == expected
     counted = ask(app, "POST", f"{PATH}/input_tokens", json={"input": LONG, "truncation": "auto"}).json()
     assert counted["input_tokens"] == len(expected)
     items = ask(app, "GET", f"{PATH}/{response['id']}/input_items").json()["data"]
@@ -347,7 +347,7 @@ def test_what_fits_is_left_whole() -> None:
     engine = ScriptedEngine(n_ctx=800)
     response = ask(make_app(engine), "POST", PATH, json={"input": LONG, "truncation": "auto"})
     assert response.status_code == 200
-    assert "aaa" in engine.detokenize(engine.requests[-1].prompt_tokens)
+    assert "aaa" in engine.vocabulary.detokenize(engine.requests[-1].prompt.tokens)
 
 
 @pytest.mark.parametrize(

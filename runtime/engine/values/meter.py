@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from runtime.engine.policy.sequence import Timings
+from runtime.engine.values.events import Timings
 
 
 @dataclass(slots=True)

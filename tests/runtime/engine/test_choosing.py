@@ -15,19 +15,11 @@ import pytest
 from runtime.engine.engine import Engine, EngineParams
 from runtime.engine.native import Library, Model
 from runtime.engine.policy.scheduler import Scheduler
-from runtime.engine.policy.sequence import (
-    Event,
-    Failed,
-    Finished,
-    FinishReason,
-    GenerationRequest,
-    Progress,
-    TextDelta,
-    TokenProbs,
-)
+from runtime.engine.values.events import Event, Failed, Finished, FinishReason, Progress, TextDelta, TokenProbs
 from runtime.engine.values.grammar import Grammar, GrammarKind
 from runtime.engine.values.sampling import SamplingParams
 from runtime.errors import RequestError
+from tests.asking import request_for
 from tests.runtime.engine.test_guidance import JSON
 from tests.schemas import random_schema
 
@@ -51,8 +43,8 @@ class Heard:
 
 def submit(engine: Engine, prompt: str, sampling: SamplingParams, **more: object) -> "queue.Queue[Event]":
     events: queue.Queue[Event] = queue.Queue()
-    tokens = tuple(engine.tokenize(prompt, add_special=True, parse_special=True))
-    request = GenerationRequest(tokens, sampling, **{"max_tokens": 64, **more})  # type: ignore[arg-type]
+    tokens = tuple(engine.vocabulary.tokenize(prompt, add_special=True, parse_special=True))
+    request = request_for(tokens, sampling=sampling, **{"max_tokens": 64, **more})
     engine.submit(request, events.put)
     return events
 
@@ -181,7 +173,7 @@ def test_a_chat_model_answers_in_json(chat_engine: Engine) -> None:
 
 def test_a_lazy_grammar_waits_for_its_trigger(engine: Engine) -> None:
     free = generate(engine, "Once upon a time", SamplingParams(seed=1))
-    trigger = b"".join(map(engine.piece, free.tokens[4:12])).decode()
+    trigger = b"".join(map(engine.vocabulary.piece, free.tokens[4:12])).decode()
     before = free.text[: free.text.index(trigger)]
     lazy = generate(engine, "Once upon a time", under(GrammarKind.REGEX, f"{re.escape(trigger)}[0-9]{{3}}!", trigger))
     assert re.fullmatch(re.escape(before + trigger) + "[0-9]{3}!", lazy.text)
@@ -215,7 +207,7 @@ def test_forbidding_all_that_a_grammar_allows_changes_nothing(engine: Engine) ->
 
 
 def test_penalties_and_a_grammar_work_together(engine: Engine) -> None:
-    letters = tuple((token, 50.0) for token in range(engine.info.n_vocab) if engine.piece(token) == b"a")
+    letters = tuple((token, 50.0) for token in range(engine.info.n_vocab) if engine.vocabulary.piece(token) == b"a")
     wanted: dict[str, Any] = {"temperature": 0, "logit_bias": letters}
     plain = under(GrammarKind.REGEX, "[a-e]{40}", **wanted)
     penalized = under(GrammarKind.REGEX, "[a-e]{40}", frequency_penalty=5.0, **wanted)
@@ -262,8 +254,8 @@ def test_probabilities_are_those_of_the_logits_whatever_the_samplers_do(engine: 
         assert (token, logprob) == (cool_token, pytest.approx(cool, abs=1e-3))
     for each in heard.probs:
         assert [logprob for _token, _piece, logprob in each.top] == sorted((p for _, _, p in each.top), reverse=True)
-        assert all(engine.piece(token) == piece for token, piece, _logprob in each.top)
-        assert each.piece == engine.piece(each.token)
+        assert all(engine.vocabulary.piece(token) == piece for token, piece, _logprob in each.top)
+        assert each.piece == engine.vocabulary.piece(each.token)
 
 
 def test_all_probabilities_together_are_one(engine: Engine) -> None:
@@ -303,9 +295,11 @@ def test_a_grammar_leaves_the_models_own_probabilities_as_they_are(engine: Engin
 
 def test_a_prompts_probabilities_are_those_it_had_when_it_was_an_answer(engine: Engine) -> None:
     told = generate(engine, "Once upon a time", SamplingParams(seed=3, n_probs=3), max_tokens=20)
-    beginning = engine.tokenize("Once upon a time", add_special=True, parse_special=True)
+    beginning = engine.vocabulary.tokenize("Once upon a time", add_special=True, parse_special=True)
     events: queue.Queue[Event] = queue.Queue()
-    whole = GenerationRequest((*beginning, *told.tokens), SamplingParams(n_probs=3), 0, wants_prompt_probs=True)
+    whole = request_for(
+        (*beginning, *told.tokens), sampling=SamplingParams(n_probs=3), max_tokens=0, wants_prompt_probs=True
+    )
     busy = [submit(engine, "There was", GREEDY, max_tokens=30) for _ in range(3)]
     engine.submit(whole, events.put)
     heard: list[TokenProbs] = []
@@ -323,4 +317,4 @@ def test_a_prompts_probabilities_are_those_it_had_when_it_was_an_answer(engine: 
 
 def test_nothing_is_told_that_was_not_asked_for(engine: Engine) -> None:
     assert generate(engine, "Once", SamplingParams(seed=1), max_tokens=4).probs == []
-    assert engine._choice._candidates is None
+    assert engine._worker._choosers._candidates is None

@@ -1,5 +1,5 @@
-from runtime.engine.meter import Meter
-from runtime.engine.policy.sequence import Timings
+from runtime.engine.values.events import Timings
+from runtime.engine.values.meter import Meter
 
 
 def test_it_adds_up_what_requests_and_steps_were() -> None:
