@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from mmap import ACCESS_COPY, mmap
 from pathlib import Path
 
+from runtime.engine.native.bindings import attach_threadpool, libc
 from runtime.engine.native.lora import LoraAdapter
 from runtime.engine.native.model import Model
 from runtime.engine.native.sampler import SamplerChain
@@ -69,10 +70,8 @@ class Context:
                 f"no memory for a context of {n_ctx} tokens: {model.library.why()}; try a smaller -c than {n_ctx}"
             )
         self._memory = api.llama_get_memory(self.handle)
-        self._pool = ThreadPool(model.library, num_threads)
-        attach = ctypes.CDLL("libllama.so.0").llama_attach_threadpool  # the bindings leave it out
-        attach.argtypes = [ctypes.c_void_p] * 3
-        attach(self.handle, self._pool.handle, None)
+        self._pool = ThreadPool(num_threads)
+        attach_threadpool()(self.handle, self._pool.handle, None)
         self._batch = api.llama_batch_init(n_batch, 0, 1)
         self.n_ctx: int = api.llama_n_ctx(self.handle)
         self.n_batch: int = api.llama_n_batch(self.handle)
@@ -81,7 +80,7 @@ class Context:
         # interpreter's lock thousands of times a step; C's strlen answers the question as well: 0 (go on) while the
         # flag's first byte is zero, 1 (stop) when it isn't.
         self._abort_flag = ctypes.create_string_buffer(2)
-        callback = ctypes.cast(model.library.libc.strlen, api.ggml_abort_callback)
+        callback = ctypes.cast(libc().strlen, api.ggml_abort_callback)
         api.llama_set_abort_callback(self.handle, callback, ctypes.cast(self._abort_flag, ctypes.c_void_p))
 
     def _adapt(self, params: ctypes.Structure) -> None:

@@ -1,16 +1,16 @@
 """A GGUF's header, read before anything is loaded, by ggml's own reader."""
 
 import ctypes
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from runtime.engine.native.bindings import GgufInitParams, ggml_base
+from runtime.engine.native.gguf_file import opened_gguf
 from runtime.engine.native.library import Library
 from runtime.engine.values.facts import ModelShape, num_kv_elements
 from runtime.errors import ModelError
 
-_SEEK_SET = 0
 _ARRAY = 9  # enum gguf_type
 _NUMBERS = {0: "u8", 1: "i8", 2: "u16", 3: "i16", 4: "u32", 5: "i32", 10: "u64", 11: "i64"}
 _C_TYPES: dict[int, Any] = {
@@ -24,12 +24,6 @@ _C_TYPES: dict[int, Any] = {
     11: ctypes.c_int64,
 }
 _STRING = 8
-
-
-class _InitParams(ctypes.Structure):
-    """`struct gguf_init_params` of gguf.h."""
-
-    _fields_ = (("no_alloc", ctypes.c_bool), ("ctx", ctypes.c_void_p))
 
 
 def read_shape(library: Library, path: Path, offset: int, size: int) -> ModelShape:
@@ -81,21 +75,10 @@ def has_tensor(library: Library, path: Path, offset: int, names: Iterable[str]) 
 
 class _Header:
     def __init__(self, library: Library, path: Path, offset: int) -> None:
-        self._base = base = ctypes.CDLL("libggml-base.so.0")
-        base.gguf_init_from_file_ptr.argtypes = [ctypes.c_void_p, _InitParams]
-        base.gguf_init_from_file_ptr.restype = ctypes.c_void_p
-        base.gguf_find_key.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
-        base.gguf_find_key.restype = ctypes.c_int64
-        base.gguf_find_tensor.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
-        base.gguf_find_tensor.restype = ctypes.c_int64
-        base.gguf_free.argtypes = [ctypes.c_void_p]
-        file = library.libc.fopen(os.fsencode(path), b"rb")
-        if not file:
-            raise ModelError(f"can't open {path}: {os.strerror(ctypes.get_errno())}")
-        library.forget_errors()
-        library.libc.fseeko(file, offset, _SEEK_SET)
-        self._handle = base.gguf_init_from_file_ptr(file, _InitParams(no_alloc=True))
-        library.libc.fclose(file)
+        self._base = ggml_base()
+        with opened_gguf(path, offset) as file:
+            library.forget_errors()
+            self._handle = self._base.gguf_init_from_file_ptr(file, GgufInitParams(no_alloc=True))
         if not self._handle:
             raise ModelError(f"can't load the model in {path}: {library.why()}")
 

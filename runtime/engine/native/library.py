@@ -1,4 +1,4 @@
-"""The shared libraries: llama.cpp, ggml's backends, and what is needed of libc."""
+"""The shared libraries: llama.cpp and ggml's backends."""
 
 import ctypes
 import os
@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from runtime.engine.native.bindings import ggml, libc
 
 _LOG_LEVEL_DEBUG, _LOG_LEVEL_ERROR = 1, 4  # enum ggml_log_level
 _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
@@ -26,14 +28,8 @@ class Library:
         self.log_callback = api.llama_log_callback(self._log)  # kept alive as long as llama.cpp may call it
         api.llama_log_set(self.log_callback, None)
         folder = Path(api.__file__).parent / "lib"
-        # By SONAME: libllama has loaded it already, and a second copy would have a backend registry of its own.
-        ggml = ctypes.CDLL("libggml.so.0")
-        ggml.ggml_backend_load_all_from_path.argtypes = [ctypes.c_char_p]
-        ggml.ggml_backend_load_all_from_path.restype = None
-        ggml.ggml_backend_load_all_from_path(os.fsencode(folder))
+        ggml().ggml_backend_load_all_from_path(os.fsencode(folder))
         api.llama_backend_init()
-        self.ggml = ggml
-        self.libc = _libc()
 
     def _log(self, level: int, text: bytes, _user_data: object) -> None:
         line = text.decode("utf-8", "replace")
@@ -51,37 +47,23 @@ class Library:
         self._last_errors.clear()
 
 
-def _libc() -> Any:
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.fopen.argtypes = [ctypes.c_char_p, ctypes.c_char_p]
-    libc.fopen.restype = ctypes.c_void_p
-    libc.fseeko.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int]
-    libc.fclose.argtypes = [ctypes.c_void_p]
-    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_int64]
-    libc.mmap.restype = ctypes.c_void_p
-    libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-    libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
-    return libc
-
-
 def resident_fraction(path: Path, offset: int, size: int) -> float:
     """Return how much of a file's range is in memory, 0 to 1, without reading any of it (mincore(2)).
 
     Loading maps and prefetches the weights in one system call that reports nothing, so this is its progress.
     """
-    libc = _libc()
     start = offset - offset % _PAGE_BYTES
     length = offset + size - start
     num_pages = -(-length // _PAGE_BYTES)
     with path.open("rb") as file:
-        address = libc.mmap(None, length, 1, 1, file.fileno(), start)  # PROT_READ, MAP_SHARED
+        address = libc().mmap(None, length, 1, 1, file.fileno(), start)  # PROT_READ, MAP_SHARED
     if address in (None, ctypes.c_void_p(-1).value):
         return 0.0
     try:
         pages = ctypes.create_string_buffer(num_pages)
-        if libc.mincore(address, length, pages) != 0:
+        if libc().mincore(address, length, pages) != 0:
             return 0.0
         # Only the lowest bit of each byte has a meaning; Linux leaves the others 0.
         return pages.raw.count(b"\x01") / num_pages
     finally:
-        libc.munmap(address, length)
+        libc().munmap(address, length)

@@ -1,13 +1,11 @@
 """LoRA adapters: small changes to a model's weights, applied while it computes."""
 
 import ctypes
-import os
 from pathlib import Path
 
+from runtime.engine.native.gguf_file import opened_gguf
 from runtime.engine.native.model import Model
 from runtime.errors import ModelError
-
-_SEEK_SET = 0
 
 
 class LoraAdapter:
@@ -16,14 +14,10 @@ class LoraAdapter:
     def __init__(self, model: Model, path: Path, offset: int = 0) -> None:
         """Load the GGUF that begins at `offset` (bytes) of `path`. Raises ModelError when it doesn't fit the model."""
         library = model.library
-        file = library.libc.fopen(os.fsencode(path), b"rb")
-        if not file:
-            raise ModelError(f"can't open {path}: {os.strerror(ctypes.get_errno())}")
-        library.forget_errors()
-        library.libc.fseeko(file, offset, _SEEK_SET)
         self._api = api = library.api
-        self.handle = api.llama_adapter_lora_init_from_file_ptr(model.handle, file)
-        library.libc.fclose(file)
+        with opened_gguf(path, offset) as file:
+            library.forget_errors()
+            self.handle = api.llama_adapter_lora_init_from_file_ptr(model.handle, file)
         if not self.handle:
             raise ModelError(f"can't use the LoRA adapter in {path} with this model: {library.why()}")
         if api.llama_adapter_get_alora_n_invocation_tokens(self.handle) > 0:

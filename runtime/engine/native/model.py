@@ -5,16 +5,16 @@ from the current position of a `FILE *` (`llama_model_load_from_file_ptr`) and m
 """
 
 import ctypes
-import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from runtime.engine.native.bindings import libc
+from runtime.engine.native.gguf_file import open_gguf
 from runtime.engine.native.header import has_tensor
 from runtime.engine.native.library import Library
 from runtime.engine.values.facts import FillTokens, ModelFacts, Pooling
 from runtime.errors import EngineError, ModelError, RequestError
 
-_SEEK_SET = 0
 _RANKING_TENSORS = ("cls.weight", "cls.output.weight")  # llama.cpp's names; a model has one of them or both
 
 
@@ -29,11 +29,7 @@ class Model:
         self.library = library
         self._path, self._offset = path, offset
         api = library.api
-        self._file = library.libc.fopen(os.fsencode(path), b"rb")
-        if not self._file:
-            reason = os.strerror(ctypes.get_errno())
-            raise ModelError(f"can't open {path}: {reason}")
-        library.libc.fseeko(self._file, offset, _SEEK_SET)
+        self._file = open_gguf(path, offset)
         params = api.llama_model_default_params()
         params.n_gpu_layers = n_gpu_layers
         params.load_mode = api.LLAMA_LOAD_MODE_MMAP
@@ -43,7 +39,7 @@ class Model:
         library.forget_errors()
         self.handle = api.llama_model_load_from_file_ptr(self._file, params)
         if not self.handle:
-            library.libc.fclose(self._file)
+            libc().fclose(self._file)
             raise ModelError(f"can't load the model in {path}: {library.why()}")
         self.vocab = api.llama_model_get_vocab(self.handle)
         self.facts = self._read_facts()
@@ -51,7 +47,7 @@ class Model:
 
     def close(self) -> None:
         self.library.api.llama_model_free(self.handle)
-        self.library.libc.fclose(self._file)
+        libc().fclose(self._file)
 
     def _read_facts(self) -> ModelFacts:
         api, handle = self.library.api, self.handle

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.engine.native import png
+from runtime.engine.native.bindings import picture_info
 from runtime.engine.native.model import Model
 from runtime.engine.values.media import MARK, Media, MediaKind
 from runtime.engine.values.request import Prompt, PromptBuilder
@@ -41,8 +42,6 @@ class Projector:
         self._model = model
         library = model.library
         mtmd.mtmd_helper_log_set(library.log_callback, None)
-        # What mtmd decodes pictures with, stb_image, can also tell their size; the bindings leave it out.
-        self._picture_info = ctypes.CDLL("libmtmd.so.0").stbi_info_from_memory
         params = mtmd.mtmd_context_params_default()
         params.media_marker = MARK.encode()
         params.n_threads = num_threads
@@ -124,7 +123,7 @@ class Projector:
         """
         width, height, num_channels = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
         told = (ctypes.byref(width), ctypes.byref(height), ctypes.byref(num_channels))
-        if self._picture_info(picture, len(picture), *told) and width.value * height.value > _MAX_PIXELS:
+        if picture_info()(picture, len(picture), *told) and width.value * height.value > _MAX_PIXELS:
             raise RequestError(
                 f"{name} has {width.value} x {height.value} pixels, and at most {_MAX_PIXELS // 10**6} million can be "
                 "read; make it smaller",

@@ -6,20 +6,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from runtime.engine.native.library import Library
+from runtime.engine.native.bindings import ThreadPoolParams, ggml, libc
 
-
-class _ThreadPoolParams(ctypes.Structure):
-    """`struct ggml_threadpool_params` of ggml.h."""
-
-    _fields_ = (
-        ("cpumask", ctypes.c_bool * 512),  # GGML_MAX_N_THREADS
-        ("n_threads", ctypes.c_int),
-        ("prio", ctypes.c_int),
-        ("poll", ctypes.c_uint32),
-        ("strict_cpu", ctypes.c_bool),
-        ("paused", ctypes.c_bool),
-    )
+_CPU = 0  # GGML_BACKEND_DEVICE_TYPE_CPU
 
 
 class ThreadPool:
@@ -29,22 +18,17 @@ class ThreadPool:
     same processor, where they wait for each other. `poll` 0 lets them sleep between steps instead of spinning.
     """
 
-    def __init__(self, library: Library, max_threads: int) -> None:
-        ggml = library.ggml
-        for name in ("dev_by_type", "dev_backend_reg", "reg_get_proc_address"):
-            getattr(ggml, f"ggml_backend_{name}").restype = ctypes.c_void_p
-        ggml.ggml_backend_dev_backend_reg.argtypes = [ctypes.c_void_p]
-        ggml.ggml_backend_reg_get_proc_address.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
-        cpu = ggml.ggml_backend_dev_backend_reg(ggml.ggml_backend_dev_by_type(0))  # GGML_BACKEND_DEVICE_TYPE_CPU
-        new = ggml.ggml_backend_reg_get_proc_address(cpu, b"ggml_threadpool_new")
-        free = ggml.ggml_backend_reg_get_proc_address(cpu, b"ggml_threadpool_free")
+    def __init__(self, max_threads: int) -> None:
+        registry = ggml()
+        cpu = registry.ggml_backend_dev_backend_reg(registry.ggml_backend_dev_by_type(_CPU))
+        new = registry.ggml_backend_reg_get_proc_address(cpu, b"ggml_threadpool_new")
+        free = registry.ggml_backend_reg_get_proc_address(cpu, b"ggml_threadpool_free")
         self._free = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(free)
-        params = _ThreadPoolParams(n_threads=max_threads, poll=0)
-        make = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.POINTER(_ThreadPoolParams))(new)
+        params = ThreadPoolParams(n_threads=max_threads, poll=0)
+        make = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.POINTER(ThreadPoolParams))(new)
         before = _threads()
         self.handle = make(ctypes.byref(params))
         self.threads = _threads() - before
-        self._libc = library.libc
 
     @contextlib.contextmanager
     def apart(self) -> Iterator[None]:
@@ -57,7 +41,7 @@ class ThreadPool:
         if len(allowed) <= len(self.threads):  # more threads than processors: they have to share
             yield
             return
-        self._bind(allowed - {self._libc.sched_getcpu()})
+        self._bind(allowed - {libc().sched_getcpu()})
         try:
             yield
         finally:

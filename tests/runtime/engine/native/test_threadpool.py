@@ -10,6 +10,12 @@ from runtime.engine.native.threadpool import ThreadPool
 from runtime.engine.values.edits import BatchEntry
 
 
+@pytest.fixture(autouse=True)
+def library() -> Library:
+    """The backends, one of which makes pools."""
+    return Library()
+
+
 @pytest.fixture
 def allowed() -> set[int]:
     """The processors that this process may use, if they are enough to tell threads apart."""
@@ -24,7 +30,7 @@ def where(pool: ThreadPool) -> list[set[int]]:
 
 
 def test_the_pools_threads_keep_off_the_callers_processor_while_it_computes(allowed: set[int]) -> None:
-    pool = ThreadPool(Library(), 2)
+    pool = ThreadPool(2)
     try:
         with pool.apart():
             (cpus,) = where(pool)
@@ -37,7 +43,7 @@ def test_the_pools_threads_keep_off_the_callers_processor_while_it_computes(allo
 
 @pytest.mark.parametrize("num_threads", [1, 99])
 def test_where_there_is_nowhere_to_go_they_stay(allowed: set[int], num_threads: int) -> None:
-    pool = ThreadPool(Library(), num_threads)
+    pool = ThreadPool(num_threads)
     try:
         with pool.apart():
             assert where(pool) == [allowed] * (num_threads - 1)
@@ -46,10 +52,10 @@ def test_where_there_is_nowhere_to_go_they_stay(allowed: set[int], num_threads: 
 
 
 def test_every_batch_is_computed_like_that(
-    allowed: set[int], stories260k: Path, monkeypatch: pytest.MonkeyPatch
+    allowed: set[int], library: Library, stories260k: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bound: list[set[int]] = []
-    model = Model(Library(), stories260k)
+    model = Model(library, stories260k)
     context = Context(model, n_ctx=256, n_batch=8, num_slots=1, num_threads=2)
     try:
         monkeypatch.setattr(ThreadPool, "_bind", lambda _pool, cpus: bound.append(cpus))
