@@ -34,7 +34,7 @@ class Adapters:
         )
 
     def scales_for(self, lora: Iterable[tuple[int, float]] | None) -> Scales:
-        """Return the scales that a request means: those it names, and 0 for the others; RequestError for a wrong id."""
+        """Return the scale of every adapter: what the request names, else 0. Raises RequestError for a wrong id."""
         if lora is None:
             return self.default_scales
         scales = [0.0] * len(self.all)

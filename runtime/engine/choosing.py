@@ -1,4 +1,4 @@
-"""How the next tokens are chosen, where a sampler chain alone is not enough.
+"""How the next tokens are chosen: by a sampler chain, and by more where a chain alone is not enough.
 
 As llama.cpp does it: first the chain chooses among all tokens, and only when its choice doesn't fit the grammar, it
 chooses again among those that do. Most choices fit, and a seed gives the text that llama-server gives.

@@ -1,4 +1,4 @@
-"""The thread that has vectors made of pictures and sounds, before their sequences wait for a slot.
+"""The thread on which a projector makes vectors of pictures and sounds, before their sequences wait for a slot.
 
 A picture takes a projector from half a second to half a minute, all of its work in one call, so it is done beside the
 engine's thread and not between its steps. This thread and those that llama.cpp starts from it have a lower priority:
@@ -24,7 +24,7 @@ _JOIN_SECONDS = 0.5  # what is being computed can't be stopped, and the program 
 
 
 class Encoder:
-    """Computes what `Sequence.media` lacks. `done` hears of each sequence, on this thread."""
+    """Computes the vectors that `Sequence.media` lacks. Calls `done` for each sequence, on this thread."""
 
     def __init__(
         self, projector: Projector, done: Callable[[Sequence, HoldallError | None], None], *, kept_bytes: int
@@ -50,7 +50,7 @@ class Encoder:
             self._wake.notify()
 
     def close(self) -> None:
-        """Stop after the picture that is being computed; nobody hears of the sequences that wait."""
+        """Stop after the picture that is being computed. The sequences that wait get no event."""
         with self._wake:
             self._is_closed = True
             self._wake.notify()
@@ -73,7 +73,7 @@ class Encoder:
                 failure = None
             except HoldallError as error:
                 failure = error
-            except Exception as error:  # a bug of ours, which concerns nobody but who sent the picture
+            except Exception as error:  # a bug of ours: only the one who sent the picture hears of it
                 failure = EngineError(f"a picture could not be computed: {error!r}")
             sequence.media_seconds = time.monotonic() - started
             with self._wake:

@@ -208,7 +208,7 @@ class Engine:
         try:
             while (arrivals := self._take_arrivals()) is not None:
                 self._worker.turn(arrivals)
-        except Exception as error:  # a bug of ours: tell every client instead of leaving it waiting
+        except Exception as error:  # a bug of ours: no client is left waiting
             failure = EngineError(f"the engine has stopped: {error!r}; start the program again")
             self._refuse(failure)
             self._worker.end_and_deliver([(sequence, Failed(failure)) for sequence in list(self._alive.values())])

@@ -43,14 +43,14 @@ class TaskCounter:
             self._file = None
 
     def num_others(self) -> int | None:
-        """Return the count, None where the system doesn't tell."""
+        """Return the count, None where the system doesn't report one."""
         if self._file is None:
             return None
         try:
             runnable = int(os.pread(self._file, 128, 0).split()[3].split(b"/")[0])
         except (OSError, ValueError, IndexError):
             return None
-        if runnable < 1:  # the reader runs, so whoever says 0 doesn't count
+        if runnable < 1:  # the reader itself runs, so a 0 is no count
             return None
         return (runnable - 1) * self._num_cpus // self._num_all_cpus
 

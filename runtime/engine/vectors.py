@@ -1,9 +1,9 @@
 """Texts to vectors, beside the sequences that generate.
 
-Jobs are computed in steps between theirs, small ones while somebody generates, so that a long text stalls nobody. A
-model that looks both ways must see a text whole; one that only looks back can take it in chunks, whose mean vectors
-together give the text's. Jobs take turns after each of their texts, or as many as fit into a step, so that a short
-text needn't wait for somebody's whole library. The engine's thread only, but for `EmbeddingJob`'s making and
+Jobs are computed in steps between those of the sequences, small ones while a sequence generates, so that a long text
+stalls no answer. A bidirectional model must see a text whole. A causal model can take a text in chunks, and the chunks'
+mean vectors together give the text's. Jobs take turns after each step, so that a short text needn't wait for another
+client's library. The engine's thread only, but for `EmbeddingJob`'s making and
 cancelling.
 """
 
@@ -28,8 +28,8 @@ _LOGIT_BYTES = 4
 
 
 class Embedder:
-    """A context of its own for vectors: made when somebody first asks for one, and again for a longer text, since it
-    takes memory.
+    """A context of its own for vectors: made at the first request, since it takes memory, and made again for a longer
+    text.
     """
 
     def __init__(
@@ -205,7 +205,7 @@ class EmbeddingQueue:
         self._embedder.abort()
 
     def close(self) -> list[EmbeddingJob]:
-        """Free the context; return the jobs that nobody will compute."""
+        """Free the context; return the jobs that are left."""
         left = [job for job, _steps in self._jobs]
         self._jobs.clear()
         self._embedder.close()

@@ -1,4 +1,4 @@
-"""What the engine's thread does: takes what has come in, computes one step, says what came of it.
+"""What the engine's thread does: take what has come in, compute one step, deliver the events.
 
 One turn is one step of the sequences and, beside it, a small one of the texts that are to become vectors. Knows no
 lock and no thread: `Engine` calls it from the one thread that owns the context.
@@ -134,7 +134,7 @@ class Worker:
             self._drafts.abort()
 
     def end(self, reason: HoldallError) -> None:
-        """Tell those who wait for vectors or for a slot why they won't get them."""
+        """Answer those who wait for vectors or for a slot with the reason why nothing will come."""
         for job in self._embeddings.close():
             self._post(partial(job.sink, reason))
         for _command, answer in self._commands:
@@ -159,7 +159,7 @@ class Worker:
                 outcome = carry_out(command, self.scheduler, self.context, time.monotonic())
             except HoldallError as error:
                 outcome = error
-            except Exception as error:  # a bug of ours, which concerns nobody but who gave the command
+            except Exception as error:  # a bug of ours: only the one who gave the command hears of it
                 outcome = EngineError(f"a command to the engine failed: {error!r}")
             self._post(partial(answer, outcome))
 

@@ -75,5 +75,5 @@ def attach_threadpool() -> Any:
 
 @cache
 def picture_info() -> Any:
-    """What mtmd decodes pictures with, stb_image, can also tell their size."""
+    """stb_image, with which mtmd decodes pictures, also reads a picture's size alone."""
     return ctypes.CDLL("libmtmd.so.0").stbi_info_from_memory

@@ -112,7 +112,7 @@ class Model:
     def has_head_for_ranks(self) -> bool:
         """Whether the model ends in the layers that make one number of a pair of texts. Reads the header again.
 
-        llama.cpp doesn't tell, and without such layers its ranks are some number of a vector.
+        llama.cpp has no function for that. Without such layers its ranks are an arbitrary number of a vector.
         """
         return has_tensor(self.library, self._path, self._offset, _RANKING_TENSORS)
 

@@ -122,8 +122,8 @@ class Projector:
         Raises RequestError for a picture that is too large.
         """
         width, height, num_channels = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
-        told = (ctypes.byref(width), ctypes.byref(height), ctypes.byref(num_channels))
-        if picture_info()(picture, len(picture), *told) and width.value * height.value > _MAX_PIXELS:
+        sizes = (ctypes.byref(width), ctypes.byref(height), ctypes.byref(num_channels))
+        if picture_info()(picture, len(picture), *sizes) and width.value * height.value > _MAX_PIXELS:
             raise RequestError(
                 f"{name} has {width.value} x {height.value} pixels, and at most {_MAX_PIXELS // 10**6} million can be "
                 "read; make it smaller",
@@ -166,7 +166,7 @@ class Projector:
         return b"".join(array("i", section).tobytes() for section in sections)
 
     def encode(self, media: Media) -> None:
-        """Give `media` its vectors, and let its raw form go. Takes seconds. Raises EngineError."""
+        """Give `media` its vectors, and let its raw form go. Blocks for seconds. Raises EngineError."""
         assert isinstance(media.raw, _Raw)
         if self._mtmd.mtmd_encode_chunk(self._handle, media.raw.handle) != 0:
             raise EngineError(f"a picture could not be computed: {self._model.library.why()}")

@@ -15,7 +15,7 @@ class Batch:
 
     `parts` says how many tokens of which sequence are in it; `outputs` which entry holds the logits from which a
     sequence's next token is sampled. Where tokens were guessed, the logits of the entries that follow are wanted too.
-    `scores` are prompts' tokens whose probabilities are wanted, and the entry whose logits tell the first of them.
+    `scores` are prompts' tokens whose probabilities are wanted, and the entry whose logits predict the first of them.
     """
 
     lora: tuple[float, ...] = ()  # the scales of the adapters that it is computed with

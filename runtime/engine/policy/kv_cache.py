@@ -17,7 +17,7 @@ _NUM_NEVER_KEPT = 4
 
 
 class KVCache:
-    """Owns the slots. `can_shift` tells whether the model's memory can drop the middle of a sequence."""
+    """Owns the slots. `can_shift`: the model's memory can drop the middle of a sequence."""
 
     def __init__(
         self, num_slots: int, num_cells: int, *, is_cuttable: bool, can_shift: bool = True, parking_bytes: int = 0

@@ -49,7 +49,7 @@ def choose_n_ctx(
     """Return the tokens of context: those wanted (0 is the model's maximum), else `default` or what fits of it.
 
     A projector is read into memory, not mapped, and takes some to compute with. Raises NotEnoughMemory, with a number
-    that fits if there is one. `memory` None, where the system doesn't tell, fits.
+    that fits if there is one. With `memory` None (the system reports none) everything fits.
     """
 
     def allocated(n_ctx: int) -> int:

@@ -13,7 +13,7 @@ Two signs are read between steps, where none of our threads computes:
   passing one isn't, so the least of the last few counts is believed. It is at hand before the first step is computed.
 - how much processor time the step got of what its threads could have used. It needs no help of the system and counts
   only what happens on our own processors, so it serves where the count doesn't: in a container that has a part of its
-  host's processors, on a system that doesn't tell, or when the kernel puts two of our threads on one processor. But it
+  host's processors, on a system that reports none, or when the kernel puts two of our threads on one processor. But it
   comes after the step. Where it says that threads were kept waiting, one is taken away for a while, each time for
   longer.
 
@@ -46,7 +46,7 @@ class Pace:
         self._counts.clear()
 
     def observe_tasks(self, num_others: int | None) -> None:
-        """Take a count of the tasks beside ours that want to run; None where the system doesn't tell."""
+        """Take a count of the tasks beside ours that want to run; None where the system reports none."""
         if num_others is not None:
             self._counts.append(num_others)
 

@@ -17,7 +17,7 @@ _Key = tuple[tuple[float, ...], list[int]]
 
 
 class ParkingLot:
-    """All parked caches, `limit_bytes` together. `is_cuttable` tells whether the beginning of one can be used."""
+    """All parked caches, `limit_bytes` together. `is_cuttable`: the beginning of one can be used alone."""
 
     def __init__(self, limit_bytes: int, *, is_cuttable: bool) -> None:
         self.limit_bytes = limit_bytes

@@ -37,8 +37,8 @@ class SchedulerParams:
 
     `n_batch` bounds a step; `num_prefill_beside_decode` its prompts' part while others generate. `num_outputs` bounds
     how many of a step's tokens have logits: at least one for each slot.
-    `is_cuttable` tells whether the model's memory can drop the end of a sequence, `can_shift` whether its middle.
-    `context_shift` is whether a full context shall. `num_always_kept` tokens stay in any case: BOS, where there is one.
+    `is_cuttable`: the model's memory can drop the end of a sequence; `can_shift`: its middle, too.
+    `context_shift`: a full context drops a part. `num_always_kept` tokens stay in any case: BOS, where there is one.
     """
 
     num_slots: int
@@ -219,7 +219,7 @@ class Scheduler:
         return [sequence for sequence in self._running if sequence.num_pending > 1 and sequence.lora == lora]
 
     def _is_turn_of_media(self, lora: tuple[float, ...]) -> bool:
-        """Whether this step is for a picture, since tokens can't be in one with it: each second one where both wait."""
+        """Whether this step is a picture's: a batch has tokens or a picture, and where both wait they take turns."""
         at_media = [sequence.next_media is not None for sequence in self._running if sequence.lora == lora]
         self._was_media = any(at_media) and not (self._was_media and not all(at_media))
         return self._was_media
@@ -302,7 +302,7 @@ class Scheduler:
         is_last = end == len(sequence.tokens)
         tokens = [*sequence.tokens[start:end], *sequence.draft]
         scored_from = end
-        if sequence.num_unscored:  # each token's logits tell of the one after it
+        if sequence.num_unscored:  # each token's logits predict the next one
             scored_from = sequence.num_scored - 1
             scored = sequence.tokens[scored_from + 1 : min(end + 1, sequence.num_prompt_tokens)]
             batch.scores.append((sequence, len(batch.entries) + scored_from - start, scored))

@@ -1,8 +1,9 @@
 """Which sequence of the KV cache a request gets, and what it finds there already.
 
-A slot keeps its tokens after its request has ended; a later prompt that begins with them doesn't compute them again.
-When another request is still using them, they are shared: a slot's cells may belong to several at once, so a system
-prompt is computed once for all. Counted as if each slot had its own, which errs on the safe side.
+A slot keeps its tokens after its request has ended. A later prompt that begins with these tokens doesn't compute them
+again. While another request still uses these tokens, both slots share their cells: a system prompt is computed once for
+all. Shared cells are counted once for each slot, which errs on the safe side.
+
 All slots share one pool of `num_cells` cells, a token each, so what idle slots keep is given up when the pool is short.
 Knows nothing of llama.cpp: the caller carries out the cuts.
 """
@@ -62,7 +63,7 @@ class Place:
 
 
 class Slots:
-    """All slots of a context. `is_cuttable` tells whether the model's memory can drop the end of a sequence."""
+    """All slots of a context. `is_cuttable`: the model's memory can drop the end of a sequence."""
 
     def __init__(self, num_slots: int, num_cells: int, *, is_cuttable: bool) -> None:
         self._slots = [Slot(index) for index in range(num_slots)]
@@ -164,5 +165,5 @@ class Slots:
 
 
 def _price(slot: Slot) -> tuple[bool, int]:
-    """What is lost with a slot's cache: nothing with an empty one, least with the one unused for longest."""
+    """Order slots by what their caches are worth: empty ones first, then the least recently used."""
     return len(slot.tokens) > 0, slot.last_used

@@ -54,7 +54,7 @@ class Shift:
 
 @dataclass(eq=False, slots=True)
 class Parked:
-    """A cache that was copied out; `data` is None when the copy wasn't made, and then it is worth nothing."""
+    """A cache that was copied out. With `data` None no copy was made, and the entry is worthless."""
 
     tokens: list[int]
     lora: tuple[float, ...] = ()

@@ -13,8 +13,8 @@ Vectors = list[list[float]]
 class EmbeddingJob:
     """Texts as token ids, and what they became: for each text one vector, or without pooling one for each token.
 
-    `param` is the field of the request that holds the texts, for words about a text that can't be computed; `lora` the
-    scales of the adapters that all of them are computed with.
+    `param` is the request's field that holds the texts, named in errors. `lora` are the scales of the adapters that all
+    of them are computed with.
     """
 
     texts: Sequence[Sequence[int]]
