@@ -1,5 +1,7 @@
 """The house's rules, by place: what a folder may know. A new module is under the rule of where it lies."""
 
+import sys
+
 import pytest
 
 from tests.structure import ROOT, circles, import_graph, imports, modules_below
@@ -15,9 +17,13 @@ MAY_IMPORT = {
     "runtime.errors": set(),
     "runtime.container": {"runtime.errors"},
     "runtime.program": {
+        *("runtime.program.options", "runtime.program.settings"),
         *("runtime.server", "runtime.chat", "runtime.store", "runtime.container"),
-        *("runtime.engine", "runtime.engine.policy", "runtime.engine.native", "runtime.engine.values"),
+        *("runtime.engine", "runtime.engine.values"),
     },
+    # What a bundle understands is part of its format: the bundler reads recipes with these two.
+    "runtime.program.options": {"runtime.engine.values"},
+    "runtime.program.settings": {"runtime.program.options"},
     "runtime.store": set(),
     "runtime.chat": {"runtime.engine.policy", "runtime.engine.values"},
     "runtime.engine": {"runtime.engine.policy", "runtime.engine.native", "runtime.engine.values"},
@@ -28,7 +34,7 @@ MAY_IMPORT = {
         *("runtime.chat", "runtime.store", "runtime.container"),
         *("runtime.engine", "runtime.engine.policy", "runtime.engine.values"),
     },
-    "bundler": {"runtime.container"},
+    "bundler": {"runtime.container", "runtime.program.options", "runtime.program.settings"},
 }
 CLIENTS = {"llamacpp", "openai", "anthropic", "ollama", "page"}
 MAX_LINES = 500  # a prompt to ask whether a module holds two ideas, not a law
@@ -79,6 +85,12 @@ def test_a_client_knows_no_other(module: str) -> None:
 def test_policy_and_values_know_no_library_thread_or_loop(place: str) -> None:
     found = {name.split(".")[0] for module in MODULES if is_within(module, place) for name in GRAPH[module]}
     assert not found & {"llama_cpp", "ctypes", "asyncio", "threading", "socket", "sqlite3"}
+
+
+def test_what_the_bundler_reads_settings_with_needs_nothing_but_click() -> None:
+    names = GRAPH_WITH_TYPING["runtime.program.options"] | GRAPH_WITH_TYPING["runtime.program.settings"]
+    packages = {name.split(".")[0] for name in names} - sys.stdlib_module_names
+    assert packages == {"click", "runtime"}
 
 
 @pytest.mark.parametrize(
