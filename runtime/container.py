@@ -78,9 +78,10 @@ class Member:
 
 @dataclass(frozen=True)
 class Face:
-    """What the page greets people with. `icon` is a data URL; `system` is the prompt that chats begin with.
+    """What the page shows and says; API clients get none of it. `icon` is a data URL.
 
-    Chats are kept under `id`, by default the bundle's name: with one, a bundle can be renamed and keep its chats.
+    `system` is the prompt that the page's chats begin with: API clients bring their own. Chats are kept under `id`, by
+    default the bundle's name: with one, a bundle can be renamed and keep its chats.
     """
 
     id: str = ""
@@ -94,7 +95,8 @@ class Face:
 class Manifest:
     """What a bundle says about itself; `members` are all but the manifest, in the order they lie in the file.
 
-    `model` holds facts of the first model (bundler/bundle/gguf.py), `defaults` values by settings field name.
+    `model` holds facts of the first model (bundler/bundle/gguf.py). `defaults` holds values by the names of settings'
+    fields; they hold for every client, the page and API alike, and `face` for the page alone.
     """
 
     name: str

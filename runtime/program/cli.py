@@ -1,6 +1,6 @@
 """The command line's edge: words and environment → settings and files → a program's life → an exit status.
 
-The only place that catches what a person can cause, and beside `launch` the only one that writes to the terminal.
+The only place that catches what a person can cause, and that says so.
 """
 
 import asyncio

@@ -236,11 +236,6 @@ class Settings:
         "length 1, others p-norm.",
         click.IntRange(-1, 1000),
     )
-    n_predict: int = answer_option(
-        MAX_TOKENS,
-        "-n --predict --n-predict $LLAMA_ARG_N_PREDICT",
-        "Longest answer in tokens where a request names none; -1 is no limit but the context.",
-    )
     n_gpu_layers: int = option(
         -1,
         "-ngl --gpu-layers --n-gpu-layers $LLAMA_ARG_N_GPU_LAYERS",
@@ -269,6 +264,11 @@ class Settings:
         "By how much the logits of the last 64 tokens are divided; 1 is off.",
     )
     seed: int = answer_option(SEED, "-s --seed", "Seed of the random choices; -1 draws a new one for each request.")
+    n_predict: int = answer_option(
+        MAX_TOKENS,
+        "-n --predict --n-predict $LLAMA_ARG_N_PREDICT",
+        "Longest answer in tokens where a request names none; -1 is no limit but the context.",
+    )
     host: tuple[str, ...] = option(
         ("127.0.0.1",),
         "--host $LLAMA_ARG_HOST",
