@@ -135,7 +135,7 @@ def _application(
     history: "History | None",
     end_program: Callable[[], None],
 ) -> "Starlette":
-    """Return what is served. Imports the server, which takes as long as loading a small model."""
+    """Return what is served. Imports the server: call it once the load has begun."""
     from runtime.server.app import create_app
     from runtime.server.door.security import Access
     from runtime.server.page.files import WEBCLIENT

@@ -92,7 +92,13 @@ def test_gpu_layers_may_be_a_word(word: str) -> None:
 def test_help_and_version_are_flags_like_others() -> None:
     assert words("-h") == {"show_help": True}
     assert words("--version") == {"show_version": True}
-    assert "--ctx-size" in settings.help_text("model")
+    said = " ".join(settings.help_text("model").split())
+    assert "--ctx-size" in said
+    assert (
+        "--repeat-penalty X By how much the logits of the last 64 tokens are divided; 1 is off. [default: 1.0" in said
+    )
+    assert "--keep N Tokens of the prompt that a context shift keeps; -1 is all. [default: 0; x>=-1]" in said
+    assert "--server Accepted for llamafile's command lines; serving is the default. --nobrowser" in said
 
 
 @pytest.mark.parametrize(
