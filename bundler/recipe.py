@@ -215,7 +215,7 @@ def _defaults(value: Any, called: str) -> dict[str, JSON]:
     for name, number in value.items():
         if name in _OF_THE_FACE:
             raise RecipeError(
-                f"{called}: {name} is what the page shows or says, not a default; write it beside defaults"
+                f"{called}: {name} is what the page shows or says, not a default; it has a key and an option of its own"
             )
         if name not in ANSWER_FIELDS:
             known = ", ".join(ANSWER_FIELDS)
