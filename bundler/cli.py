@@ -21,6 +21,7 @@ from bundler.progress import Progress, format_bytes
 from runtime import __version__
 from runtime.container import MemberKind, open_container
 from runtime.errors import ContainerError
+from runtime.program.options import ANSWER_FIELDS
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 _PATH = click.Path(path_type=Path)
@@ -77,6 +78,12 @@ class _Default(click.ParamType[tuple[str, float]]):
             self.fail(f"{value!r} should be like temperature=0.2", param, ctx)
 
 
+_DEFAULTS_HELP = (
+    f"What holds for every client that doesn't say, the page and API alike: {', '.join(ANSWER_FIELDS)}; "
+    "may be given several times."
+)
+
+
 @holdall.command()
 @click.argument("model", required=False)
 @click.option("-o", "--out", type=_PATH, help="Where the bundle goes.  [default: dist/NAME]")
@@ -84,14 +91,21 @@ class _Default(click.ParamType[tuple[str, float]]):
 @click.option("--name", help="Name of the bundle.  [default: the model's file name without its quantization]")
 @click.option("--id", help="What the recipient's chats are kept under.  [default: the name]")
 @click.option("--description", help="What the bundle is, in a sentence.  [default: what the model says]")
-@click.option("--icon", help="PNG or SVG file of at most 64 KB.")
-@click.option("--welcome", help="Text that greets the recipient.")
-@click.option("--suggestion", "suggestions", multiple=True, help="Question to begin with; may be given several times.")
-@click.option("--system", help="System prompt that chats of the page begin with.")
-@click.option("--default", "defaults", type=_Default(), multiple=True, help=f"Default of {', '.join(recipe.DEFAULTS)}.")
+@click.option("--icon", help="PNG or SVG file of at most 64 KB, shown by the page.")
+@click.option("--welcome", help="Text with which the page greets the recipient.")
+@click.option(
+    "--suggestion", "suggestions", multiple=True, help="Question that the page offers; may be given several times."
+)
+@click.option("--system", help="System prompt of the page's chats; API clients bring their own.")
+@click.option("--default", "defaults", type=_Default(), multiple=True, help=_DEFAULTS_HELP)
 @click.option("--license", help="The model's licence.  [default: what the model or its source says]")
 @click.option("--origin", help="Where the model comes from.  [default: MODEL]")
-@click.option("--arg", "args", multiple=True, help="Default argument of the bundle; may be given several times.")
+@click.option(
+    "--arg",
+    "args",
+    multiple=True,
+    help="Default argument of the bundle, a flag or its value; may be given several times.",
+)
 @click.option("--draft", help="Small model of the same family, from where MODEL may come, that guesses tokens ahead.")
 @click.option("--lora", "loras", multiple=True, help="LoRA adapter to pack and apply; may be given several times.")
 @click.option("--mmproj", help="Projector with which the model reads pictures or sounds.")

@@ -1,19 +1,26 @@
 """What to build: a recipe file and command-line options become one frozen Recipe.
 
 Both say the same things under the same names, and what they say is checked in one place; an option wins over the file.
+Default arguments and `defaults` are read as a launch will read them, so that what a launch would refuse fails here.
+
+Two roads lead to the recipient. `defaults` and `args` are the program's settings: they hold for every client, the page
+and API alike. `system`, `welcome`, `suggestions` and `icon` are the page's face: API clients bring their own.
 """
 
-import math
+import contextlib
 import re
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from bundler.errors import RecipeError
 from bundler.icon import read_icon
 from runtime.container import JSON, Face
+from runtime.errors import UsageError
+from runtime.program import settings
+from runtime.program.options import ANSWER_FIELDS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -30,30 +37,9 @@ _UNUSABLE = re.compile(r"[\x00-\x1f/\\]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _MAX_SUGGESTIONS = 12
+_OF_THE_FACE = frozenset(each.name for each in fields(Face))
 _MAX_CHARACTERS = {"description": 2000, "welcome": 4000, "suggestions": 500, "system": 32_000}
 _MAX_CHARACTERS |= {"license": 200, "origin": 500, "model": 4000, "draft": 4000, "mmproj": 4000, "icon": 4000}
-
-
-@dataclass(frozen=True)
-class _Range:
-    """What a default may be, as runtime/program/settings.py has it, and its name there."""
-
-    setting: str
-    kind: type[int] | type[float]
-    low: float = -math.inf
-    high: float = math.inf
-
-
-# What people find in the page's settings; every other flag of the bundle goes into `args`.
-DEFAULTS = {
-    "temperature": _Range("temperature", float, 0),
-    "top_k": _Range("top_k", int, -(2**31), 2**31 - 1),
-    "top_p": _Range("top_p", float, 0, 1),
-    "min_p": _Range("min_p", float, 0, 1),
-    "repeat_penalty": _Range("repeat_penalty", float, 0.01),
-    "max_tokens": _Range("n_predict", int, -1, 2**31 - 1),
-    "seed": _Range("seed", int, -1, 2**32 - 1),
-}
 
 
 @dataclass(frozen=True)
@@ -148,7 +134,7 @@ def _checked(values: Mapping[str, Any], called: Callable[[str], str]) -> dict[st
         elif name == "id":
             checked[name] = _id(value, called(name))
         elif name == "args":
-            checked[name] = tuple(_arg(each, called(name)) for each in _list(value, called(name)))
+            checked[name] = _args(value, called(name))
         elif name == "loras":
             checked[name] = tuple(
                 _text(each, called(name), _MAX_CHARACTERS["model"]) for each in _list(value, called(name))
@@ -161,7 +147,8 @@ def _checked(values: Mapping[str, Any], called: Callable[[str], str]) -> dict[st
             checked[name] = _text(value, called(name), _MAX_CHARACTERS[name])
         else:
             known = ", ".join(sorted([*_MAX_CHARACTERS, "name", "id", "args", "defaults", "loras"]))
-            raise RecipeError(f"{called(name)} isn't known; there are {known}")
+            advice = "it belongs into defaults" if name in ANSWER_FIELDS else f"there are {known}"
+            raise RecipeError(f"{called(name)} isn't known; {advice}")
     return checked
 
 
@@ -193,6 +180,13 @@ def _list(value: Any, called: str) -> list[Any]:
     return list(value)
 
 
+def _args(value: Any, called: str) -> tuple[str, ...]:
+    args = tuple(_arg(each, called) for each in _list(value, called))
+    with _as_a_launch_would_say():
+        settings.from_args(args, origin=called)
+    return args
+
+
 def _arg(value: Any, called: str) -> str:
     if (
         not isinstance(value, str)
@@ -218,22 +212,27 @@ def _defaults(value: Any, called: str) -> dict[str, JSON]:
     """Return defaults by the names that settings have."""
     if not isinstance(value, dict):
         raise RecipeError(f"{called} must be a table")
-    found: dict[str, JSON] = {}
     for name, number in value.items():
-        if name not in DEFAULTS:
-            raise RecipeError(f"{called}: there is no {name}; there are {', '.join(DEFAULTS)}, and args for the rest")
-        wanted = DEFAULTS[name]
-        is_number = isinstance(number, (int, wanted.kind)) and not isinstance(number, bool)
-        if not is_number or not math.isfinite(number) or not wanted.low <= number <= wanted.high:
-            noun = "a whole number" if wanted.kind is int else "a number"
-            raise RecipeError(f"{called}: {name} must be {noun}{_in_words(wanted)}, not {number!r}")
-        found[wanted.setting] = number
-    return found
+        if name in _OF_THE_FACE:
+            raise RecipeError(
+                f"{called}: {name} is what the page shows or says, not a default; it has a key and an option of its own"
+            )
+        if name not in ANSWER_FIELDS:
+            known = ", ".join(ANSWER_FIELDS)
+            raise RecipeError(f"{called}: there is no {name}; there are {known}, and args for the rest")
+        if not isinstance(number, (int, float)) or isinstance(number, bool):
+            raise RecipeError(f"{called}: {name} must be a number, not {number!r}")
+        with _as_a_launch_would_say():
+            settings.converted(ANSWER_FIELDS[name], number, origin=f"{called}: {name}")
+    return {ANSWER_FIELDS[name]: number for name, number in value.items()}
 
 
-def _in_words(wanted: _Range) -> str:
-    low = f" from {wanted.low:g}" if wanted.low > -math.inf else ""
-    return low + (f" to {wanted.high:g}" if wanted.high < math.inf else "")
+@contextlib.contextmanager
+def _as_a_launch_would_say() -> Iterator[None]:
+    try:
+        yield
+    except UsageError as error:
+        raise RecipeError(str(error)) from error
 
 
 def bundle_name(file_name: str) -> str:

@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 from runtime.errors import ContainerError
+from runtime.extent import Extent
 
 FORMAT_VERSION = 1
 ALIGNMENT = 65536  # covers pages of 4, 16 and 64 KiB, so that a member can be mapped where it lies
@@ -78,9 +79,10 @@ class Member:
 
 @dataclass(frozen=True)
 class Face:
-    """What the page greets people with. `icon` is a data URL; `system` is the prompt that chats begin with.
+    """What the page shows and says; API clients get none of it. `icon` is a data URL.
 
-    Chats are kept under `id`, by default the bundle's name: with one, a bundle can be renamed and keep its chats.
+    `system` is the prompt that the page's chats begin with: API clients bring their own. Chats are kept under `id`, by
+    default the bundle's name: with one, a bundle can be renamed and keep its chats.
     """
 
     id: str = ""
@@ -94,7 +96,8 @@ class Face:
 class Manifest:
     """What a bundle says about itself; `members` are all but the manifest, in the order they lie in the file.
 
-    `model` holds facts of the first model (bundler/bundle/gguf.py), `defaults` values by settings field name.
+    `model` holds facts of the first model (bundler/bundle/gguf.py). `defaults` holds values by the names of settings'
+    fields; they hold for every client, the page and API alike, and `face` for the page alone.
     """
 
     name: str
@@ -164,15 +167,6 @@ def _typed(value: Any, name: str, kind: type) -> Any:
     if type(found) is not kind:  # not isinstance: true is an int to Python
         raise TypeError(f"{name} is {type(found).__name__}, not {kind.__name__}")
     return found
-
-
-@dataclass(frozen=True)
-class Extent:
-    """Where bytes lie: `size` bytes from `offset` on in the file at `path`."""
-
-    path: Path
-    offset: int
-    size: int
 
 
 @dataclass(frozen=True)

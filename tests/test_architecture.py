@@ -1,5 +1,7 @@
 """The house's rules, by place: what a folder may know. A new module is under the rule of where it lies."""
 
+import sys
+
 import pytest
 
 from tests.structure import ROOT, circles, import_graph, imports, modules_below
@@ -13,11 +15,16 @@ MAY_IMPORT = {
     "runtime": set(),  # the version
     "runtime.__main__": {"runtime.program"},
     "runtime.errors": set(),
+    "runtime.extent": set(),
     "runtime.container": {"runtime.errors"},
     "runtime.program": {
+        *("runtime.program.options", "runtime.program.settings"),
         *("runtime.server", "runtime.chat", "runtime.store", "runtime.container"),
-        *("runtime.engine", "runtime.engine.policy", "runtime.engine.native", "runtime.engine.values"),
+        *("runtime.engine", "runtime.engine.values"),
     },
+    # What a bundle understands is part of its format: the bundler reads recipes with these two.
+    "runtime.program.options": {"runtime.engine.values"},
+    "runtime.program.settings": {"runtime.program.options"},
     "runtime.store": set(),
     "runtime.chat": {"runtime.engine.interface", "runtime.engine.policy", "runtime.engine.values"},
     "runtime.engine": {"runtime.engine.policy", "runtime.engine.native", "runtime.engine.values"},
@@ -29,8 +36,9 @@ MAY_IMPORT = {
         *("runtime.chat", "runtime.store", "runtime.container"),
         *("runtime.engine.interface", "runtime.engine.values"),
     },
-    "bundler": {"runtime.container"},
+    "bundler": {"runtime.container", "runtime.program.options", "runtime.program.settings"},
 }
+LEAVES = {"runtime.errors", "runtime.extent"}  # everybody may
 CLIENTS = {"llamacpp", "openai", "anthropic", "ollama", "page"}
 MAX_LINES = 500  # a prompt to ask whether a module holds two ideas, not a law
 
@@ -64,7 +72,7 @@ def test_an_import_inside_a_function_counts_and_one_for_types_does_not() -> None
 @pytest.mark.parametrize("module", MODULES)
 def test_a_place_imports_only_what_it_may(module: str) -> None:
     place = place_of(module)
-    allowed = MAY_IMPORT[place] | {place, "runtime.errors"}
+    allowed = MAY_IMPORT[place] | {place, *LEAVES}
     for name in GRAPH_WITH_TYPING[module]:
         if is_within(name, "runtime") or is_within(name, "bundler"):
             inner = place_of(name)
@@ -80,6 +88,12 @@ def test_a_client_knows_no_other(module: str) -> None:
 def test_policy_and_values_know_no_library_thread_or_loop(place: str) -> None:
     found = {name.split(".")[0] for module in MODULES if is_within(module, place) for name in GRAPH[module]}
     assert not found & {"llama_cpp", "ctypes", "asyncio", "threading", "socket", "sqlite3"}
+
+
+def test_what_the_bundler_reads_settings_with_needs_nothing_but_click() -> None:
+    names = GRAPH_WITH_TYPING["runtime.program.options"] | GRAPH_WITH_TYPING["runtime.program.settings"]
+    packages = {name.split(".")[0] for name in names} - sys.stdlib_module_names
+    assert packages == {"click", "runtime"}
 
 
 @pytest.mark.parametrize(

@@ -353,7 +353,7 @@ export class Workspace {
   }
 
   #showSettings() {
-    this.#panel.show(this.#chat.settings, this.#face().defaults);
+    this.#panel.show(this.#chat.settings, this.#face());
     this.#showNumChanged();
   }
 

@@ -54,8 +54,9 @@ def describe(container: Container) -> str:
 
 def _face(face: Face) -> list[tuple[str, str]]:
     icon = face.icon.removeprefix("data:").partition(";")[0]
-    texts = [("chats under", face.id), ("icon", icon), ("welcome", face.welcome), ("system prompt", face.system)]
-    texts += [("suggestion", suggestion) for suggestion in face.suggestions]
+    texts = [("chats under", face.id), ("page's icon", icon), ("page's welcome", face.welcome)]
+    texts += [("page's suggestion", suggestion) for suggestion in face.suggestions]
+    texts += [("page's system prompt", face.system)]
     return [(label, " ".join(text.split())) for label, text in texts]
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from bundler.errors import HashMismatch
 from bundler.progress import Progress
-from runtime.container import Container, Extent, MemberKind, open_container
+from runtime.container import Container, MemberKind, open_container
 from runtime.errors import ContainerError
+from runtime.extent import Extent
 
 _CHUNK_BYTES = 4 << 20
 

@@ -1,19 +1,32 @@
 """Every setting, declared once: its name, its flags, what it takes, what it is for.
 
-Flags and environment variables bear llama.cpp's and llamafile's names.
+Flags and environment variables bear llama.cpp's and llamafile's names. This module reads neither.
 """
+# ruff: noqa: RUF009 -- what `option` returns is a dataclass's field, not a default shared by all
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
+from runtime.engine.values.answer_settings import (
+    MAX_TOKENS,
+    MIN_P,
+    REPEAT_PENALTY,
+    SEED,
+    TEMPERATURE,
+    TOP_K,
+    TOP_P,
+    AnswerSetting,
+)
 
-def _option(*flags: str, kind: click.ParamType[Any], text: str, env: str | None = None) -> dict[str, Any]:
-    return {"flags": flags, "kind": kind, "text": text, "env": env}
+T = TypeVar("T")
+N = TypeVar("N", int, float)
 
 
 class _GpuLayers(click.ParamType[int]):
@@ -27,17 +40,18 @@ class _GpuLayers(click.ParamType[int]):
         return int(click.INT.convert(value, param, ctx))
 
 
-class Words(click.ParamType[tuple[str, ...]]):
+class _Words(click.ParamType[tuple[str, ...]]):
     """A list with commas between."""
 
     name = "list"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        if isinstance(value, (list, tuple)) and all(isinstance(word, str) for word in value):
-            return tuple(value)
         if not isinstance(value, str):
             self.fail(f"{value!r} is not a list of texts", param, ctx)
         return tuple(word.strip() for word in value.split(",") if word.strip())
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return [rv]  # not at spaces, as click would
 
 
 class _JsonObject(click.ParamType[Mapping[str, Any]]):
@@ -55,445 +69,309 @@ class _JsonObject(click.ParamType[Mapping[str, Any]]):
         return parsed
 
 
-METAVARS: dict[Any, str] = {
+class _Whole(click.IntRange):
+    """A whole number within a range; a fraction is refused instead of cut off."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, float):
+            self.fail(f"{value!r} is not a whole number", param, ctx)
+        return int(super().convert(value, param, ctx))
+
+
+class _Finite(click.FloatRange):
+    """A number within a range, which neither infinity nor NaN is in."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a number to compute with", param, ctx)
+        return number
+
+
+class Option(click.Option):
+    """A setting's option. It reads the environment that is the context's `obj`, and no other; its lists add up."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        environment: Mapping[str, str] = ctx.obj or {}
+        return environment.get(str(self.envvar)) or None
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        if not self.multiple or value is None:
+            return super().type_cast_value(ctx, value)
+        parts = value if isinstance(value, (list, tuple)) else [value]
+        return tuple(chain.from_iterable(self.type.convert(part, self, ctx) for part in parts))
+
+
+_METAVARS: dict[Any, str] = {
     click.IntRange: "N",
-    click.FloatRange: "X",
+    _Whole: "N",
+    _Finite: "X",
     _GpuLayers: "N",
-    Words: "A,B",
+    _Words: "A,B",
     _JsonObject: "JSON",
 }
-_FRACTION = click.FloatRange(0, 1)
 _FILE = click.Path(path_type=Path)
+
+
+def option(
+    default: T, names: str, text: str, kind: click.ParamType[Any] | None = None, *, answer: str | None = None
+) -> T:
+    """Declare a field of Settings. `names` are its flags, then with a $ its environment variable, with spaces between.
+
+    Without a `kind`, a field whose default is a truth value is a switch, one whose default is a tuple a list of texts,
+    which adds up when a flag is given twice as in llama.cpp, and any other a text. `answer` is the name that requests
+    have for the same setting.
+    """
+    flags, _dollar, variable = names.partition("$")
+    if isinstance(default, tuple):
+        kind = _Words()
+    attributes = {
+        "type": kind,
+        "is_flag": isinstance(default, bool),
+        "multiple": isinstance(default, tuple),
+        "default": default,
+        "show_default": not isinstance(default, bool) and default not in (None, ()),
+        "metavar": _METAVARS.get(type(kind)),
+        "envvar": variable or None,
+        "help": text,
+    }
+    declared: T = field(default=default, metadata={"flags": flags.split(), "attributes": attributes, "answer": answer})
+    return declared
+
+
+def answer_option(setting: AnswerSetting[N], names: str, text: str) -> N:
+    """Declare a field of Settings that holds where a request doesn't name the answer's setting."""
+    return option(setting.default, names, text, _range_of(setting), answer=setting.name)
+
+
+def _range_of(setting: AnswerSetting[Any]) -> click.ParamType[Any]:
+    kind = _Whole if isinstance(setting.default, int) else _Finite
+    return kind(setting.minimum, setting.maximum)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """One launch. Context and batch sizes in tokens; None means chosen by the machine and the model."""
 
-    model: Path | None = field(
-        default=None,
-        metadata=_option(
-            "-m",
-            "--model",
-            kind=_FILE,
-            env="LLAMA_ARG_MODEL",
-            text="GGUF file to use instead of the model inside this file.",
-        ),
+    model: Path | None = option(
+        None, "-m --model $LLAMA_ARG_MODEL", "GGUF file to use instead of the model inside this file.", _FILE
     )
-    n_ctx: int | None = field(
-        default=None,
-        metadata=_option(
-            "-c",
-            "--ctx-size",
-            kind=click.IntRange(min=0),
-            env="LLAMA_ARG_CTX_SIZE",
-            text="Tokens of context, shared by all requests that run at once; 0 is the model's maximum. "
-            "[default: 8192, or less where the model or the memory ends sooner]",
-        ),
+    n_ctx: int | None = option(
+        None,
+        "-c --ctx-size $LLAMA_ARG_CTX_SIZE",
+        "Tokens of context, shared by all requests that run at once; 0 is the model's maximum. [default: 8192, "
+        "or less where the model or the memory ends sooner]",
+        click.IntRange(min=0),
     )
-    n_threads: int | None = field(
-        default=None,
-        metadata=_option(
-            "-t",
-            "--threads",
-            kind=click.INT,
-            env="LLAMA_ARG_THREADS",
-            text="Threads to compute with. [default: as many as the machine can give at the moment]",
-        ),
+    n_threads: int | None = option(
+        None,
+        "-t --threads $LLAMA_ARG_THREADS",
+        "Threads to compute with. [default: as many as the machine can give at the moment]",
+        click.INT,
     )
-    n_batch: int = field(
-        default=512,
-        metadata=_option(
-            "-b",
-            "--batch-size",
-            kind=click.IntRange(min=1),
-            env="LLAMA_ARG_BATCH",
-            text="Tokens computed in one step.",
-        ),
+    n_batch: int = option(
+        512, "-b --batch-size $LLAMA_ARG_BATCH", "Tokens computed in one step.", click.IntRange(min=1)
     )
-    n_parallel: int = field(
-        default=8,
-        metadata=_option(
-            "-np",
-            "--parallel",
-            kind=click.IntRange(1, 256),
-            env="LLAMA_ARG_N_PARALLEL",
-            text="Requests computed at once; they share the context.",
-        ),
+    n_parallel: int = option(
+        8,
+        "-np --parallel $LLAMA_ARG_N_PARALLEL",
+        "Requests computed at once; they share the context.",
+        click.IntRange(1, 256),
     )
-    kv_unified: bool = field(
-        default=True,
-        metadata=_option(
-            "-kvu/-no-kvu",
-            "--kv-unified/--no-kv-unified",
-            kind=click.BOOL,
-            env="LLAMA_ARG_KV_UNIFIED",
-            text="Let a request use all of the context, at the cost of others; else each has an equal part. "
-            "[default: on]",
-        ),
+    kv_unified: bool = option(
+        True,
+        "-kvu/-no-kvu --kv-unified/--no-kv-unified $LLAMA_ARG_KV_UNIFIED",
+        "Let a request use all of the context, at the cost of others; else each has an equal part. [default: on]",
     )
-    max_queue: int = field(
-        default=256,
-        metadata=_option(
-            "--max-queue",
-            kind=click.IntRange(min=1),
-            text="Requests that may wait for their turn; more are refused with 503 and Retry-After.",
-        ),
+    max_queue: int = option(
+        256,
+        "--max-queue",
+        "Requests that may wait for their turn; more are refused with 503 and Retry-After.",
+        click.IntRange(min=1),
     )
-    cache_ram: int = field(
-        default=1024,
-        metadata=_option(
-            "-cram",
-            "--cache-ram",
-            kind=click.IntRange(min=-1),
-            env="LLAMA_ARG_CACHE_RAM",
-            text="MiB for conversations that had to leave the context, so that they go on without being computed "
-            "again; 0 keeps none, -1 all.",
-        ),
+    cache_ram: int = option(
+        1024,
+        "-cram --cache-ram $LLAMA_ARG_CACHE_RAM",
+        "MiB for the caches of conversations that had to leave the context, so that they continue without being "
+        "computed again; 0 keeps none, -1 all.",
+        click.IntRange(min=-1),
     )
-    context_shift: bool = field(
-        default=False,
-        metadata=_option(
-            "--context-shift",
-            kind=click.BOOL,
-            env="LLAMA_ARG_CONTEXT_SHIFT",
-            text="When the context is full, drop older tokens and go on instead of ending the answer.",
-        ),
+    context_shift: bool = option(
+        False,
+        "--context-shift $LLAMA_ARG_CONTEXT_SHIFT",
+        "When the context is full, drop older tokens and go on instead of ending the answer.",
     )
-    n_keep: int = field(
-        default=0,
-        metadata=_option(
-            "--keep",
-            kind=click.IntRange(min=-1),
-            text="Tokens of the prompt that a context shift keeps; -1 is all.",
-        ),
+    n_keep: int = option(
+        0, "--keep", "Tokens of the prompt that a context shift keeps; -1 is all.", click.IntRange(min=-1)
     )
-    spec_type: str = field(
-        default="none",
-        metadata=_option(
-            "--spec-type",
-            kind=click.Choice(["none", "ngram-simple"]),
-            env="LLAMA_ARG_SPEC_TYPE",
-            text="Guess tokens ahead from the text itself: faster where answers repeat or quote, the text is the same.",
-        ),
+    spec_type: str = option(
+        "none",
+        "--spec-type $LLAMA_ARG_SPEC_TYPE",
+        "Guess tokens ahead from the text itself: faster where answers repeat or quote, the text is the same.",
+        click.Choice(["none", "ngram-simple"]),
     )
-    projector: Path | None = field(
-        default=None,
-        metadata=_option(
-            "-mm", "--mmproj", kind=_FILE, env="LLAMA_ARG_MMPROJ", text="Projector to read pictures or sounds with."
-        ),
+    projector: Path | None = option(
+        None, "-mm --mmproj $LLAMA_ARG_MMPROJ", "Projector to read pictures or sounds with.", _FILE
     )
-    no_projector: bool = field(
-        default=False,
-        metadata=_option("--no-mmproj", kind=click.BOOL, text="Leave out the projector inside this file."),
+    no_projector: bool = option(False, "--no-mmproj", "Leave out the projector inside this file.")
+    draft_model: Path | None = option(
+        None,
+        "-md --model-draft --spec-draft-model $LLAMA_ARG_SPEC_DRAFT_MODEL",
+        "GGUF file of a small model of the same family that guesses tokens ahead; the text is the same.",
+        _FILE,
     )
-    draft_model: Path | None = field(
-        default=None,
-        metadata=_option(
-            "-md",
-            "--model-draft",
-            "--spec-draft-model",
-            kind=_FILE,
-            env="LLAMA_ARG_SPEC_DRAFT_MODEL",
-            text="GGUF file of a small model of the same family that guesses tokens ahead; the text is the same.",
-        ),
+    draft_max: int = option(
+        16, "--spec-draft-n-max $LLAMA_ARG_SPEC_DRAFT_N_MAX", "Tokens guessed ahead at most.", click.IntRange(0, 64)
     )
-    draft_max: int = field(
-        default=16,
-        metadata=_option(
-            "--spec-draft-n-max",
-            kind=click.IntRange(0, 64),
-            env="LLAMA_ARG_SPEC_DRAFT_N_MAX",
-            text="Tokens guessed ahead at most.",
-        ),
+    pooling: str | None = option(
+        None,
+        "--pooling $LLAMA_ARG_POOLING",
+        "How embeddings are made of a text's tokens. [default: the model's own way, else the mean]",
+        click.Choice(["none", "mean", "cls", "last", "rank"]),
     )
-    pooling: str | None = field(
-        default=None,
-        metadata=_option(
-            "--pooling",
-            kind=click.Choice(["none", "mean", "cls", "last", "rank"]),
-            env="LLAMA_ARG_POOLING",
-            text="How embeddings are made of a text's tokens. [default: the model's own way, else the mean]",
-        ),
+    embd_normalize: int = option(
+        2,
+        "--embd-normalize",
+        "How vectors are scaled where a request doesn't say: -1 not at all, 0 by the largest, 1 taxicab, 2 to "
+        "length 1, others p-norm.",
+        click.IntRange(-1, 1000),
     )
-    embd_normalize: int = field(
-        default=2,
-        metadata=_option(
-            "--embd-normalize",
-            kind=click.IntRange(-1, 1000),
-            text="How vectors are scaled where a request doesn't say: -1 not at all, 0 by the largest, 1 taxicab, "
-            "2 to length 1, others p-norm.",
-        ),
+    n_gpu_layers: int = option(
+        -1,
+        "-ngl --gpu-layers --n-gpu-layers $LLAMA_ARG_N_GPU_LAYERS",
+        "Layers to compute on a GPU where there is one; -1 is all.",
+        _GpuLayers(),
     )
-    n_predict: int = field(
-        default=-1,
-        metadata=_option(
-            "-n",
-            "--predict",
-            "--n-predict",
-            kind=click.IntRange(min=-1),
-            env="LLAMA_ARG_N_PREDICT",
-            text="Longest answer in tokens where a request names none; -1 is no limit but the context.",
-        ),
+    temperature: float = answer_option(
+        TEMPERATURE,
+        "--temp --temperature $LLAMA_ARG_TEMPERATURE",
+        "How adventurous answers are; 0 always takes the likeliest token.",
     )
-    n_gpu_layers: int = field(
-        default=-1,
-        metadata=_option(
-            "-ngl",
-            "--gpu-layers",
-            "--n-gpu-layers",
-            kind=_GpuLayers(),
-            env="LLAMA_ARG_N_GPU_LAYERS",
-            text="Layers to compute on a GPU where there is one; -1 is all.",
-        ),
+    top_k: int = answer_option(TOP_K, "--top-k $LLAMA_ARG_TOP_K", "Choose among the k likeliest tokens; 0 is off.")
+    top_p: float = answer_option(
+        TOP_P,
+        "--top-p $LLAMA_ARG_TOP_P",
+        "Choose among the likeliest tokens that together have this probability; 1 is off.",
     )
-    temperature: float = field(
-        default=0.8,
-        metadata=_option(
-            "--temp",
-            "--temperature",
-            kind=click.FloatRange(min=0),
-            env="LLAMA_ARG_TEMPERATURE",
-            text="How adventurous answers are; 0 always takes the likeliest token.",
-        ),
+    min_p: float = answer_option(
+        MIN_P,
+        "--min-p $LLAMA_ARG_MIN_P",
+        "Leave out tokens below this fraction of the likeliest one's probability; 0 is off.",
     )
-    top_k: int = field(
-        default=40,
-        metadata=_option(
-            "--top-k",
-            kind=click.INT,
-            env="LLAMA_ARG_TOP_K",
-            text="Choose among the k likeliest tokens; 0 is off.",
-        ),
+    repeat_penalty: float = answer_option(
+        REPEAT_PENALTY,
+        "--repeat-penalty $LLAMA_ARG_REPEAT_PENALTY",
+        "By how much the logits of the last 64 tokens are divided; 1 is off.",
     )
-    top_p: float = field(
-        default=0.95,
-        metadata=_option(
-            "--top-p",
-            kind=_FRACTION,
-            env="LLAMA_ARG_TOP_P",
-            text="Choose among the likeliest tokens that together have this probability; 1 is off.",
-        ),
+    seed: int = answer_option(SEED, "-s --seed", "Seed of the random choices; -1 draws a new one for each request.")
+    n_predict: int = answer_option(
+        MAX_TOKENS,
+        "-n --predict --n-predict $LLAMA_ARG_N_PREDICT",
+        "Longest answer in tokens where a request names none; -1 is no limit but the context.",
     )
-    min_p: float = field(
-        default=0.05,
-        metadata=_option(
-            "--min-p",
-            kind=_FRACTION,
-            env="LLAMA_ARG_MIN_P",
-            text="Leave out tokens below this fraction of the likeliest one's probability; 0 is off.",
-        ),
+    host: tuple[str, ...] = option(
+        ("127.0.0.1",),
+        "--host $LLAMA_ARG_HOST",
+        "Addresses to listen on, with commas between; 0.0.0.0 lets other computers in.",
     )
-    repeat_penalty: float = field(
-        default=1.0,
-        metadata=_option(
-            "--repeat-penalty",
-            kind=click.FloatRange(min=0, min_open=True),
-            env="LLAMA_ARG_REPEAT_PENALTY",
-            text="How much tokens of the last 64 are held back; 1 is off.",
-        ),
+    port: int | None = option(
+        None,
+        "--port $LLAMA_ARG_PORT",
+        "Port to listen on; 0 takes any free one. [default: 8080, or the next free one]",
+        click.IntRange(0, 65535),
     )
-    seed: int = field(
-        default=-1,
-        metadata=_option(
-            "-s",
-            "--seed",
-            kind=click.IntRange(-1, 2**32 - 1),
-            text="Seed of the random choices; -1 draws a new one for each request.",
-        ),
+    alias: tuple[str, ...] = option(
+        (),
+        "-a --alias $LLAMA_ARG_ALIAS",
+        "The model's name towards clients; of several, answers bear the first in the alphabet. [default: the file's]",
     )
-    host: tuple[str, ...] = field(
-        default=("127.0.0.1",),
-        metadata=_option(
-            "--host",
-            kind=Words(),
-            env="LLAMA_ARG_HOST",
-            text="Addresses to listen on, with commas between; 0.0.0.0 lets other computers in.",
-        ),
+    tags: tuple[str, ...] = option((), "--tags $LLAMA_ARG_TAGS", "The model's tags, as /v1/models reports them.")
+    chat_template: str | None = option(
+        None,
+        "--chat-template $LLAMA_ARG_CHAT_TEMPLATE",
+        "Jinja chat template to use instead of the model's own, or the name of one of llama.cpp's (llama3).",
     )
-    port: int | None = field(
-        default=None,
-        metadata=_option(
-            "--port",
-            kind=click.IntRange(0, 65535),
-            env="LLAMA_ARG_PORT",
-            text="Port to listen on; 0 takes any free one. [default: 8080, or the next free one]",
-        ),
+    chat_template_file: Path | None = option(
+        None,
+        "--chat-template-file $LLAMA_ARG_CHAT_TEMPLATE_FILE",
+        "File with a Jinja chat template to use instead of the model's own.",
+        _FILE,
     )
-    alias: tuple[str, ...] = field(
-        default=(),
-        metadata=_option(
-            "-a",
-            "--alias",
-            kind=Words(),
-            env="LLAMA_ARG_ALIAS",
-            text="The model's name towards clients; of several it is shown by the first in the alphabet. "
-            "[default: the file's]",
-        ),
+    chat_template_kwargs: Mapping[str, Any] | None = option(
+        None,
+        "--chat-template-kwargs $LLAMA_ARG_CHAT_TEMPLATE_KWARGS",
+        "More variables for the chat template, as a JSON object.",
+        _JsonObject(),
     )
-    tags: tuple[str, ...] = field(
-        default=(),
-        metadata=_option(
-            "--tags", kind=Words(), env="LLAMA_ARG_TAGS", text="Words about the model that /v1/models tells."
-        ),
+    reasoning: str = option(
+        "auto",
+        "-rea --reasoning $LLAMA_ARG_REASONING",
+        "Whether a thinking model thinks before it answers; auto: as its chat template does.",
+        click.Choice(["on", "off", "auto"]),
     )
-    chat_template: str | None = field(
-        default=None,
-        metadata=_option(
-            "--chat-template",
-            kind=click.STRING,
-            env="LLAMA_ARG_CHAT_TEMPLATE",
-            text="Jinja chat template to use instead of the model's own, or the name of one of llama.cpp's (llama3).",
-        ),
+    reasoning_format: str = option(
+        "auto",
+        "--reasoning-format $LLAMA_ARG_THINK",
+        "Where thinking goes: none leaves it in the answer, the others report it in a field of its own.",
+        click.Choice(["none", "auto", "deepseek"]),
     )
-    chat_template_file: Path | None = field(
-        default=None,
-        metadata=_option(
-            "--chat-template-file",
-            kind=_FILE,
-            env="LLAMA_ARG_CHAT_TEMPLATE_FILE",
-            text="File with such a template.",
-        ),
+    reasoning_budget: str = option(
+        "-1",
+        "--reasoning-budget $LLAMA_ARG_THINK_BUDGET",
+        "0 turns thinking off, as --reasoning off does.",
+        click.Choice(["-1", "0"]),
     )
-    chat_template_kwargs: Mapping[str, Any] | None = field(
-        default=None,
-        metadata=_option(
-            "--chat-template-kwargs",
-            kind=_JsonObject(),
-            env="LLAMA_ARG_CHAT_TEMPLATE_KWARGS",
-            text="More variables for the chat template, as a JSON object.",
-        ),
+    api_keys: tuple[str, ...] = option(
+        (),
+        "--api-key $LLAMA_API_KEY",
+        "API keys, one of which a request must bring; without any, everybody who reaches the port is let in.",
     )
-    reasoning: str = field(
-        default="auto",
-        metadata=_option(
-            "-rea",
-            "--reasoning",
-            kind=click.Choice(["on", "off", "auto"]),
-            env="LLAMA_ARG_REASONING",
-            text="Whether a model that can is to think before it answers; auto leaves it to its template.",
-        ),
+    api_key_file: Path | None = option(
+        None, "--api-key-file", "File with API keys, one a line; lines that begin with # are skipped.", _FILE
     )
-    reasoning_format: str = field(
-        default="auto",
-        metadata=_option(
-            "--reasoning-format",
-            kind=click.Choice(["none", "auto", "deepseek"]),
-            env="LLAMA_ARG_THINK",
-            text="none: thinking is part of the answer; otherwise it is told apart.",
-        ),
+    allowed_hosts: tuple[str, ...] = option(
+        (), "--allowed-hosts", "Names by which this server may be called, beside localhost and addresses in digits."
     )
-    reasoning_budget: str = field(
-        default="-1",
-        metadata=_option(
-            "--reasoning-budget",
-            kind=click.Choice(["-1", "0"]),
-            env="LLAMA_ARG_THINK_BUDGET",
-            text="0 turns thinking off, as --reasoning off does.",
-        ),
+    cors_origins: tuple[str, ...] = option(
+        (),
+        "--cors-origins $LLAMA_ARG_CORS_ORIGINS",
+        "Origins of other pages that may use the API; localhost: those on this machine, *: all.",
     )
-    api_keys: tuple[str, ...] = field(
-        default=(),
-        metadata=_option(
-            "--api-key",
-            kind=Words(),
-            env="LLAMA_API_KEY",
-            text="Keys of which a request must bring one; without any, everybody who reaches the port is let in.",
-        ),
+    slots: bool = option(
+        True,
+        "--slots/--no-slots $LLAMA_ARG_ENDPOINT_SLOTS",
+        "Serve GET /slots, which reports what each slot is doing. [default: on]",
     )
-    api_key_file: Path | None = field(
-        default=None,
-        metadata=_option(
-            "--api-key-file",
-            kind=_FILE,
-            text="File with such keys, one a line; lines that begin with # are skipped.",
-        ),
+    slot_save_path: Path | None = option(
+        None,
+        "--slot-save-path",
+        "Folder in which POST /slots may save the slots' KV cache. [default: it may not]",
+        _FILE,
     )
-    allowed_hosts: tuple[str, ...] = field(
-        default=(),
-        metadata=_option(
-            "--allowed-hosts",
-            kind=Words(),
-            text="Names by which this server may be called, beside localhost and addresses in digits.",
-        ),
+    metrics: bool = option(False, "--metrics $LLAMA_ARG_ENDPOINT_METRICS", "Serve GET /metrics, for Prometheus.")
+    props: bool = option(False, "--props $LLAMA_ARG_ENDPOINT_PROPS", "Accept POST /props, as llama-server does.")
+    ui: bool = option(True, "--ui/--no-ui --webui/--no-webui $LLAMA_ARG_UI", "Serve the chat page. [default: on]")
+    server: bool = option(False, "--server", "Accepted for llamafile's command lines; serving is the default.")
+    nobrowser: bool = option(False, "--nobrowser", "Don't open the chat page.")
+    lora: tuple[str, ...] = option((), "--lora", "LoRA adapters to apply, GGUF files with commas between.")
+    lora_scaled: tuple[str, ...] = option(
+        (), "--lora-scaled", "LoRA adapters to apply with a scale, each as FILE:SCALE, with commas between."
     )
-    cors_origins: tuple[str, ...] = field(
-        default=(),
-        metadata=_option(
-            "--cors-origins",
-            kind=Words(),
-            env="LLAMA_ARG_CORS_ORIGINS",
-            text="Origins of other pages that may use the API; localhost: those on this machine, *: all.",
-        ),
+    lora_init_without_apply: bool = option(
+        False, "--lora-init-without-apply", "Load adapters, but leave it to requests to apply them."
     )
-    slots: bool = field(
-        default=True,
-        metadata=_option(
-            "--slots/--no-slots",
-            kind=click.BOOL,
-            env="LLAMA_ARG_ENDPOINT_SLOTS",
-            text="Serve GET /slots, which tells what each slot is doing. [default: on]",
-        ),
+    no_history: bool = option(False, "--no-history", "Keep no chats on this computer.")
+    verbose: bool = option(
+        False,
+        "-v --verbose $LLAMA_ARG_VERBOSE",
+        "Print more: the logs of llama.cpp and of the server, and an error's traceback.",
     )
-    slot_save_path: Path | None = field(
-        default=None,
-        metadata=_option(
-            "--slot-save-path",
-            kind=_FILE,
-            text="Folder in which POST /slots may save the slots' KV cache. [default: it may not]",
-        ),
-    )
-    metrics: bool = field(
-        default=False,
-        metadata=_option(
-            "--metrics",
-            kind=click.BOOL,
-            env="LLAMA_ARG_ENDPOINT_METRICS",
-            text="Serve GET /metrics, for Prometheus.",
-        ),
-    )
-    props: bool = field(
-        default=False,
-        metadata=_option(
-            "--props", kind=click.BOOL, env="LLAMA_ARG_ENDPOINT_PROPS", text="Accept POST /props, as llama-server does."
-        ),
-    )
-    ui: bool = field(
-        default=True,
-        metadata=_option(
-            "--ui/--no-ui",
-            "--webui/--no-webui",
-            kind=click.BOOL,
-            env="LLAMA_ARG_UI",
-            text="Serve the chat page. [default: on]",
-        ),
-    )
-    server: bool = field(
-        default=False, metadata=_option("--server", kind=click.BOOL, text="Serve only (what happens anyway).")
-    )
-    nobrowser: bool = field(
-        default=False, metadata=_option("--nobrowser", kind=click.BOOL, text="Don't open the chat page.")
-    )
-    lora: tuple[str, ...] = field(
-        default=(),
-        metadata=_option("--lora", kind=Words(), text="LoRA adapters to apply, GGUF files with commas between."),
-    )
-    lora_scaled: tuple[str, ...] = field(
-        default=(),
-        metadata=_option("--lora-scaled", kind=Words(), text="The same, each as FILE:SCALE."),
-    )
-    lora_init_without_apply: bool = field(
-        default=False,
-        metadata=_option(
-            "--lora-init-without-apply",
-            kind=click.BOOL,
-            text="Load adapters, but leave it to requests to apply them.",
-        ),
-    )
-    no_history: bool = field(
-        default=False, metadata=_option("--no-history", kind=click.BOOL, text="Keep no chats on this computer.")
-    )
-    verbose: bool = field(
-        default=False, metadata=_option("-v", "--verbose", kind=click.BOOL, text="Say more, llama.cpp included.")
-    )
-    origins: Mapping[str, str] = field(default_factory=dict, metadata={"flags": ()})
+
+
+# By the names of the fields.
+OPTIONS = {
+    each.name: Option([each.name, *each.metadata["flags"]], **each.metadata["attributes"]) for each in fields(Settings)
+}
+
+# The fields of Settings by the names that requests and recipes have for an answer's settings.
+ANSWER_FIELDS = {each.metadata["answer"]: each.name for each in fields(Settings) if each.metadata["answer"] is not None}

@@ -108,6 +108,32 @@ def test_a_wrong_recipe_is_one_line_and_leaves_nothing(
     assert list(in_folder.iterdir()) == []
 
 
+def test_wrong_arguments_and_defaults_are_found_before_anything_is_fetched(
+    build: Callable[..., int], one_line: Callable[[], str], monkeypatch: pytest.MonkeyPatch, in_folder: Path
+) -> None:
+    def fetch(*_arguments: object, **_options: object) -> None:
+        raise AssertionError("it was fetched")
+
+    monkeypatch.setattr(cli.sources, "fetch", fetch)
+    for options, said in (
+        (("--arg", "--tmep", "--arg", "1"), "error: --arg: there is no flag --tmep, did you mean --temp?"),
+        (("--arg", "--help"), "error: --arg: --help ends the program, so it can't be a default; leave it out"),
+        (("--default", "top_p=2"), "error: --default: top_p: 2.0 is not in the range 0<=x<=1"),
+    ):
+        assert build("pypi:llm-tiny", *options) == 2
+        assert one_line() == said
+    assert list(in_folder.iterdir()) == []
+
+
+def test_help_tells_what_holds_for_all_clients_from_what_the_page_alone_shows(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["build", "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "System prompt of the page's chats; API clients bring their own." in said
+    assert "What holds for every client that doesn't say, the page and API alike: " in said
+
+
 def test_the_pack_of_this_platform_is_made_when_none_is_given(
     model: Path, pack: Path, monkeypatch: pytest.MonkeyPatch, in_folder: Path
 ) -> None:
@@ -231,7 +257,7 @@ def test_a_signal_in_the_middle_leaves_the_old_bundle_and_nothing_else(
     # The process signals itself half-way through the model, so that no race decides what is tested.
     interrupted = (
         "import os, signal, sys\n"
-        "from bundler import weld\n"
+        "from bundler.bundle import weld\n"
         "from bundler.cli import main\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs are born deaf to it
         "counted = weld._counted\n"
@@ -281,7 +307,7 @@ def test_inspect_shows_the_face(build: Callable[..., int], model: Path, capsys: 
     capsys.readouterr()
     assert cli.main(["inspect", "tiny"]) == 0
     words = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    assert {"welcome Hello! You", "suggestion Why?", "icon image/svg+xml"} <= set(words)
+    assert {"page's welcome Hello! You", "page's suggestion Why?", "page's icon image/svg+xml"} <= set(words)
 
 
 def test_inspect_prints_json_for_a_program(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

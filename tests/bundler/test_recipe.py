@@ -1,4 +1,3 @@
-import math
 import re
 from pathlib import Path
 
@@ -6,9 +5,12 @@ import pytest
 
 from bundler.errors import RecipeError
 from bundler.icon import read_icon
-from bundler.recipe import DEFAULT_MODEL, DEFAULTS, Recipe, bundle_name, make_recipe
+from bundler.recipe import DEFAULT_MODEL, Recipe, bundle_name, make_recipe
 from runtime.container import Face
+from runtime.engine.values.answer_settings import ANSWER_SETTINGS, AnswerSetting
+from runtime.errors import UsageError
 from runtime.program import settings
+from runtime.program.options import ANSWER_FIELDS
 from tests.bundler.test_icon import SVG
 
 
@@ -134,11 +136,18 @@ def test_a_model_from_elsewhere_stays_what_it_is(tmp_path: Path, model: str) -> 
         (b'icon = "none.svg"', "can't be read"),
         (b"defaults = 5", "defaults must be a table"),
         (b"[defaults]\nheat = 1", "there is no heat; there are temperature, top_k"),
-        (b"[defaults]\ntemperature = true", "temperature must be a number from 0, not True"),
-        (b"[defaults]\ntemperature = nan", "temperature must be a number from 0, not nan"),
-        (b"[defaults]\ntemperature = inf", "temperature must be a number"),
-        (b"[defaults]\ntop_k = 0.5", "top_k must be a whole number"),
-        (b"[defaults]\ntop_p = 2", "top_p must be a number from 0 to 1, not 2"),
+        (b"[defaults]\nsystem = 'Be brief.'", "system is what the page shows or says, not a default"),
+        (b"temperature = 0.2", "temperature isn't known; it belongs into defaults"),
+        (b"[defaults]\ntemperature = true", "defaults: temperature must be a number, not True"),
+        (b"[defaults]\ntemperature = '1'", "defaults: temperature must be a number, not '1'"),
+        (b"[defaults]\ntemperature = nan", "defaults: temperature: nan is not a number to compute with"),
+        (b"[defaults]\ntemperature = inf", "defaults: temperature: inf is not a number to compute with"),
+        (b"[defaults]\ntemperature = -1", "defaults: temperature: -1.0 is not in the range x>=0"),
+        (b"[defaults]\ntop_k = 0.5", "defaults: top_k: 0.5 is not a whole number"),
+        (b"[defaults]\ntop_p = 2", "defaults: top_p: 2.0 is not in the range 0<=x<=1"),
+        (b"[defaults]\nmax_tokens = -2", "defaults: max_tokens: -2 is not in the range -1<=x<=2147483647"),
+        (b'args = ["--tmep", "1"]', "args: there is no flag --tmep, did you mean --temp?"),
+        (b'args = ["--port=70000"]', "args: Invalid value for '--port': 70000 is not in the range 0<=x<=65535"),
     ],
 )
 def test_a_recipe_file_that_makes_no_sense_is_refused_in_a_line(tmp_path: Path, content: bytes, said: str) -> None:
@@ -161,10 +170,38 @@ def test_a_text_that_is_too_long_to_show_is_refused() -> None:
         make_recipe({"welcome": "x" * 4001})
 
 
-@pytest.mark.parametrize("name", sorted(DEFAULTS))
-def test_a_default_is_what_the_bundle_takes_for_one(name: str) -> None:
-    wanted = DEFAULTS[name]
-    for bound in (wanted.low, wanted.high):
-        if math.isfinite(bound):
-            found = make_recipe({"defaults": {name: wanted.kind(bound)}}).defaults
-            assert settings.from_mapping(found, origin="manifest") == found
+@pytest.mark.parametrize("setting", ANSWER_SETTINGS, ids=lambda setting: setting.name)
+def test_a_default_is_what_the_bundle_takes_for_one(setting: AnswerSetting[float]) -> None:
+    for bound in (setting.minimum, setting.maximum):
+        if bound is not None:
+            found = make_recipe({"defaults": {setting.name: bound}}).defaults
+            assert settings.from_mapping(found, origin="manifest") == found == {ANSWER_FIELDS[setting.name]: bound}
+    with pytest.raises(RecipeError, match=f"--default: {setting.name}: "):
+        make_recipe({"defaults": {setting.name: setting.minimum - 1}})
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--tmep", "1"), "there is no flag --tmep, did you mean --temp?"),
+        (("--temp", "-1"), "Invalid value for '--temp' / '--temperature': -1.0 is not in the range x>=0"),
+        (("--temp",), "Option '--temp' requires an argument"),
+        (("model.gguf",), "Got unexpected extra argument (model.gguf)"),
+        (("--help",), "--help ends the program, so it can't be a default; leave it out"),
+        (("-c", "5", "--version"), "--version ends the program, so it can't be a default; leave it out"),
+    ],
+    ids=["flag", "range", "no value", "stray word", "help", "version"],
+)
+def test_arguments_that_a_launch_would_refuse_are_refused_in_its_words(args: tuple[str, ...], said: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        make_recipe({"args": args})
+    assert str(caught.value) == f"--arg: {said}"
+    with pytest.raises(UsageError) as at_launch:
+        settings.read((), args=args)
+    assert str(at_launch.value) == f".args: {said}"
+
+
+def test_the_environment_of_whoever_builds_plays_no_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLAMA_ARG_PORT", "x")
+    monkeypatch.setenv("LLAMA_ARG_TEMPERATURE", "x")
+    assert make_recipe({"args": ("-c", "5"), "defaults": {"temperature": 1}}).args == ("-c", "5")

@@ -22,9 +22,11 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from runtime.engine.values.answer_settings import ANSWER_SETTINGS
 from runtime.server.answering.errors import answering_errors
 from runtime.server.door.security import Access, Door
 from runtime.server.page.chats import chat_endpoints
+from runtime.server.page.face import described
 from runtime.server.page.files import WEBCLIENT, page_endpoints
 from runtime.server.page.history import History
 from runtime.store.documents import chat_to_json, read_chat
@@ -59,6 +61,7 @@ FACE: Json = {
     "modalities": {"vision": False, "audio": False},
     "defaults": {"system": "", "temperature": 0.7, "top_k": 40, "top_p": 0.95, "min_p": 0.05, "repeat_penalty": 1.0,
                  "max_tokens": -1, "seed": -1},
+    "settings": [described(setting) for setting in ANSWER_SETTINGS],
 }  # fmt: skip
 
 

@@ -44,6 +44,17 @@ def test_settings_reach_the_model(settings: Page, script: Script) -> None:
     expect(settings.locator("#num-changed")).to_have_text("9")
 
 
+def test_a_box_takes_more_than_its_slider_but_only_what_is_allowed(settings: Page, script: Script) -> None:
+    slider, box = settings.locator("#setting-top_p"), settings.locator("#setting-top_p + input")
+    expect(slider).to_have_attribute("min", "0.05")
+    for written in ("0.01", "1.5"):
+        box.fill(written)
+        settings.keyboard.press("Tab")
+    settings.locator("#setting-seed").fill("4294967296")
+    settings.locator("#setting-max_tokens").fill("0")
+    assert ask_and_read(settings, script) == {"top_p": 0.01}
+
+
 def test_a_form_can_be_given(settings: Page, script: Script) -> None:
     settings.locator("#setting-format").select_option("schema")
     settings.locator("#setting-schema").fill("{")

@@ -153,7 +153,6 @@ export default {
   presetDeleted: "Preset deleted.",
   reset: "Back to the bundle’s own",
   resetOne: (name) => `Reset ${name}`,
-  standard: "standard",
   groupInstructions: "Instructions",
   groupStyle: "Style",
   groupLimits: "Length and ending",

@@ -156,7 +156,6 @@ export default {
   presetDeleted: "Préréglage supprimé.",
   reset: "Revenir aux réglages d’origine",
   resetOne: (name) => `Réinitialiser ${name}`,
-  standard: "d’origine",
   groupInstructions: "Consignes",
   groupStyle: "Style",
   groupLimits: "Longueur et fin",

@@ -1,5 +1,6 @@
 // The settings: what each is called in a request, and how it is changed. Pure.
 //
+// Ranges and defaults come from page.json, where the program says its own; no number is written here a second time.
 // A chat keeps only what differs from the bundle's own, so a bundle with better defaults improves old chats too.
 
 export const GROUPS = [
@@ -7,18 +8,18 @@ export const GROUPS = [
   {
     name: "groupStyle",
     fields: [
-      { key: "temperature", kind: "range", min: 0, max: 2, step: 0.05, standard: 0.8 },
-      { key: "top_p", kind: "range", min: 0.05, max: 1, step: 0.05, standard: 0.95 },
-      { key: "top_k", kind: "range", min: 0, max: 200, step: 1, standard: 40 },
-      { key: "min_p", kind: "range", min: 0, max: 1, step: 0.01, standard: 0.05 },
-      { key: "repeat_penalty", kind: "range", min: 0.8, max: 2, step: 0.01, standard: 1 },
-      { key: "seed", kind: "number", min: 0 },
+      { key: "temperature", kind: "range" },
+      { key: "top_p", kind: "range" },
+      { key: "top_k", kind: "range" },
+      { key: "min_p", kind: "range" },
+      { key: "repeat_penalty", kind: "range" },
+      { key: "seed", kind: "number" },
     ],
   },
   {
     name: "groupLimits",
     fields: [
-      { key: "max_tokens", kind: "number", min: 1 },
+      { key: "max_tokens", kind: "number" },
       { key: "stops", kind: "lines" },
     ],
   },
@@ -50,11 +51,17 @@ function isFit({ kind, choices }, value) {
   return typeof value === "string";
 }
 
-/** What a setting is when the chat says nothing. */
-export function standardOf(field, defaults = {}) {
-  const value = defaults?.[field.key];
-  if (isFit(field, value) && !(field.key === "max_tokens" && value < 0) && !(field.key === "seed" && value < 0)) return value;
-  return field.standard ?? (field.kind === "choice" ? "text" : field.kind === "lines" ? [] : field.kind === "number" ? null : "");
+/** What page.json says of a setting's numbers: the default, the range, its usual part and the step; nothing of a text. */
+export function numbersOf(field, face) {
+  return face.settings?.find(({ name }) => name === field.key) ?? {};
+}
+
+/** What a setting is when the chat says nothing: the bundle's default, else the program's. */
+export function standardOf(field, face) {
+  const value = face.defaults?.[field.key];
+  if (isFit(field, value) && !(field.kind === "number" && value < 0)) return value; // -1 is no number of tokens and no seed
+  if (field.kind === "range" || field.kind === "number") return numbersOf(field, face).default ?? null;
+  return field.kind === "choice" ? "text" : field.kind === "lines" ? [] : "";
 }
 
 /** The fields of a request that say how the answer is chosen. */

@@ -3,7 +3,7 @@
 import { strings } from "../language/words.js";
 import { $, element, iconButton, textButton } from "../ui/dom.js";
 import { toast } from "../ui/toast.js";
-import { FIELDS, GROUPS, isJson, knownSettings, standardOf } from "./fields.js";
+import { FIELDS, GROUPS, isJson, knownSettings, numbersOf, standardOf } from "./fields.js";
 
 const OWN = ""; // the bundle's, in the list of presets
 const CHANGED = "\0changed";
@@ -12,7 +12,7 @@ export class SettingsPanel {
   #presets;
   #onChange;
   #settings = {};
-  #defaults = {};
+  #face = {};
   #redraw = [];
 
   /** `onChange(settings)` is called with what differs from the bundle's own. */
@@ -21,9 +21,10 @@ export class SettingsPanel {
     this.#onChange = onChange;
   }
 
-  show(settings, defaults) {
+  /** `face` is what page.json says: the bundle's defaults, and the settings' ranges. */
+  show(settings, face) {
     this.#settings = knownSettings(settings);
-    this.#defaults = defaults ?? {};
+    this.#face = face;
     this.draw();
   }
 
@@ -55,7 +56,7 @@ export class SettingsPanel {
   }
 
   #value(field) {
-    return this.#settings[field.key] ?? standardOf(field, this.#defaults);
+    return this.#settings[field.key] ?? standardOf(field, this.#face);
   }
 
   #presetRow() {
@@ -134,12 +135,15 @@ export class SettingsPanel {
   }
 
   #range(field, described) {
-    const { min, max, step } = field;
+    // The slider offers what is usual, the box beside it takes whatever is allowed.
+    const { minimum, maximum, usual_minimum: min = "", usual_maximum: max = "", step = "" } = numbersOf(field, this.#face);
     const slider = element("input", { type: "range", min, max, step, ...described });
-    const box = element("input", { type: "number", min, step, "aria-label": strings[field.key], className: "value" });
+    const limits = { min: minimum ?? "", max: maximum ?? "", step };
+    const box = element("input", { type: "number", ...limits, "aria-label": strings[field.key], className: "value" });
     const take = ({ target }) => {
       const { valueAsNumber: value, validity } = target;
-      if (!Number.isNaN(value) && !validity.rangeUnderflow) this.#set(field.key, this.#unlessStandard(field, value));
+      const isAllowed = !Number.isNaN(value) && !validity.rangeUnderflow && !validity.rangeOverflow;
+      if (isAllowed) this.#set(field.key, this.#unlessStandard(field, value));
     };
     slider.addEventListener("input", take);
     box.addEventListener("change", take);
@@ -150,14 +154,16 @@ export class SettingsPanel {
   }
 
   #unlessStandard(field, value) {
-    return value === standardOf(field, this.#defaults) ? undefined : value;
+    return value === standardOf(field, this.#face) ? undefined : value;
   }
 
   #number(field, described) {
-    const box = element("input", { type: "number", min: field.min, step: 1, placeholder: strings[`${field.key}Hint`], ...described });
+    const { usual_minimum: min = "", maximum: max = "", step = "" } = numbersOf(field, this.#face);
+    const box = element("input", { type: "number", min, max, step, placeholder: strings[`${field.key}Hint`], ...described });
     box.addEventListener("change", () => {
       const value = Math.trunc(box.valueAsNumber);
-      this.#set(field.key, Number.isFinite(value) && value >= field.min ? this.#unlessStandard(field, value) : undefined);
+      const isAllowed = Number.isFinite(value) && value >= min && value <= max;
+      this.#set(field.key, isAllowed ? this.#unlessStandard(field, value) : undefined);
     });
     this.#redraw.push(() => (box.value = this.#value(field) ?? ""));
     return box;

@@ -26,6 +26,26 @@ class Batch:
     outputs: list[tuple[Sequence, int]] = field(default_factory=list)
     scores: list[tuple[Sequence, int, list[int]]] = field(default_factory=list)
 
+    def add(self, sequence: Sequence, count: int) -> list[int]:
+        """Plan `count` pending tokens of a sequence, and behind the newest one its draft; return all of them."""
+        assert sequence.slot is not None
+        start, end = sequence.num_computed, sequence.num_computed + count
+        is_last = end == len(sequence.tokens)
+        tokens = [*sequence.tokens[start:end], *sequence.draft]
+        scored_from = end
+        if sequence.num_unscored:  # each token's logits predict the next one
+            scored_from = sequence.num_scored - 1
+            scored = sequence.tokens[scored_from + 1 : min(end + 1, sequence.num_prompt_tokens)]
+            self.scores.append((sequence, len(self.entries) + scored_from - start, scored))
+        if is_last:
+            self.outputs.append((sequence, len(self.entries) + count - 1))
+        position = sequence.position(start)
+        for index, token in enumerate(tokens, start):
+            wants_logits = (is_last and index >= end - 1) or scored_from <= index < end
+            self.entries.append(BatchEntry(token, position + index - start, sequence.slot, wants_logits))
+        self.parts.append((sequence, count))
+        return tokens
+
     @property
     def num_outputs(self) -> int:
         return sum(entry.wants_logits for entry in self.entries)

@@ -21,7 +21,7 @@ from runtime.engine.policy.kv_cache import KVCache
 from runtime.engine.policy.prefix import common_prefix_length
 from runtime.engine.policy.sequence import Sequence
 from runtime.engine.policy.slots import Place, Slots
-from runtime.engine.values.edits import BatchEntry, Edit, MediaPart
+from runtime.engine.values.edits import Edit, MediaPart
 from runtime.engine.values.events import Event, Finished, FinishReason, TokenProbs
 
 Outcome = tuple[Sequence, Event]
@@ -80,10 +80,6 @@ class Scheduler:
     @property
     def num_waiting(self) -> int:
         return len(self._waiting)
-
-    @property
-    def n_ctx(self) -> int:
-        return self._params.n_ctx
 
     @property
     def n_batch(self) -> int:
@@ -296,24 +292,8 @@ class Scheduler:
         return self._cache.shift(sequence, n_ctx=params.n_ctx, num_always_kept=params.num_always_kept)
 
     def _append(self, batch: Batch, sequence: Sequence, count: int) -> None:
-        """Plan `count` pending tokens, and behind the newest one those that are guessed to follow."""
         assert sequence.slot is not None
-        start, end = sequence.num_computed, sequence.num_computed + count
-        is_last = end == len(sequence.tokens)
-        tokens = [*sequence.tokens[start:end], *sequence.draft]
-        scored_from = end
-        if sequence.num_unscored:  # each token's logits predict the next one
-            scored_from = sequence.num_scored - 1
-            scored = sequence.tokens[scored_from + 1 : min(end + 1, sequence.num_prompt_tokens)]
-            batch.scores.append((sequence, len(batch.entries) + scored_from - start, scored))
-        if is_last:
-            batch.outputs.append((sequence, len(batch.entries) + count - 1))
-        position = sequence.position(start)
-        for index, token in enumerate(tokens, start):
-            wants_logits = (is_last and index >= end - 1) or scored_from <= index < end
-            batch.entries.append(BatchEntry(token, position + index - start, sequence.slot, wants_logits))
-        self._slots[sequence.slot].tokens += tokens
-        batch.parts.append((sequence, count))
+        self._slots[sequence.slot].tokens += batch.add(sequence, count)
 
     # -- outcome ----------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from runtime.engine.values.answer_settings import MIN_P, REPEAT_PENALTY, SEED, TEMPERATURE, TOP_K, TOP_P
 from runtime.engine.values.grammar import Grammar
 
 
@@ -56,12 +57,12 @@ class SamplingParams:
     post_sampling_probs among those that the samplers have left.
     """
 
-    temperature: float = 0.8
-    top_k: int = 40
-    top_p: float = 0.95
-    min_p: float = 0.05
+    temperature: float = TEMPERATURE.default
+    top_k: int = TOP_K.default
+    top_p: float = TOP_P.default
+    min_p: float = MIN_P.default
     typical_p: float = 1.0
-    repeat_penalty: float = 1.0
+    repeat_penalty: float = REPEAT_PENALTY.default
     repeat_last_n: int = 64
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
@@ -83,7 +84,7 @@ class SamplingParams:
     min_keep: int = 0
     order: tuple[Sampler, ...] = DEFAULT_ORDER
     logit_bias: tuple[tuple[int | str, float], ...] = ()
-    seed: int | None = None
+    seed: int | None = SEED.meaning(SEED.default)
     grammar: Grammar | None = None
     n_probs: int = 0
     post_sampling_probs: bool = False

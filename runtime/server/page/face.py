@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from runtime import __version__
 from runtime.container import Face, Manifest
+from runtime.engine.values.answer_settings import ANSWER_SETTINGS, MAX_TOKENS, AnswerSetting
 from runtime.engine.values.media import MediaKind
 from runtime.server.answering.responses import JsonResponse
 from runtime.server.lifecycle import Ready
@@ -41,6 +42,7 @@ class PageFacts:
                 "model": self._model(),
                 "modalities": self._modalities(),
                 "defaults": self._defaults(face),
+                "settings": [described(setting) for setting in ANSWER_SETTINGS],
             }
         )
 
@@ -78,14 +80,20 @@ class PageFacts:
         return {"vision": MediaKind.PICTURE in kinds, "audio": MediaKind.SOUND in kinds}
 
     def _defaults(self, face: Face) -> dict[str, Any]:
-        sampling = self._service.defaults.sampling
-        return {
-            "system": face.system,
-            "temperature": sampling.temperature,
-            "top_k": sampling.top_k,
-            "top_p": sampling.top_p,
-            "min_p": sampling.min_p,
-            "repeat_penalty": sampling.repeat_penalty,
-            "max_tokens": self._service.defaults.max_tokens,
-            "seed": sampling.seed,
-        }
+        """Return what a chat of the page begins with: `system` is the page's alone, the rest holds for every client."""
+        defaults, names = self._service.defaults, [setting.name for setting in ANSWER_SETTINGS]
+        values = {name: getattr(defaults.sampling, name) for name in names if name != MAX_TOKENS.name}
+        return {"system": face.system, **values, MAX_TOKENS.name: defaults.max_tokens}
+
+
+def described(setting: AnswerSetting[Any]) -> dict[str, Any]:
+    """Return what the page's field needs: the range, its usual part, and the default of a bundle that names none."""
+    return {
+        "name": setting.name,
+        "default": setting.meaning(setting.default),
+        "minimum": setting.minimum,
+        "maximum": setting.maximum,
+        "usual_minimum": setting.usual_minimum,
+        "usual_maximum": setting.usual_maximum,
+        "step": setting.step,
+    }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { FIELDS, knownSettings, requestFields, standardOf } from "../../../webclient/settings/fields.js";
+import { FIELDS, knownSettings, numbersOf, requestFields, standardOf } from "../../../webclient/settings/fields.js";
 
 test("a request carries only what was changed, under the API's names", () => {
   assert.deepEqual(requestFields({}), {});
@@ -21,9 +21,21 @@ test("what a stranger's file calls settings is dropped where it is none", () => 
   assert.deepEqual(knownSettings(settings), { seed: 3 });
 });
 
-test("the bundle's own settings are the standard, and its -1 means none", () => {
+test("the bundle's own settings are the standard, then the program's, and -1 means none", () => {
   const field = (key) => FIELDS.find((each) => each.key === key);
-  assert.equal(standardOf(field("temperature"), { temperature: 0.2 }), 0.2);
-  assert.equal(standardOf(field("temperature"), {}), 0.8);
-  assert.equal(standardOf(field("max_tokens"), { max_tokens: -1 }), null);
+  const settings = [{ name: "temperature", default: 0.33 }, { name: "max_tokens", default: null }];
+  assert.equal(standardOf(field("temperature"), { defaults: { temperature: 0.2 }, settings }), 0.2);
+  assert.equal(standardOf(field("temperature"), { defaults: {}, settings }), 0.33);
+  assert.equal(standardOf(field("temperature"), { defaults: { temperature: null }, settings }), 0.33);
+  assert.equal(standardOf(field("max_tokens"), { defaults: { max_tokens: -1 }, settings }), null);
+  assert.equal(standardOf(field("max_tokens"), { defaults: { max_tokens: 12 }, settings }), 12);
+  assert.deepEqual([standardOf(field("stops"), {}), standardOf(field("format"), {}), standardOf(field("system"), {})], [[], "text", ""]);
+});
+
+test("a setting's numbers are the program's, and none is written in the fields", () => {
+  const temperature = { name: "temperature", default: 5, minimum: 3, maximum: 9, usual_minimum: 4, usual_maximum: 6, step: 0.125 };
+  const [field] = FIELDS.filter(({ key }) => key === temperature.name);
+  assert.deepEqual(numbersOf(field, { settings: [{ name: "seed" }, temperature] }), temperature);
+  assert.deepEqual(numbersOf(field, {}), {});
+  for (const each of FIELDS) assert.ok(!Object.values(each).some((value) => typeof value === "number"), each.key);
 });

@@ -3,9 +3,11 @@ from typing import Any
 import pytest
 
 from runtime.container import Face, Manifest
+from runtime.engine.values.answer_settings import ANSWER_SETTINGS
 from runtime.engine.values.media import MediaKind
 from runtime.errors import HistoryError
 from runtime.server.door.security import Access
+from runtime.server.page.face import described
 from runtime.server.page.history import History
 from runtime.store.store import ChatStore
 from tests.fakes import ScriptedEngine
@@ -68,7 +70,17 @@ def test_a_bundle_shows_its_face() -> None:
             "max_tokens": 100,
             "seed": None,
         },
+        "settings": [described(setting) for setting in ANSWER_SETTINGS],
     }
+
+
+def test_the_page_learns_the_range_of_each_setting_and_what_a_bundle_leaves_open() -> None:
+    settings = {setting.pop("name"): setting for setting in page(None)["settings"]}
+    assert list(settings) == ["temperature", "top_k", "top_p", "min_p", "repeat_penalty", "seed", "max_tokens"]
+    usual = {"usual_minimum": 0.05, "usual_maximum": 1, "step": 0.05}
+    assert settings["top_p"] == {"default": 0.95, "minimum": 0, "maximum": 1, **usual}
+    unlimited = {"default": None, "minimum": -1, "maximum": 2**31 - 1}
+    assert settings["max_tokens"] == {**unlimited, "usual_minimum": 1, "usual_maximum": None, "step": 1}
 
 
 def test_a_model_that_sees_says_so_once_it_is_loaded() -> None:

@@ -1,0 +1,194 @@
+"""The program's life: listen, load, stop.
+
+The model is loaded by a thread of its own while the server already listens; whichever happens first, the end of the
+load or a signal, the event loop hears of it through `call_soon_threadsafe`.
+"""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from runtime import __version__
+from runtime.engine.loading import LoadParams, load, loaded_fraction
+from runtime.engine.values.answer_settings import MAX_TOKENS, SEED
+from runtime.engine.values.facts import Pooling
+from runtime.engine.values.params import EngineParams
+from runtime.engine.values.sampling import SamplingParams
+from runtime.errors import EngineError, HoldallError
+from runtime.program.options import Settings
+from runtime.program.parts import Found
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from runtime.engine.engine import Engine
+    from runtime.server.asking.conversation import ChatDefaults
+    from runtime.server.door.listener import Listener
+    from runtime.server.lifecycle import Lifecycle
+    from runtime.server.page.history import History
+    from runtime.store.store import ChatStore
+
+_MIB = 1024 * 1024
+_SECONDS_BETWEEN_PROGRESS = 0.1
+# In the form of llama-server's, `b<number>-<commit>`, which its clients take apart; a source package has no number.
+_BUILD_INFO = f"b0-holdall-{__version__}"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Program:
+    """The server and the engine from the first request to the last; everything but `_load` runs on the event loop."""
+
+    def __init__(self, chosen: Settings, found: Found, open_store: "Callable[[], ChatStore] | None" = None) -> None:
+        """Without `open_store` no chats are kept."""
+        self._settings = chosen
+        self._found = found
+        self._open_store = open_store
+
+    async def serve(self, bound: list[socket.socket]) -> int:
+        """Serve until a signal comes or the model can't be loaded; return the exit status.
+
+        Raises what the load raised.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._loaded: asyncio.Future[Engine] = self._loop.create_future()
+        # First of all: the weights come in while Python still imports the server.
+        threading.Thread(target=self._load, name="load", daemon=True).start()
+        from runtime.server.door.listener import Listener
+        from runtime.server.lifecycle import Lifecycle
+        from runtime.server.page.history import History
+
+        lifecycle = Lifecycle()
+        history = History(self._open_store) if self._open_store else None
+        app = _application(self._settings, self._found, lifecycle, history, lambda: listener.stop())
+        listener = Listener(app, verbose=self._settings.verbose)
+        for number in _SIGNALS:
+            self._loop.add_signal_handler(number, listener.stop)
+        watch = asyncio.create_task(self._watch_load(lifecycle, listener))
+        await listener.run_on(bound)
+        lifecycle.set_stopping()
+        watch.cancel()
+        if history:
+            history.close()
+        if self._loaded.done():
+            self._loaded.result().close()  # or raises why there is no engine
+        return 0
+
+    async def _watch_load(self, lifecycle: "Lifecycle", listener: "Listener") -> None:
+        """Report to the lifecycle how far the load is and how it ended."""
+        while not self._loaded.done():
+            lifecycle.set_progress(await asyncio.to_thread(loaded_fraction, self._found.parts.weights))
+            await asyncio.wait([self._loaded], timeout=_SECONDS_BETWEEN_PROGRESS)
+        error = self._loaded.exception()
+        if error is None:
+            lifecycle.set_ready(self._loaded.result())
+        else:
+            lifecycle.set_failed(error)
+            listener.stop()
+
+    def _load(self) -> None:
+        """Load the engine, on a thread of its own."""
+        on_log = _write_through if self._settings.verbose else None
+        try:
+            engine = load(self._found.parts, _load_params(self._settings), self._post, on_log)
+        except Exception as error:
+            failure = error if isinstance(error, HoldallError) else EngineError(f"the model can't be loaded: {error!r}")
+            self._post(lambda: self._loaded.set_exception(failure))
+        else:
+            self._post(lambda: self._loaded.set_result(engine))
+
+    def _post(self, call: Callable[[], None]) -> None:
+        # After its last turn the loop takes no more calls, and nobody is there to hear them.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(call)
+
+
+def _load_params(chosen: Settings) -> LoadParams:
+    return LoadParams(
+        n_ctx=chosen.n_ctx,
+        n_gpu_layers=chosen.n_gpu_layers,
+        chat_template=chosen.chat_template,
+        engine=EngineParams(
+            n_ctx=chosen.n_ctx or 0,
+            n_batch=chosen.n_batch,
+            num_slots=chosen.n_parallel,
+            is_shared=chosen.kv_unified,
+            max_waiting=chosen.max_queue,
+            num_threads=chosen.n_threads if chosen.n_threads and chosen.n_threads > 0 else None,
+            context_shift=chosen.context_shift,
+            parking_bytes=chosen.cache_ram * _MIB if chosen.cache_ram >= 0 else sys.maxsize,
+            has_lookup=chosen.spec_type == "ngram-simple",
+            draft_max=chosen.draft_max,
+            pooling=Pooling[chosen.pooling.upper()] if chosen.pooling else None,
+        ),
+    )
+
+
+def _application(
+    chosen: Settings,
+    found: Found,
+    lifecycle: "Lifecycle",
+    history: "History | None",
+    end_program: Callable[[], None],
+) -> "Starlette":
+    """Return what is served. Imports the server: call it once the load has begun."""
+    from runtime.server.app import create_app
+    from runtime.server.door.security import Access
+    from runtime.server.page.files import WEBCLIENT
+    from runtime.server.service import ModelFile, Offer
+
+    weights = found.parts.weights
+    return create_app(
+        lifecycle,
+        _sampling_defaults(chosen),
+        names=tuple(sorted(set(chosen.alias))) or (found.name,),
+        tags=chosen.tags,
+        default_max_tokens=MAX_TOKENS.meaning(chosen.n_predict),
+        n_keep=chosen.n_keep,
+        embd_normalize=chosen.embd_normalize,
+        props={"build_info": _BUILD_INFO, "model_path": f"{found.name}.gguf"},
+        access=Access(keys=chosen.api_keys, hosts=(*chosen.host, *chosen.allowed_hosts), origins=chosen.cors_origins),
+        offer=Offer(
+            has_slots=chosen.slots,
+            has_metrics=chosen.metrics,
+            has_props=chosen.props,
+            slot_folder=chosen.slot_save_path,
+        ),
+        model_file=ModelFile(size_bytes=weights.size, modified=weights.path.stat().st_mtime, sha256=found.sha256),
+        chat=_chat_defaults(chosen),
+        webclient=WEBCLIENT if chosen.ui else None,
+        manifest=found.manifest,
+        history=history,
+        end_program=end_program,
+    )
+
+
+def _chat_defaults(chosen: Settings) -> "ChatDefaults":
+    from runtime.server.asking.conversation import ChatDefaults
+
+    is_off = chosen.reasoning == "off" or chosen.reasoning_budget == "0"
+    return ChatDefaults(
+        thinking=False if is_off else (True if chosen.reasoning == "on" else None),
+        splits_thinking=chosen.reasoning_format != "none",
+        variables=chosen.chat_template_kwargs or {},
+        shows_prompts=chosen.verbose,
+    )
+
+
+def _sampling_defaults(chosen: Settings) -> SamplingParams:
+    return SamplingParams(
+        temperature=chosen.temperature,
+        top_k=chosen.top_k,
+        top_p=chosen.top_p,
+        min_p=chosen.min_p,
+        repeat_penalty=chosen.repeat_penalty,
+        seed=SEED.meaning(chosen.seed),
+    )
+
+
+def _write_through(text: str) -> None:
+    sys.stderr.write(text)
