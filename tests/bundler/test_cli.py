@@ -231,7 +231,7 @@ def test_a_signal_in_the_middle_leaves_the_old_bundle_and_nothing_else(
     # The process signals itself half-way through the model, so that no race decides what is tested.
     interrupted = (
         "import os, signal, sys\n"
-        "from bundler import weld\n"
+        "from bundler.bundle import weld\n"
         "from bundler.cli import main\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs are born deaf to it
         "counted = weld._counted\n"
