@@ -22,7 +22,8 @@ from pathlib import Path
 
 from bundler import cache, elf
 from bundler.errors import ToolchainError
-from bundler.llamacpp.build import SDIST_NAME, libraries, libraries_key
+from bundler.llamacpp.build import libraries, libraries_key
+from bundler.llamacpp.sdist import SDIST_NAME
 from bundler.pack import page
 from bundler.progress import Progress
 from runtime import __version__
