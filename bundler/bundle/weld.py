@@ -20,7 +20,7 @@ from bundler.errors import SourceError, TargetError
 from bundler.pack.pack import RuntimePack
 from bundler.progress import ByteCounter, Progress
 from bundler.recipe import Recipe
-from bundler.sources import SourcedModel, read_chunks
+from bundler.sources.model import SourcedModel, read_chunks
 from runtime.container import ALIGNMENT, ARGS_NAME, JSON, RUNTIME_NAME, Manifest, Member, MemberKind, Writer
 
 _DIRECTORY_BYTES = 64 << 10  # more than the central directory of a dozen members

@@ -1,8 +1,7 @@
 """llama.cpp's native libraries and their ctypes bindings, built from one pinned source.
 
-The sdist of llama-cpp-python vendors the llama.cpp that its bindings were written for, so the structures always
-match. The compiler is zig's clang from PyPI: the machine needs none, and naming an old glibc as the target makes
-libraries that load on any Linux since RHEL 7, whatever this machine has.
+The compiler is zig's clang from PyPI: the machine needs none, and naming an old glibc as the target makes libraries
+that load on any Linux since RHEL 7, whatever this machine has.
 
 One CPU backend per micro-architecture is built (`GGML_CPU_ALL_VARIANTS`) and chosen at run time: fast on every
 processor, and never an illegal instruction on an old one. Each library is kept once, under the name it is looked up
@@ -17,25 +16,18 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tarfile
 import time
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import ziglang
-from pypi_simple import ACCEPT_ANY, PyPISimple
-from pypi_simple.errors import NoSuchProjectError, UnsupportedContentTypeError
-from requests import RequestException
 
 from bundler import cache, elf
-from bundler.errors import HashMismatch, SourceError, ToolchainError
-from bundler.llamacpp import changes
+from bundler.errors import ToolchainError
+from bundler.llamacpp import patch
+from bundler.llamacpp.sdist import BINDINGS, LLAMA_CPP, NOTICES, SDIST_SHA256, sdist, unpack
 from bundler.progress import Progress
-
-SDIST_PROJECT = "llama-cpp-python"
-SDIST_NAME = "llama_cpp_python-0.3.36.tar.gz"
-SDIST_SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
 
 TARGET = "x86_64-linux-gnu.2.17"
 MAX_GLIBC = (2, 17)
@@ -91,27 +83,13 @@ WRAPPERS = {
     "zig-ranlib": ARCHIVER_WRAPPER.format(command="ranlib"),
 }
 
-# The bindings alone: the package's own `__init__` would import numpy and much else.
-BINDINGS = ("llama_cpp.py", "mtmd_cpp.py", "_ctypes_extensions.py")
-
-_LLAMA_CPP = PurePosixPath("vendor/llama.cpp")
-_SOURCES = tuple(
-    _LLAMA_CPP / part for part in ("CMakeLists.txt", "cmake", "ggml", "include", "src", "tools/mtmd", "vendor")
-)
-_NOTICES = {
-    _LLAMA_CPP / "LICENSE": "llama.cpp/LICENSE",
-    # The other sources that only libmtmd draws in, stb_image, miniaudio and a sha256, are in the public domain.
-    _LLAMA_CPP / "vendor/hash/rotate-bits/LICENSE.md": "rotate-bits/LICENSE.md",
-    PurePosixPath("LICENSE.md"): "llama-cpp-python/LICENSE.md",
-}
-_NETWORK_TIMEOUT_SECONDS = 60
 _NINJA_STATUS = re.compile(r"\[(\d+)/(\d+)\]")
 
 
 def libraries_key() -> str:
     tools = (version("ziglang"), version("cmake"))
     return cache.key_of(
-        SDIST_SHA256, *tools, *CMAKE_OPTIONS, *WRAPPERS.values(), *changes.identity(), *BINDINGS, sys.platform
+        SDIST_SHA256, *tools, *CMAKE_OPTIONS, *WRAPPERS.values(), *patch.identity(), *BINDINGS, sys.platform
     )
 
 
@@ -129,60 +107,13 @@ def libraries(progress: Progress) -> Path:
     def make(folder: Path) -> None:
         work = folder / "work"
         unpack(sdist(progress), work / "source", progress)
-        changes.apply(work / "source" / _LLAMA_CPP)
+        patch.apply(work / "source" / LLAMA_CPP)
         build(work, log, progress)
         collect(work, folder)
         shutil.rmtree(work)
         log.unlink()
 
     return cache.entry("llamacpp", key, make)
-
-
-def sdist(progress: Progress) -> Path:
-    """The pinned source archive, fetched from the index that pip uses and kept."""
-
-    def make(folder: Path) -> None:
-        path = folder / SDIST_NAME
-        try:
-            with PyPISimple(os.environ.get("PIP_INDEX_URL") or "https://pypi.org/simple/", accept=ACCEPT_ANY) as index:
-                page = index.get_project_page(SDIST_PROJECT, timeout=_NETWORK_TIMEOUT_SECONDS)
-                found = [package for package in page.packages if package.filename == SDIST_NAME]
-                if not found:
-                    raise SourceError(f"{index.endpoint} has no {SDIST_NAME}; is PIP_INDEX_URL a complete mirror?")
-                response = index.s.get(found[0].url, stream=True, timeout=_NETWORK_TIMEOUT_SECONDS)
-                response.raise_for_status()
-                size = int(response.headers.get("content-length", 0)) or None
-                with path.open("wb") as file, progress.bytes(f"fetching {SDIST_NAME}", size) as counter:
-                    for block in response.iter_content(1 << 20):
-                        file.write(block)
-                        counter.advance(len(block))
-        except (RequestException, NoSuchProjectError, UnsupportedContentTypeError) as error:
-            raise SourceError(f"can't fetch {SDIST_NAME} from the package index: {error}") from error
-        actual = cache.sha256_of(path)
-        if actual != SDIST_SHA256:
-            raise HashMismatch(SDIST_NAME, SDIST_SHA256, actual)
-
-    return cache.entry("sdist", SDIST_SHA256[:16], make) / SDIST_NAME
-
-
-def unpack(archive: Path, folder: Path, progress: Progress) -> None:
-    """Write what the build needs of the source archive into `folder`."""
-    progress.step(f"unpacking {archive.name}")
-    with tarfile.open(archive) as source:
-        for member in source:
-            inside = PurePosixPath(*PurePosixPath(member.name).parts[1:])
-            data = source.extractfile(member) if member.isfile() and _is_wanted(inside) else None
-            if data is not None:
-                path = folder / inside
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("wb") as file:
-                    shutil.copyfileobj(data, file)
-
-
-def _is_wanted(inside: PurePosixPath) -> bool:
-    if inside in _NOTICES or (inside.parent == PurePosixPath("llama_cpp") and inside.name in BINDINGS):
-        return True
-    return any(inside == source or source in inside.parents for source in _SOURCES)
 
 
 def build(work: Path, log: Path, progress: Progress) -> None:
@@ -192,17 +123,35 @@ def build(work: Path, log: Path, progress: Progress) -> None:
     for name, text in WRAPPERS.items():
         (wrappers / name).write_text(text)
         (wrappers / name).chmod(0o755)
+    environment = _environment(work)
+    with log.open("w", encoding="utf-8") as file:
+        progress.step("configuring llama.cpp (half a minute)")
+        for line in _run(_configure_command(work, wrappers), environment, log):
+            file.write(line)
+        progress.step("compiling llama.cpp for every kind of processor (some minutes, once)")
+        started = time.monotonic()
+        # The target `llama` draws in ggml and every CPU backend; `mtmd` reads pictures and sounds.
+        lines = _run([_tool("ninja"), "-C", str(work / "build"), "llama", "mtmd"], environment, log)
+        for line in _followed(lines, started, progress):
+            file.write(line)
+        progress.step(f"compiled llama.cpp in {time.monotonic() - started:.0f} s")
+
+
+def _configure_command(work: Path, wrappers: Path) -> list[str]:
     # The temporary folder's name must not reach the libraries: the same inputs give the same bytes.
     flags = f"-ffile-prefix-map={work}=."
-    configure = [
+    return [
         _tool("cmake"),
-        *("-G", "Ninja", "-S", str(work / "source" / _LLAMA_CPP), "-B", str(work / "build")),
+        *("-G", "Ninja", "-S", str(work / "source" / LLAMA_CPP), "-B", str(work / "build")),
         *(f"-DCMAKE_MAKE_PROGRAM={_tool('ninja')}", f"-DCMAKE_C_FLAGS={flags}", f"-DCMAKE_CXX_FLAGS={flags}"),
         *(f"-DCMAKE_C_COMPILER={wrappers / 'zig-cc'}", f"-DCMAKE_CXX_COMPILER={wrappers / 'zig-c++'}"),
         *(f"-DCMAKE_AR={wrappers / 'zig-ar'}", f"-DCMAKE_RANLIB={wrappers / 'zig-ranlib'}"),
         *CMAKE_OPTIONS,
     ]
-    environment = {
+
+
+def _environment(work: Path) -> dict[str, str]:
+    return {
         **{name: value for name, value in os.environ.items() if name not in ("CFLAGS", "CXXFLAGS", "LDFLAGS")},
         "HOLDALL_ZIG": str(Path(ziglang.__file__).with_name("zig")),
         "ZIG_GLOBAL_CACHE_DIR": str(cache.root() / "zig"),
@@ -211,21 +160,18 @@ def build(work: Path, log: Path, progress: Progress) -> None:
         # Else the build asks git, which may find a repository around the cache, for a commit's name.
         "GIT_DIR": os.devnull,
     }
-    with log.open("w", encoding="utf-8") as file:
-        progress.step("configuring llama.cpp (half a minute)")
-        for line in _run(configure, environment, log):
-            file.write(line)
-        progress.step("compiling llama.cpp for every kind of processor (some minutes, once)")
-        started = said = time.monotonic()
-        # The target `llama` draws in ggml and every CPU backend; `mtmd` reads pictures and sounds.
-        for line in _run([_tool("ninja"), "-C", str(work / "build"), "llama", "mtmd"], environment, log):
-            file.write(line)
-            now = time.monotonic()
-            status = _NINJA_STATUS.match(line)
-            if status and now - said >= progress.seconds_between_updates():
-                said = now
-                progress.say_running(f"compiling llama.cpp: {status[1]} of {status[2]} steps, {now - started:.0f} s")
-        progress.step(f"compiled llama.cpp in {time.monotonic() - started:.0f} s")
+
+
+def _followed(lines: Iterator[str], started: float, progress: Progress) -> Iterator[str]:
+    """Pass on what ninja says, and say now and then how far it is."""
+    said = started
+    for line in lines:
+        now = time.monotonic()
+        status = _NINJA_STATUS.match(line)
+        if status and now - said >= progress.seconds_between_updates():
+            said = now
+            progress.say_running(f"compiling llama.cpp: {status[1]} of {status[2]} steps, {now - started:.0f} s")
+        yield line
 
 
 def _tool(name: str) -> str:
@@ -266,7 +212,7 @@ def collect(work: Path, folder: Path) -> None:
         shutil.copyfile(library, copy)
         copy.chmod(0o755)
         check_glibc(copy)
-    for source, target in _NOTICES.items():
+    for source, target in NOTICES.items():
         notice = folder / "LICENSES" / target
         notice.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(work / "source" / source, notice)

@@ -1,8 +1,8 @@
 """The runtime pack: everything of a bundle but the model, frozen once and welded to any number of models.
 
 A pack is a folder with the bootloader (`stub`), PyInstaller's archive (`runtime.pkg`), facts about both
-(`pack.json`) and the licences of all that is inside. This is the only user of PyInstaller; it doesn't know models,
-containers or what the runtime does.
+(`pack.json`) and the licences of all that is inside, which `licences` finds. This is the only user of PyInstaller; it
+doesn't know models, containers or what the runtime does.
 """
 
 import ctypes
@@ -13,17 +13,17 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Mapping
 from importlib.machinery import EXTENSION_SUFFIXES
-from importlib.metadata import Distribution, distributions, packages_distributions
-from importlib.metadata import distribution as installed
+from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
 
 from bundler import cache, elf
 from bundler.errors import ToolchainError
-from bundler.llamacpp.build import SDIST_NAME, libraries, libraries_key
-from bundler.pack import page
+from bundler.llamacpp.build import libraries, libraries_key
+from bundler.llamacpp.sdist import SDIST_NAME
+from bundler.pack import licences, page
 from bundler.progress import Progress
 from runtime import __version__
 
@@ -52,7 +52,6 @@ _SPEC = Path(__file__).with_name("runtime.spec")
 # 1980-01-01, the first day that a ZIP can name.
 _EPOCH = "315532800"
 _TIMEOUT_SECONDS = 900
-_IS_LICENCE = ("LICENSE", "LICENCE", "COPYING", "NOTICE", "AUTHORS")
 # PyInstaller calls two tools of binutils, and scripts that always succeed do for both: objdump says whether a file with
 # ELF's signature is a library, and objcopy marks the bootloader as one whose archive lies in a file beside it, which a
 # bundle's does not. So no machine needs binutils, and the bootloader's bytes depend on no version of it.
@@ -77,13 +76,8 @@ def runtime_pack(progress: Progress) -> Path:
         shutil.move(work / "dist" / "stub", folder / "stub")
         shutil.move(work / "dist" / "stub.pkg", folder / "runtime.pkg")
         contents = json.loads((work / "contents.json").read_text())
-        licences = work / "licences"
-        shutil.copytree(built / "LICENSES", licences)
-        collect_licences([*contents["modules"], *BARE_EXTENSIONS], licences)
-        for library in collect_system_licences(map(Path, contents["libraries"]), licences):
-            progress.note(f"warning: no licence found for {library}, which bundles will carry")
         (folder / "LICENSES").mkdir()
-        (folder / "LICENSES" / "third-party.txt").write_bytes(joined(licences))
+        (folder / "LICENSES" / "third-party.txt").write_bytes(_licences(contents, built, work, progress))
         (folder / "pack.json").write_text(json.dumps(_facts(folder), indent=2, sort_keys=True) + "\n")
         shutil.rmtree(work)
         log.unlink()
@@ -95,8 +89,8 @@ def pack_key() -> str:
     """A name for all that goes into a pack: our files, the libraries, Python, and what is installed beside it."""
     ours = sorted(path for name in ("runtime", "webclient") for path in (_ROOT / name).rglob("*") if _is_frozen(path))
     contents = [f"{path.relative_to(_ROOT).as_posix()} {cache.sha256_of(path)}" for path in ours]
-    makers = (Path(__file__), _SPEC, Path(elf.__file__), Path(page.__file__), _python_library() or PYTHON.resolve())
-    contents += [cache.sha256_of(path) for path in makers]
+    makers = [_SPEC, *(Path(module) for module in (__file__, elf.__file__, page.__file__, licences.__file__))]
+    contents += [cache.sha256_of(path) for path in (*makers, _python_library() or PYTHON.resolve())]
     packages = sorted(f"{package.name}=={package.version}" for package in distributions())
     return cache.key_of(libraries_key(), sys.version, platform.machine(), *contents, *packages)
 
@@ -140,19 +134,9 @@ def freeze(built: Path, work: Path, log: Path) -> None:
     if shutil.which("ldd") is None:
         raise ToolchainError("ldd is missing; install it: apt-get install libc-bin")
     page.pack_page(_ROOT / "webclient", work / "webclient")
-    names = [".".join(path.relative_to(_ROOT).with_suffix("").parts) for path in (_ROOT / "runtime").rglob("*.py")]
-    where = {
-        "root": str(_ROOT),
-        "page": str(work / "webclient"),
-        "libraries": str(built),
-        "work": str(work),
-        "modules": sorted([*(name.removesuffix(".__init__") for name in names), *BINDINGS]),
-        "excludes": EXCLUDES,
-        "extensions": [extension_module(name) for name in BARE_EXTENSIONS],
-    }
     environment = {
         **os.environ,
-        "HOLDALL_FREEZE": json.dumps(where),
+        "HOLDALL_FREEZE": json.dumps(_spec_inputs(built, work)),
         "PATH": os.pathsep.join([str(shims), os.environ.get("PATH", os.defpath)]),
         "PYINSTALLER_CONFIG_DIR": str(work / "config"),
         "PYINSTALLER_ZLIB_COMPRESSION_LEVEL": "9",
@@ -161,6 +145,24 @@ def freeze(built: Path, work: Path, log: Path) -> None:
         "PYTHONHASHSEED": "1",
         "SOURCE_DATE_EPOCH": _EPOCH,
     }
+    _run_pyinstaller(work, environment, log)
+
+
+def _spec_inputs(built: Path, work: Path) -> dict[str, object]:
+    """Return what runtime.spec reads from $HOLDALL_FREEZE."""
+    names = [".".join(path.relative_to(_ROOT).with_suffix("").parts) for path in (_ROOT / "runtime").rglob("*.py")]
+    return {
+        "root": str(_ROOT),
+        "page": str(work / "webclient"),
+        "libraries": str(built),
+        "work": str(work),
+        "modules": sorted([*(name.removesuffix(".__init__") for name in names), *BINDINGS]),
+        "excludes": EXCLUDES,
+        "extensions": [extension_module(name) for name in BARE_EXTENSIONS],
+    }
+
+
+def _run_pyinstaller(work: Path, environment: Mapping[str, str], log: Path) -> None:
     command = [str(PYTHON), "-m", "PyInstaller", "--noconfirm", "--log-level=WARN", str(_SPEC)]
     command += ["--distpath", str(work / "dist"), "--workpath", str(work / "build")]
     with log.open("wb") as file:
@@ -193,69 +195,14 @@ def extension_module(name: str) -> tuple[str, str]:
     raise ToolchainError(f"the package {package} has no extension module {tail}; run python3 build.py to install it")
 
 
-def collect_licences(modules: list[str], folder: Path) -> None:
-    """Copy the licences of Python and of every package whose modules are in the pack."""
-    owners = packages_distributions()
-    tops = {module.split(".")[0] for module in modules} - {"runtime", "llama_cpp"}
-    for name in sorted({owner for top in tops for owner in owners.get(top, ())} | {"pyinstaller"}):
-        licences = _licences_of(installed(name))
-        if not licences:
-            raise ToolchainError(f"the package {name} is frozen into bundles but carries no licence file")
-        (folder / name).mkdir()
-        for path in licences:
-            shutil.copyfile(path, folder / name / path.name)
-    (folder / "python").mkdir()
-    shutil.copyfile(_python_licence(), folder / "python" / "LICENSE.txt")
-
-
-def collect_system_licences(paths: Iterable[Path], folder: Path) -> list[Path]:
-    """Copy the notices of the system's libraries as Debian keeps them; return the libraries that have none."""
-    without = []
-    for path in paths:
-        found = [line.split(":")[0] for line in _dpkg_search(path.resolve())]
-        notices = [notice for name in found if (notice := Path("/usr/share/doc", name, "copyright")).is_file()]
-        if notices:
-            (folder / found[0]).mkdir(exist_ok=True)
-            shutil.copyfile(notices[0], folder / found[0] / "copyright")
-        else:
-            without.append(path)
-    return without
-
-
-def joined(folder: Path) -> bytes:
-    """All notices of `<folder>/<component>/` as one text: in a bundle, each file would begin at a 64 KiB boundary."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    sections = []
-    for path in files:
-        title = path.relative_to(folder).as_posix().encode()
-        sections.append(title + b"\n" + b"=" * len(title) + b"\n\n" + path.read_bytes().strip() + b"\n")
-    return b"\n\n".join(sections)
-
-
-def _dpkg_search(path: Path) -> list[str]:
-    """Who owns a file, as lines "package:architecture: path"; nothing where there is no dpkg."""
-    if shutil.which("dpkg") is None:
-        return []
-    # A file of a merged /usr is known by the name it had in its package, which may lack the /usr.
-    for name in (str(path), str(path).removeprefix("/usr")):
-        done = subprocess.run(["dpkg", "-S", name], capture_output=True, text=True, timeout=60, check=False)
-        if done.returncode == 0:
-            return done.stdout.splitlines()
-    return []
-
-
-def _licences_of(package: Distribution) -> list[Path]:
-    files = [Path(str(package.locate_file(file))) for file in package.files or () if ".dist-info" in str(file)]
-    return [path for path in files if path.is_file() and path.name.upper().startswith(_IS_LICENCE)]
-
-
-def _python_licence() -> Path:
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    places = [Path(sysconfig.get_path("stdlib")) / "LICENSE.txt", Path("/usr/share/doc") / version / "copyright"]
-    for path in places:
-        if path.is_file():
-            return path
-    raise ToolchainError(f"Python's licence is not at {places[0]}; bundles must carry it: reinstall Python")
+def _licences(contents: Mapping[str, list[str]], built: Path, work: Path, progress: Progress) -> bytes:
+    """Return all licences of what is frozen as one text; `contents` is what the spec says that it froze."""
+    folder = work / "licences"
+    shutil.copytree(built / "LICENSES", folder)
+    licences.collect_licences([*contents["modules"], *BARE_EXTENSIONS], folder)
+    for library in licences.collect_system_licences(map(Path, contents["libraries"]), folder):
+        progress.note(f"warning: no licence found for {library}, which bundles will carry")
+    return licences.joined(folder)
 
 
 def _facts(folder: Path) -> dict[str, object]:

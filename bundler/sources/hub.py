@@ -23,7 +23,7 @@ from huggingface_hub.hf_api import RepoSibling
 
 from bundler.errors import HashMismatch, RecipeError, SourceError
 from bundler.progress import ByteCounter, Progress
-from bundler.sources import Places, SourcedModel, hash_file
+from bundler.sources.model import Places, SourcedModel, hash_file
 
 # What llama.cpp's -hf takes when no quantization is named, then what is nearest to it in size.
 _PREFERRED = ("Q4_K_M", "Q4_0", "Q4_K_S", "Q4_1", "Q5_K_M", "Q8_0")

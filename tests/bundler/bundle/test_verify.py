@@ -2,7 +2,6 @@ from pathlib import Path
 
 import pytest
 
-from bundler import sources
 from bundler.bundle import weld
 from bundler.bundle.gguf import read_facts
 from bundler.bundle.verify import verify
@@ -10,13 +9,15 @@ from bundler.errors import HashMismatch
 from bundler.pack.pack import load_pack
 from bundler.progress import Progress
 from bundler.recipe import Recipe
+from bundler.sources.fetch import fetch
+from bundler.sources.model import Places
 from runtime.container import RUNTIME_NAME, open_container
 from runtime.errors import ContainerError
 
 
 @pytest.fixture
 def bundle(tmp_path: Path, model: Path, pack: Path, progress: Progress) -> Path:
-    sourced = sources.fetch(str(model), sources.Places(), progress)
+    sourced = fetch(str(model), Places(), progress)
     weld.weld(weld.plan(Recipe(), load_pack(pack), sourced, read_facts(model)), tmp_path / "tiny", progress)
     return tmp_path / "tiny"
 

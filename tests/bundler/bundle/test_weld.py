@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from bundler import sources
 from bundler.bundle import weld
 from bundler.bundle.gguf import read_facts
 from bundler.bundle.inspection import describe
@@ -17,13 +16,15 @@ from bundler.errors import SourceError, TargetError
 from bundler.pack.pack import load_pack
 from bundler.progress import Progress
 from bundler.recipe import Recipe
+from bundler.sources.fetch import fetch
+from bundler.sources.model import Places
 from runtime.container import MemberKind, open_container
 from runtime.errors import ContainerError
 
 
 @pytest.fixture
 def weldment(model: Path, pack: Path, progress: Progress) -> Weldment:
-    sourced = sources.fetch(str(model), sources.Places(), progress)
+    sourced = fetch(str(model), Places(), progress)
     return weld.plan(Recipe(args=("-c", "512")), load_pack(pack), sourced, read_facts(model))
 
 
@@ -73,7 +74,7 @@ def test_two_builds_give_the_same_bytes(weldment: Weldment, target: Path, progre
 def test_companions_of_the_model_are_members_of_their_kind(
     model: Path, pack: Path, progress: Progress, target: Path
 ) -> None:
-    sourced = sources.fetch(str(model), sources.Places(), progress)
+    sourced = fetch(str(model), Places(), progress)
     projector = replace(sourced, file_name="mmproj-Tiny.gguf")
     companions = [(MemberKind.DRAFT, sourced), (MemberKind.LORA, sourced), (MemberKind.PROJECTOR, projector)]
     plan = weld.plan(Recipe(), load_pack(pack), sourced, read_facts(model), companions, ["pictures", "sounds"])

@@ -1,60 +1,13 @@
-import io
 import re
-import tarfile
+import shutil
 from pathlib import Path
 
 import pytest
 
-from bundler.errors import HashMismatch, SourceError, ToolchainError
+from bundler.errors import ToolchainError
 from bundler.llamacpp import build as llamacpp
+from bundler.llamacpp import patch
 from bundler.progress import Progress
-from tests.bundler.index_server import IndexServer
-
-
-def write_sdist(path: Path, names: list[str]) -> Path:
-    with tarfile.open(path, "w:gz") as archive:
-        for name in names:
-            member = tarfile.TarInfo(f"llama_cpp_python-0.0.0/{name}")
-            member.size = len(name)
-            archive.addfile(member, io.BytesIO(name.encode()))
-    return path
-
-
-def test_only_what_the_build_needs_is_unpacked(tmp_path: Path, progress: Progress) -> None:
-    wanted = [
-        "LICENSE.md",
-        "llama_cpp/_ctypes_extensions.py",
-        "llama_cpp/llama_cpp.py",
-        "vendor/llama.cpp/CMakeLists.txt",
-        "vendor/llama.cpp/LICENSE",
-        "vendor/llama.cpp/ggml/src/ggml.c",
-        "vendor/llama.cpp/tools/mtmd/mtmd.cpp",
-    ]
-    unwanted = ["llama_cpp/llama.py", "llama_cpp/__init__.py", "vendor/llama.cpp/tools/server/server.cpp", "../escape"]
-    llamacpp.unpack(write_sdist(tmp_path / "sdist.tar.gz", wanted + unwanted), tmp_path / "out", progress)
-    found = [path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()]
-    assert sorted(found) == wanted
-
-
-@pytest.mark.usefixtures("cache")
-def test_an_altered_source_archive_is_refused_and_not_kept(
-    index: IndexServer, progress: Progress, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    index.wheels[llamacpp.SDIST_PROJECT] = {llamacpp.SDIST_NAME: b"not the sources"}
-    monkeypatch.setenv("PIP_INDEX_URL", index.index_url)
-    for _ in range(2):
-        with pytest.raises(HashMismatch, match=llamacpp.SDIST_SHA256):
-            llamacpp.sdist(progress)
-
-
-@pytest.mark.usefixtures("cache")
-def test_an_index_without_the_sources_is_named(
-    index: IndexServer, progress: Progress, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    index.wheels[llamacpp.SDIST_PROJECT] = {}
-    monkeypatch.setenv("PIP_INDEX_URL", index.index_url)
-    with pytest.raises(SourceError, match=re.escape(llamacpp.SDIST_NAME)):
-        llamacpp.sdist(progress)
 
 
 def test_a_failed_build_names_its_log(tmp_path: Path, progress: Progress, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,6 +35,24 @@ def test_a_library_for_newer_systems_is_refused(tmp_path: Path) -> None:
 def test_other_options_make_other_libraries(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = llamacpp.libraries_key()
     monkeypatch.setattr(llamacpp, "CMAKE_OPTIONS", tuple(o for o in llamacpp.CMAKE_OPTIONS if o != option))
+    assert llamacpp.libraries_key() != before
+
+
+@pytest.mark.parametrize("changed_kind", ["patch", "kernel"])
+def test_libraries_are_compiled_anew_for_other_changes_and_not_for_other_words(
+    changed_kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = llamacpp.libraries_key()
+    mine = shutil.copytree(patch.PATCHES, tmp_path / "patches")
+    monkeypatch.setattr(patch, "PATCHES", mine)
+    kernel = tmp_path / "ours.h"
+    kernel.write_bytes(patch.KERNELS["src/words.h"].read_bytes())
+    monkeypatch.setitem(patch.KERNELS, "src/words.h", kernel)
+    for path in mine.iterdir():
+        path.write_text("Better words.\n" + path.read_text().replace("@@ -1", "@@ -2"))
+    assert llamacpp.libraries_key() == before
+    changed = kernel if changed_kind == "kernel" else next(mine.glob("*tiles*"))
+    changed.write_text(changed.read_text().replace("include", "INCLUDE"))
     assert llamacpp.libraries_key() != before
 
 

@@ -6,8 +6,9 @@ from huggingface_hub.hf_api import RepoSibling
 
 from bundler.errors import HashMismatch, RecipeError, SourceError
 from bundler.progress import Progress
-from bundler.sources import Places, fetch
+from bundler.sources.fetch import fetch
 from bundler.sources.hub import choose_file
+from bundler.sources.model import Places
 from tests.bundler.http_server import closed_port_url
 from tests.bundler.hub_server import HubServer, Repository
 

@@ -6,7 +6,8 @@ import pytest
 
 from bundler.errors import RecipeError, SourceError
 from bundler.progress import Progress
-from bundler.sources import Places, fetch
+from bundler.sources.fetch import fetch
+from bundler.sources.model import Places
 
 
 def test_a_file_is_hashed_where_it_lies(model: Path, progress: Progress) -> None:

@@ -6,7 +6,9 @@ import pytest
 
 from bundler.errors import HashMismatch, RecipeError, SourceError
 from bundler.progress import Progress
-from bundler.sources import Places, fetch, pypi
+from bundler.sources import pypi
+from bundler.sources.fetch import fetch
+from bundler.sources.model import Places
 from tests.bundler.http_server import closed_port_url
 from tests.bundler.index_server import IndexServer
 
