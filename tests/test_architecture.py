@@ -45,7 +45,10 @@ MAY_IMPORT = {
     "bundler.llamacpp": {"bundler", "bundler.sources"},
     "bundler.pack": {"bundler", "bundler.llamacpp", "runtime.container"},
     "bundler.bundle": {"bundler", "bundler.sources", "bundler.pack", "runtime.container"},
-    "bundler.cli": {"bundler", "bundler.sources", "bundler.pack", "bundler.bundle", "runtime.container"},
+    "bundler.cli": {
+        *("bundler", "bundler.sources", "bundler.pack", "bundler.bundle"),
+        *("runtime.container", "runtime.program.options"),
+    },
     "bundler.__main__": {"bundler.cli"},
 }
 LEAVES = {"runtime.errors", "runtime.extent"}  # everybody may

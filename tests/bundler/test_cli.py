@@ -114,7 +114,7 @@ def test_wrong_arguments_and_defaults_are_found_before_anything_is_fetched(
     def fetch(*_arguments: object, **_options: object) -> None:
         raise AssertionError("it was fetched")
 
-    monkeypatch.setattr(cli.sources, "fetch", fetch)
+    monkeypatch.setattr(cli, "fetch", fetch)
     for options, said in (
         (("--arg", "--tmep", "--arg", "1"), "error: --arg: there is no flag --tmep, did you mean --temp?"),
         (("--arg", "--help"), "error: --arg: --help ends the program, so it can't be a default; leave it out"),
