@@ -8,8 +8,9 @@
     ├── ToolchainError     something is missing on this machine, or a build step failed
     └── TargetError        the output can't be written
 
-Each message is one line that says what happened, where, and what to do. `bundler/cli.py` is the only
-catcher; it prints the line and exits with `exit_status`. Broken bundles raise `runtime.errors.ContainerError`.
+Each message is one line that says what happened, where, and what to do. Only command lines catch them (`bundler/cli.py`
+and the two in `bundler/llamacpp`); they print the line and exit with `exit_status`. Broken bundles raise
+`runtime.errors.ContainerError`.
 """
 
 

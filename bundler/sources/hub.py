@@ -40,9 +40,8 @@ def fetch(reference: str, places: Places, progress: Progress, *, is_projector: b
     if not match:
         raise RecipeError(f"{reference}: should be hf:OWNER/REPO, hf:OWNER/REPO:QUANT or hf:OWNER/REPO/path/file.gguf")
     repo, quantization, file_path = match[1], match[2], match[3]
-    logging.getLogger("huggingface_hub").setLevel(
-        logging.ERROR
-    )  # its warnings would break our lines; what matters is raised
+    # The library's warnings would break our lines; what matters is raised.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     constants.HF_HUB_DISABLE_XET = True  # plain HTTP serves the same files, and only that is tested here
     try:
         info = HfApi(endpoint=places.hub).model_info(repo, files_metadata=True, timeout=_TIMEOUT_SECONDS)

@@ -1,4 +1,4 @@
-"""Where conversations lie in the KV cache; bundler/llamacpp/changes.py sees to it."""
+"""Where conversations lie in the KV cache; bundler/llamacpp/patches see to it."""
 
 import ctypes
 import random

@@ -337,7 +337,7 @@ def test_nothing_is_chosen_that_a_mask_forbids(model: Model, context: Context, c
 
 
 def test_mirostat_draws_nothing_where_one_token_is_left(model: Model, context: Context, candidates: Candidates) -> None:
-    """As in a llama-server that GCC built; bundler/llamacpp/changes.py sees to it."""
+    """As in a llama-server that GCC built; bundler/llamacpp/patches see to it."""
     context.decode(entries([1, 403]))
     # Without eta mirostat remembers nothing but how far its random numbers have come.
     params = SamplingParams(mirostat=2, mirostat_tau=9.0, mirostat_eta=0.0, temperature=50.0)
