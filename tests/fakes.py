@@ -54,18 +54,6 @@ class ScriptedVocabulary:
             data = data[1 if special is None else len(_SPECIAL[special]) :]
         return tokens
 
-    def read(self, text: str, files: Tokens[bytes], param: str) -> Prompt:
-        """Take four tokens for each picture, whatever is in it; its raw form is the file."""
-        if not self._info.media_kinds:
-            raise RequestError(f"'{param}' has pictures or sounds, but this model reads text only", param)
-        placing = PromptBuilder()
-        for index, part in enumerate(text.split(MARK)):
-            if index:
-                file = files[index - 1]
-                placing.add_media(Media(file.hex(), len(placing.tokens), 4, 4, raw=file))
-            placing.add_text(self.tokenize(part, add_special=not index, parse_special=True))
-        return Prompt(tuple(placing.tokens), tuple(placing.media))
-
     def detokenize(self, tokens: Tokens[int]) -> str:
         return b"".join(self.piece(token) for token in tokens).decode("utf-8", "replace")
 
@@ -78,8 +66,7 @@ class ScriptedVocabulary:
         written = "".join(f"<{role}>{text}" for role, text in messages)
         return f"{template}:{written}{'<assistant>' if adds_generation_prompt else ''}"
 
-    @property
-    def metadata(self) -> dict[str, str]:
+    def all_metadata(self) -> dict[str, str]:
         return {
             "general.architecture": "script",
             "general.file_type": "15",
@@ -160,6 +147,18 @@ class ScriptedEngine:
         if unknown is not None:
             raise RequestError(f"there is no LoRA adapter {unknown}", "lora")
         self.adapters = {name: given.get(index, 0.0) for index, name in enumerate(names)}
+
+    def read(self, text: str, files: Tokens[bytes], param: str) -> Prompt:
+        """Take four tokens for each picture, whatever is in it; its raw form is the file."""
+        if not self.info.media_kinds:
+            raise RequestError(f"'{param}' has pictures or sounds, but this model reads text only", param)
+        placing = PromptBuilder()
+        for index, part in enumerate(text.split(MARK)):
+            if index:
+                file = files[index - 1]
+                placing.add_media(Media(file.hex(), len(placing.tokens), 4, 4, raw=file))
+            placing.add_text(self.vocabulary.tokenize(part, add_special=not index, parse_special=True))
+        return Prompt(tuple(placing.tokens), tuple(placing.media))
 
     def prepare(self, grammar: Grammar) -> None:
         self.prepared.append(grammar)

@@ -27,7 +27,9 @@ MAY_IMPORT = {
     "runtime.program.settings": {"runtime.program.options"},
     "runtime.store": set(),
     "runtime.chat": {"runtime.engine.interface", "runtime.engine.policy", "runtime.engine.values"},
-    "runtime.engine": {"runtime.engine.policy", "runtime.engine.native", "runtime.engine.values"},
+    "runtime.engine": {
+        *("runtime.engine.policy", "runtime.engine.native", "runtime.engine.values", "runtime.engine.interface"),
+    },
     "runtime.engine.policy": {"runtime.engine.values"},
     "runtime.engine.native": {"runtime.engine.values"},
     "runtime.engine.values": set(),

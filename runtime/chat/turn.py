@@ -122,7 +122,7 @@ def next_turn(
     attachments = [file for message in conversation.messages for file in message.attachments]
     if attachments:
         assert is_first, "what follows other tokens can't have pictures"
-        read = engine.vocabulary.read(text, attachments, "messages")
+        read = engine.read(text, attachments, "messages")
     else:
         read = Prompt(tuple(engine.vocabulary.tokenize(text, add_special=is_first, parse_special=True)))
     return Turn(

@@ -16,7 +16,6 @@ from runtime.engine.values.grammar import Constraint
 from runtime.engine.values.media import is_stand_in
 from runtime.engine.values.request import GenerationRequest
 from runtime.engine.values.sampling import SamplingParams
-from runtime.engine.vocabulary import Vocabulary
 from runtime.errors import RequestError
 
 
@@ -89,12 +88,11 @@ def _log(probability: float) -> float:
 
 
 class Choosers:
-    """The choosers of all sequences; The engine's thread only."""
+    """The choosers of all sequences. The engine's thread only."""
 
-    def __init__(self, model: Model, context: Context, vocabulary: Vocabulary) -> None:
+    def __init__(self, model: Model, context: Context) -> None:
         self._model = model
         self._context = context
-        self._vocabulary = vocabulary
         self._choosers: dict[int, Chooser] = {}  # by sequence id
         self._candidates: Candidates | None = None  # made when they are first needed
 
@@ -141,7 +139,7 @@ class Choosers:
     def _make_chain(self, request: GenerationRequest) -> SamplerChain:
         params, sampling = request.params, request.params.sampling
         seed = sampling.seed if sampling.seed is not None else secrets.randbits(32)
-        banned = self._vocabulary.end_tokens if params.ignore_eos else ()
+        banned = self._model.end_tokens if params.ignore_eos else ()
         chain = SamplerChain(self._model, sampling, seed, banned=banned)
         # The samplers that look back see the prompt, as in llama-server; no further back than they look.
         windows = (sampling.repeat_last_n, sampling.dry_penalty_last_n)

@@ -7,6 +7,7 @@ request's sink on the thread that `post` leads to. Knows no HTTP and no asyncio.
 
 import threading
 from collections.abc import Callable, Iterable
+from collections.abc import Sequence as Tokens
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -14,6 +15,7 @@ from typing import TypeVar
 from runtime.engine.adapters import Adapters
 from runtime.engine.encoder import Encoder
 from runtime.engine.guidance import Guide
+from runtime.engine.interface import AnyVocabulary
 from runtime.engine.native import Model, Projector
 from runtime.engine.policy.scheduler import Outcome
 from runtime.engine.policy.sequence import Sequence
@@ -24,10 +26,9 @@ from runtime.engine.values.facts import LoraInfo, Pooling
 from runtime.engine.values.grammar import Grammar
 from runtime.engine.values.meter import Meter
 from runtime.engine.values.params import EngineParams
-from runtime.engine.values.request import GenerationRequest
-from runtime.engine.vocabulary import Vocabulary
+from runtime.engine.values.request import GenerationRequest, Prompt
 from runtime.engine.worker import Arrivals, Post, Worker, model_info
-from runtime.errors import EngineError, HoldallError, QueueFull, Unavailable
+from runtime.errors import EngineError, HoldallError, QueueFull, RequestError, Unavailable
 
 T = TypeVar("T")
 
@@ -55,11 +56,11 @@ class Engine:
         """
         self._post = post
         self._adapters = adapters or Adapters()
-        self.vocabulary = Vocabulary(model, projector)
+        self.vocabulary: AnyVocabulary = model
+        self._projector = projector
         self._worker = Worker(
             model,
             params,
-            self.vocabulary,
             self._adapters,
             draft_model=draft_model,
             sees_pictures_whole=projector is not None and projector.sees_whole,
@@ -109,6 +110,15 @@ class Engine:
     def set_lora_scales(self, scales: Iterable[tuple[int, float]]) -> None:
         """Set the scales for requests that name none; an adapter that isn't named gets 0. Raises RequestError."""
         self._adapters.default_scales = self._adapters.scales_for(scales)
+
+    def read(self, text: str, files: Tokens[bytes], param: str) -> Prompt:
+        """Return the prompt of a text in which each `media.MARK` stands for a picture or a sound, the next of `files`.
+
+        Raises RequestError for those that can't be read or aren't what this model reads. Blocks; call from a thread.
+        """
+        if self._projector is None:
+            raise RequestError(f"'{param}' has pictures or sounds, but this model reads text only", param)
+        return self._projector.read(text, files, param)
 
     def prepare(self, grammar: Grammar) -> None:
         """Compile a grammar, so that `submit` doesn't block. Raises RequestError when it can't be used."""

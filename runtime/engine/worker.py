@@ -30,7 +30,6 @@ from runtime.engine.values.media import MediaKind
 from runtime.engine.values.meter import Meter
 from runtime.engine.values.params import EngineParams
 from runtime.engine.vectors import Embedder, EmbeddingQueue
-from runtime.engine.vocabulary import Vocabulary
 from runtime.errors import EngineError, HoldallError, RequestError
 
 Post = Callable[[Callable[[], None]], object]
@@ -58,7 +57,6 @@ class Worker:
         self,
         model: Model,
         params: EngineParams,
-        vocabulary: Vocabulary,
         adapters: Adapters,
         *,
         draft_model: Model | None,
@@ -101,7 +99,7 @@ class Worker:
             )
         )
         self.meter = Meter()
-        self._choosers = Choosers(model, self.context, vocabulary)
+        self._choosers = Choosers(model, self.context)
         self._commands: list[Asked] = []  # whose slots are busy
 
     @property

@@ -6,9 +6,11 @@ from the current position of a `FILE *` (`llama_model_load_from_file_ptr`) and m
 
 import ctypes
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from runtime.engine.native.bindings import libc
+from runtime.engine.native.chat_templates import write_messages
 from runtime.engine.native.gguf_file import open_gguf
 from runtime.engine.native.header import has_tensor
 from runtime.engine.native.library import Library
@@ -222,6 +224,17 @@ class Model:
         count = ctypes.c_int32(0)
         suppressed = self.library.api.llama_vocab_get_suppress_tokens(self.vocab, ctypes.byref(count))
         return found + [(suppressed[index], float("-inf")) for index in range(count.value)]
+
+    @cached_property
+    def end_tokens(self) -> tuple[int, ...]:
+        """The tokens at which the model ends. Blocks the first time; call from a thread."""
+        return tuple(filter(self.is_end_of_generation, range(self.facts.n_vocab)))
+
+    def write_messages(
+        self, template: str, messages: Sequence[tuple[str, str]], *, adds_generation_prompt: bool
+    ) -> str:
+        """Return the prompt of (role, text) pairs by one of llama.cpp's own templates. Raises RequestError."""
+        return write_messages(self.library, template, messages, adds_generation_prompt=adds_generation_prompt)
 
     def is_end_of_generation(self, token: int) -> bool:
         return bool(self.library.api.llama_vocab_is_eog(self.vocab, token))

@@ -302,7 +302,7 @@ async def _read_prompt(engine: AnyEngine, prompt: object, param: str) -> Prompt:
     if not isinstance(text, str) or not isinstance(data, list):
         raise RequestError(f"'{param}' must have a text as 'prompt_string' and a list as 'multimodal_data'", param)
     files = [from_base64(each, f"{param}.multimodal_data[{index}]") for index, each in enumerate(data)]
-    return await asyncio.to_thread(engine.vocabulary.read, text, files, param)
+    return await asyncio.to_thread(engine.read, text, files, param)
 
 
 def prompts_in(

@@ -66,7 +66,7 @@ class OllamaModels:
     async def show(self, request: Request) -> Response:
         self._check_name(await read_body(request))
         engine = await self._service.engine()
-        info, metadata = engine.info, engine.vocabulary.metadata
+        info, metadata = engine.info, engine.vocabulary.all_metadata()
         manner = await asyncio.to_thread(manner_in, engine)
         abilities = {
             "completion": info.is_causal,

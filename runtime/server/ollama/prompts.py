@@ -78,7 +78,7 @@ class Prompt:
             return _unread(params, EnginePrompt(tokens))
         text = MARK * len(self.images) + self.text
         if self.is_raw and self.images:
-            read = engine.vocabulary.read(text, self.images, _IMAGES.name)
+            read = engine.read(text, self.images, _IMAGES.name)
             return _unread(params, read)
         if self.is_raw:
             tokens = tuple(engine.vocabulary.tokenize(self.text, add_special=True, parse_special=True))

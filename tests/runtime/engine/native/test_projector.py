@@ -93,7 +93,7 @@ def hear(events: "queue.Queue[Event]") -> tuple[list[int], Finished]:
 
 
 def say(engine: Engine, text: str, *files: bytes, num_tokens: int = 12, **more: object) -> tuple[list[int], Finished]:
-    return hear(start(engine, engine.vocabulary.read(text, files, "prompt"), num_tokens, **more))
+    return hear(start(engine, engine.read(text, files, "prompt"), num_tokens, **more))
 
 
 @pytest.mark.parametrize("kind", Projecting, ids=lambda kind: kind.value)
@@ -115,7 +115,7 @@ def test_in_small_steps_beside_others_the_text_is_the_same(library: Library, fol
         talker = start(
             engine, Prompt(tuple(engine.vocabulary.tokenize("xyz", add_special=True, parse_special=True))), 300
         )
-        prompts = [engine.vocabulary.read(TEXT, [file], "prompt") for file in (A, B)]
+        prompts = [engine.read(TEXT, [file], "prompt") for file in (A, B)]
         both = [start(engine, prompt, 40, cache_prompt=False) for prompt in prompts]
         assert [hear(events)[0] for events in both] == alone
         assert len(hear(talker)[0]) == 300
@@ -163,7 +163,7 @@ def test_who_goes_away_while_a_picture_waits_is_not_computed(seer: Engine, monke
 
     monkeypatch.setattr(Projector, "encode", slowly)
     events: queue.Queue[Event] = queue.Queue()
-    prompts = [seer.vocabulary.read(TEXT, [png(hue=hue)], "prompt") for hue in (5, 6)]
+    prompts = [seer.read(TEXT, [png(hue=hue)], "prompt") for hue in (5, 6)]
     requests = [request_for(prompt.tokens, prompt.media, max_tokens=1) for prompt in prompts]
     numbers = [seer.submit(request, events.put) for request in requests]
     begun.get(timeout=30)
@@ -232,7 +232,7 @@ def test_what_can_not_be_seen_is_refused_in_words(
 ) -> None:
     kind = Projecting.SOUND if text.endswith(MARK) else Projecting.WHOLE  # after a picture come words of mtmd's own
     with seeing(library, folder, kind) as engine, pytest.raises(RequestError, match=words) as refusal:
-        engine.vocabulary.read(text, files, "messages")
+        engine.read(text, files, "messages")
     assert refusal.value.param == "messages"
 
 
@@ -243,7 +243,7 @@ def test_sounds_that_would_end_the_process_are_refused(library: Library, folder:
     with seeing(library, folder, Projecting.SOUND) as engine:
         for file in (endless, wav(0.001), wav(0.0), b"RIFF\xff\xff\xff\xffWAVEfmt " + bytes(40), b"ID3" + bytes(40)):
             with pytest.raises(RequestError, match="no sound that can be read"):
-                engine.vocabulary.read(TEXT, [file], "prompt")
+                engine.read(TEXT, [file], "prompt")
         assert len(say(engine, TEXT, wav())[0]) == 12
 
 
@@ -259,5 +259,5 @@ def test_an_engine_without_a_projector_says_so(library: Library, folder: Path) -
     with closing(Model(library, folder / "text.gguf")) as model:
         engine = Engine(model, EngineParams(n_ctx=64), post)
         with pytest.raises(RequestError, match="this model reads text only"):
-            engine.vocabulary.read(TEXT, [A], "messages")
+            engine.read(TEXT, [A], "messages")
         engine.close()
