@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from runtime.chat.attachments import from_base64
 from runtime.chat.messages import Message, Role, ToolCall
 from runtime.engine.values.media import MARK
 from runtime.errors import RequestError
+from runtime.server.asking.attachments import from_base64
 from runtime.server.asking.body import Body
 from runtime.server.asking.fields import Special
 

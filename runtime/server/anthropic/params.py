@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from runtime.engine.values.grammar import Grammar
 from runtime.engine.values.request import GenerationParams
 from runtime.errors import RequestError
-from runtime.server.answering.errors import NoThreads
 from runtime.server.asking.body import Body
 from runtime.server.asking.fields import Field, Flag, Integer, Special, Text, Texts
 from runtime.server.asking.formats import json_schema_grammar
 from runtime.server.asking.sampling import LORA, SAMPLING_FIELDS, held_to, read_generation
+from runtime.server.refusals import NoThreads
 from runtime.server.service import Service
 
 _MODEL = Text("model", "Any name: there is one model.")

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from enum import Enum
 
 from runtime.chat.conversation import Tool, ToolChoice, ToolUse
-from runtime.chat.tools import checked_tools, parse_function
 from runtime.errors import RequestError
 from runtime.server.asking.body import Body
 from runtime.server.asking.fields import Special
+from runtime.server.asking.tools import checked_tools, parse_function
 
 TOOLS = Special("tools", "What the model may call.", {"type": "array", "items": {"type": "object"}})
 TOOL_CHOICE = Special("tool_choice", "Whether it may, must or must not, or which one.", {"type": "object"})

@@ -12,14 +12,11 @@ from typing import Any, NoReturn
 from starlette.requests import Request
 
 from runtime.errors import RequestError
+from runtime.server.refusals import BodyTooLarge
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
 MAX_NESTING = 128
 _FLOAT32_MAX = 3.4e38  # llama.cpp computes with 32-bit floats
-
-
-class BodyTooLarge(RequestError):
-    """More than an endpoint takes."""
 
 
 class Body:

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from runtime.chat.conversation import Conversation, Tool, ToolChoice, ToolUse
-from runtime.chat.messages import BETWEEN_BEGUN_PARTS, Message, Role, parse_content, parse_messages
-from runtime.chat.tools import checked_tools, parse_function, parse_tools
+from runtime.chat.messages import Message, Role
 from runtime.errors import RequestError
 from runtime.server.asking.body import Body
 from runtime.server.asking.fields import Flag, Special, Text
+from runtime.server.asking.messages import BETWEEN_BEGUN_PARTS, parse_content, parse_messages
+from runtime.server.asking.tools import checked_tools, parse_function, parse_tools
 
 _OBJECTS = {"type": "array", "items": {"type": "object"}}
 _CHOICE = {"oneOf": [{"type": "string", "enum": ["none", "auto", "required"]}, {"type": "object"}]}

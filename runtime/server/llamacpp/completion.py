@@ -15,18 +15,17 @@ from runtime.server.answering.errors import describe
 from runtime.server.answering.logprobs import HeldProbs, tokens_json
 from runtime.server.answering.settings import generation_settings
 from runtime.server.answering.streaming import frame
+from runtime.server.answering.timings import progress_json, timings_json
 from runtime.server.asking.body import Body
 from runtime.server.asking.fields import Flag, Integer, Texts
+from runtime.server.asking.prompts import MAX_PROMPTS
 from runtime.server.asking.sampling import (
     LORA,
-    MAX_PROMPTS,
     SAMPLING_FIELDS,
     STOP,
     numbered_answer,
-    progress_json,
     read_generation,
     read_num_logprobs,
-    timings_json,
 )
 from runtime.server.service import Service
 

@@ -7,8 +7,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from runtime.engine.values.meter import Meter
-from runtime.server.answering.errors import NotOffered
 from runtime.server.asking.fields import operation
+from runtime.server.refusals import NotOffered
 from runtime.server.service import Service
 
 # Prometheus's text format, version 0.0.4: https://prometheus.io/docs/instrumenting/exposition_formats/

@@ -12,12 +12,12 @@ from starlette.responses import Response
 from runtime.engine.interface import AnyEngine
 from runtime.engine.values.commands import Command, EraseSlot, ListSlots, RestoreSlot, SaveSlot, SlotState
 from runtime.errors import HoldallError, RequestError, Unavailable
-from runtime.server.answering.errors import NotOffered
 from runtime.server.answering.generation import while_connected
 from runtime.server.answering.responses import JsonResponse
 from runtime.server.answering.settings import generation_settings
 from runtime.server.asking.body import Body, read_body
 from runtime.server.asking.fields import Text, operation
+from runtime.server.refusals import NotOffered
 from runtime.server.service import Service
 
 T = TypeVar("T")

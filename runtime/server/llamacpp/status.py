@@ -6,12 +6,12 @@ from starlette.responses import Response
 from runtime.chat.template import CHATML
 from runtime.engine.values.media import MARK, MediaKind
 from runtime.errors import RequestError
-from runtime.server.answering.errors import NotOffered
 from runtime.server.answering.responses import JsonResponse
 from runtime.server.asking.body import Body, read_body
 from runtime.server.asking.fields import operation
 from runtime.server.lifecycle import Loading, Ready
 from runtime.server.llamacpp.completion import CompletionParams
+from runtime.server.refusals import NotOffered
 from runtime.server.service import Service
 
 

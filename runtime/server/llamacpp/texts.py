@@ -22,7 +22,7 @@ from runtime.server.asking.body import Body, read_body
 from runtime.server.asking.conversation import CONVERSATION_FIELDS, MESSAGES, read_conversation
 from runtime.server.asking.fields import Flag, Special, Text, operation
 from runtime.server.asking.infill import fill_tokens
-from runtime.server.asking.sampling import is_token, read_prompts
+from runtime.server.asking.prompts import is_token, read_prompts
 from runtime.server.llamacpp.completion import ANSWER_FIELDS, Asked, CompletionParams, CompletionReply
 from runtime.server.service import Service
 

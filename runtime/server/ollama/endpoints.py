@@ -9,7 +9,6 @@ import asyncio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runtime.chat.tools import parse_tools
 from runtime.engine.interface import AnyEngine
 from runtime.engine.values.embedding import normalized
 from runtime.errors import RequestError
@@ -18,6 +17,7 @@ from runtime.server.answering.responses import JsonResponse, LineStream
 from runtime.server.answering.vectors import EUCLIDEAN, MAX_TEXTS, one_vector_each
 from runtime.server.asking.body import read_body
 from runtime.server.asking.fields import Flag, Integer, Special, Text, Texts, operation
+from runtime.server.asking.tools import parse_tools
 from runtime.server.ollama.messages import MESSAGES, read_messages
 from runtime.server.ollama.params import ANSWER_FIELDS, KEEP_ALIVE, MODEL, OPTIONS, OllamaParams
 from runtime.server.ollama.prompts import PROMPT_FIELDS, Prepared, Prompt, prepare_chat

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from runtime.chat.attachments import from_base64
-from runtime.chat.messages import Message, Role, ToolCall, parse_calls
+from runtime.chat.messages import Message, Role, ToolCall
 from runtime.engine.values.media import MARK
 from runtime.errors import RequestError
+from runtime.server.asking.attachments import from_base64
 from runtime.server.asking.fields import Special
+from runtime.server.asking.messages import parse_calls
 
 MESSAGES = Special("messages", "The conversation.", {"type": "array", "items": {"type": "object"}})
 

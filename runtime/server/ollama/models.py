@@ -17,12 +17,12 @@ from runtime.chat.turn import manner_in
 from runtime.engine.values.facts import ModelInfo
 from runtime.engine.values.media import MediaKind
 from runtime.errors import RequestError
-from runtime.server.answering.errors import NotFound, NotOffered
 from runtime.server.answering.responses import JsonResponse
 from runtime.server.answering.streaming import line
 from runtime.server.asking.body import Body, read_body
 from runtime.server.asking.fields import Flag, Text, operation
 from runtime.server.lifecycle import Ready
+from runtime.server.refusals import NotFound, NotOffered
 from runtime.server.service import Service
 
 # Clients ask what they may use by version number. This is the release of Ollama whose API is spoken here.

@@ -14,7 +14,7 @@ from runtime.errors import RequestError
 from runtime.server.asking.body import Body
 from runtime.server.asking.fields import Flag, Special, Text
 from runtime.server.asking.infill import fill_tokens
-from runtime.server.asking.sampling import is_token
+from runtime.server.asking.prompts import is_token
 from runtime.server.ollama.messages import read_images
 from runtime.server.ollama.params import OllamaParams
 

@@ -20,7 +20,8 @@ from runtime.server.answering.streaming import TextFrame, frame
 from runtime.server.asking.body import Body, read_body
 from runtime.server.asking.fields import Flag, Integer, Special, Text, operation
 from runtime.server.asking.infill import fill_tokens
-from runtime.server.asking.sampling import MAX_PROBS, MAX_PROMPTS, numbered_answer, prompts_in, tokenize_prompt
+from runtime.server.asking.prompts import MAX_PROMPTS, prompts_in, tokenize_prompt
+from runtime.server.asking.sampling import MAX_PROBS, numbered_answer
 from runtime.server.openai.params import COMMON_FIELDS, CommonParams
 from runtime.server.openai.reply import Envelope, Reply, finish_reason, respond
 from runtime.server.service import Service

@@ -12,15 +12,8 @@ from runtime.engine.values.request import GenerationParams, GenerationRequest
 from runtime.server.asking.body import Body
 from runtime.server.asking.fields import Flag, Integer, Special, Text
 from runtime.server.asking.formats import read_response_format
-from runtime.server.asking.sampling import (
-    LORA,
-    MAX_PROMPTS,
-    SAMPLING_FIELDS,
-    STOP,
-    held_to,
-    numbered_answer,
-    read_generation,
-)
+from runtime.server.asking.prompts import MAX_PROMPTS
+from runtime.server.asking.sampling import LORA, SAMPLING_FIELDS, STOP, held_to, numbered_answer, read_generation
 from runtime.server.service import Service
 
 _MODEL = Text("model", "Any name: there is one model.")

@@ -16,7 +16,7 @@ from runtime.server.answering.errors import openai_error
 from runtime.server.answering.generation import Answer, Generation, whole_answers
 from runtime.server.answering.responses import EventStream, JsonResponse
 from runtime.server.answering.streaming import DONE, frame
-from runtime.server.asking.sampling import progress_json, timings_json
+from runtime.server.answering.timings import progress_json, timings_json
 from runtime.server.openai.params import CommonParams
 
 

@@ -19,12 +19,12 @@ from runtime.engine.interface import AnyEngine
 from runtime.engine.values.embedding import normalized
 from runtime.engine.values.facts import Pooling
 from runtime.errors import RequestError
-from runtime.server.answering.errors import NotOffered
 from runtime.server.answering.responses import JsonResponse
 from runtime.server.answering.vectors import MAX_TEXTS, computed_vectors, no_vectors, one_vector_each
 from runtime.server.asking.body import Body, read_body
 from runtime.server.asking.fields import Flag, Integer, Special, Text, operation
-from runtime.server.asking.sampling import is_token, tokenize_prompts
+from runtime.server.asking.prompts import is_token, tokenize_prompts
+from runtime.server.refusals import NotOffered
 from runtime.server.service import Service
 
 _ANY = {"type": ["string", "array"]}

@@ -8,11 +8,12 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from runtime.errors import HistoryError, RequestError
-from runtime.server.answering.errors import Endpoint, NotFound
+from runtime.server.answering.errors import Endpoint
 from runtime.server.answering.responses import JsonResponse, log_fault
 from runtime.server.asking.body import MAX_BODY_BYTES, parse_object, read_bytes
 from runtime.server.page.guard import reading, writing
 from runtime.server.page.history import History
+from runtime.server.refusals import NotFound
 from runtime.store import documents
 from runtime.store.chat import Chat, now
 

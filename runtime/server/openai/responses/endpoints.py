@@ -13,7 +13,6 @@ from runtime.chat.shortening import shortened
 from runtime.chat.turn import Turn, next_turn
 from runtime.engine.interface import AnyEngine
 from runtime.errors import RequestError
-from runtime.server.answering.errors import NotFound
 from runtime.server.answering.generation import Generation, whole_answer
 from runtime.server.answering.responses import EventStream, JsonResponse
 from runtime.server.answering.streaming import to_json
@@ -24,6 +23,7 @@ from runtime.server.openai.responses.pages import AFTER, LIMIT, ORDER, Page
 from runtime.server.openai.responses.params import FIELDS, INPUT, PREVIOUS, ResponseParams
 from runtime.server.openai.responses.reply import ResponseReply
 from runtime.server.openai.responses.store import ResponseStore, StoredResponse
+from runtime.server.refusals import NotFound
 from runtime.server.service import Service
 
 _CUT_OFF_CALL = ("function_call", "incomplete")

@@ -8,8 +8,9 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from runtime.chat.messages import Message, Role, ToolCall, parse_arguments, parse_content
+from runtime.chat.messages import Message, Role, ToolCall
 from runtime.errors import RequestError
+from runtime.server.asking.messages import parse_arguments, parse_content
 
 FindItem = Callable[[str], Mapping[str, Any] | None]
 Item = dict[str, Any]

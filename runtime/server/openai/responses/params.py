@@ -6,7 +6,6 @@ from typing import Any
 
 from runtime.chat.conversation import Conversation, Tool, ToolUse
 from runtime.chat.messages import Message, Role
-from runtime.chat.tools import checked_tools, parse_function
 from runtime.engine.values.grammar import Grammar
 from runtime.engine.values.request import GenerationParams
 from runtime.errors import RequestError
@@ -14,14 +13,8 @@ from runtime.server.asking.body import Body
 from runtime.server.asking.conversation import ChatDefaults, read_tool_choice
 from runtime.server.asking.fields import Field, Flag, Integer, Special, Text
 from runtime.server.asking.formats import json_schema_grammar
-from runtime.server.asking.sampling import (
-    LORA,
-    SAMPLING_FIELDS,
-    STOP,
-    held_to,
-    read_generation,
-    read_max_tokens,
-)
+from runtime.server.asking.sampling import LORA, SAMPLING_FIELDS, STOP, held_to, read_generation, read_max_tokens
+from runtime.server.asking.tools import checked_tools, parse_function
 from runtime.server.service import Service
 
 INPUT = Special(

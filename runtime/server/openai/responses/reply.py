@@ -13,7 +13,7 @@ from runtime.server.answering.errors import describe
 from runtime.server.answering.generation import Answer
 from runtime.server.answering.logprobs import tokens_json
 from runtime.server.answering.streaming import named_frame
-from runtime.server.asking.sampling import progress_json, timings_json
+from runtime.server.answering.timings import progress_json, timings_json
 from runtime.server.openai.responses.output import Event, Output
 from runtime.server.openai.responses.params import ResponseParams
 
