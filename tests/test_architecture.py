@@ -13,12 +13,13 @@ MAY_IMPORT = {
     "runtime": set(),  # the version
     "runtime.__main__": {"runtime.program"},
     "runtime.errors": set(),
+    "runtime.checked": set(),
     "runtime.container": {"runtime.errors"},
     "runtime.program": {
         *("runtime.server", "runtime.chat", "runtime.store", "runtime.container"),
         *("runtime.engine", "runtime.engine.policy", "runtime.engine.native", "runtime.engine.values"),
     },
-    "runtime.store": set(),
+    "runtime.store": {"runtime.checked"},
     "runtime.chat": {"runtime.engine.interface", "runtime.engine.policy", "runtime.engine.values"},
     "runtime.engine": {"runtime.engine.policy", "runtime.engine.native", "runtime.engine.values"},
     "runtime.engine.policy": {"runtime.engine.values"},
@@ -26,7 +27,7 @@ MAY_IMPORT = {
     "runtime.engine.values": set(),
     "runtime.engine.interface": {"runtime.engine.values"},
     "runtime.server": {
-        *("runtime.chat", "runtime.store", "runtime.container"),
+        *("runtime.chat", "runtime.store", "runtime.container", "runtime.checked"),
         *("runtime.engine.interface", "runtime.engine.values"),
     },
     "bundler": {"runtime.container"},

@@ -3,6 +3,7 @@
 import asyncio
 from functools import partial
 
+from runtime.checked import elements, wrong
 from runtime.engine.interface import AnyEngine
 from runtime.engine.values.request import Prompt
 from runtime.errors import RequestError
@@ -20,7 +21,7 @@ async def tokenize_prompt(engine: AnyEngine, value: object, param: str = "prompt
     if isinstance(value, str):
         return await _tokenize(engine, value, is_first=True)
     if not isinstance(value, list) or not value:
-        raise RequestError(f"'{param}' must be a text or a list of token ids", param)
+        raise wrong(param, "a text or a list of token ids")
     if all(is_token(item) for item in value):
         return tuple(value)
     if any(is_token(item) for item in value) and all(isinstance(item, str) or is_token(item) for item in value):
@@ -32,7 +33,7 @@ async def tokenize_prompt(engine: AnyEngine, value: object, param: str = "prompt
         return await tokenize_prompt(engine, value[0], param)
     if all(isinstance(item, (str, list)) for item in value):
         raise RequestError(f"'{param}' holds several prompts; send one in a request", param)
-    raise RequestError(f"'{param}' must be a text or a list of token ids", param)
+    raise wrong(param, "a text or a list of token ids")
 
 
 async def tokenize_prompts(
@@ -56,7 +57,7 @@ async def _read_prompt(engine: AnyEngine, prompt: object, param: str) -> Prompt:
     text, data = prompt.get("prompt_string"), prompt.get("multimodal_data")
     if not isinstance(text, str) or not isinstance(data, list):
         raise RequestError(f"'{param}' must have a text as 'prompt_string' and a list as 'multimodal_data'", param)
-    files = [from_base64(each, f"{param}.multimodal_data[{index}]") for index, each in enumerate(data)]
+    files = [from_base64(*each) for each in elements(data, f"{param}.multimodal_data", "a list")]
     return await asyncio.to_thread(engine.vocabulary.read, text, files, param)
 
 
@@ -72,7 +73,7 @@ def prompts_in(
     if len(prompts) > at_most:
         raise RequestError(f"'{param}' holds {len(prompts)} prompts; at most {at_most} go into a request", param)
     if not prompts:
-        raise RequestError(f"'{param}' must be a text or a list of token ids", param)
+        raise wrong(param, "a text or a list of token ids")
     return [_prompt_text(prompt, param, takes_media) for prompt in prompts]
 
 

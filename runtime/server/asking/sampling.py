@@ -6,11 +6,11 @@ OpenAI's sampling fields are a subset of llama.cpp's, and clients of either send
 from dataclasses import replace
 from typing import Any
 
+from runtime.checked import JsonObject, wrong
 from runtime.engine.values.grammar import Grammar
 from runtime.engine.values.request import GenerationParams
 from runtime.engine.values.sampling import Sampler, SamplingParams, sampler_lettered, sampler_named
 from runtime.errors import RequestError
-from runtime.server.asking.body import Body
 from runtime.server.asking.fields import Field, Flag, Integer, Number, Special, Texts
 from runtime.server.asking.formats import read_grammar
 
@@ -92,7 +92,7 @@ LORA = Special(
 STOP = Texts("stop", "Texts at which the answer ends; they are not part of it.")
 
 
-def read_sampling(body: Body, defaults: SamplingParams) -> SamplingParams:
+def read_sampling(body: JsonObject, defaults: SamplingParams) -> SamplingParams:
     """Return the sampling settings, absent ones from `defaults`. Raises RequestError for what can't be honoured."""
     for name, harmless in _UNSUPPORTED.items():
         body.refuse(name, but=harmless)
@@ -108,7 +108,7 @@ def read_sampling(body: Body, defaults: SamplingParams) -> SamplingParams:
     )
 
 
-def read_generation(body: Body, defaults: GenerationParams, *max_tokens_names: str) -> GenerationParams:
+def read_generation(body: JsonObject, defaults: GenerationParams, *max_tokens_names: str) -> GenerationParams:
     """Return what all clients say of how to generate; the limit stands in the first of those fields that is there.
 
     Raises RequestError for what can't be honoured.
@@ -136,16 +136,16 @@ def held_to(params: GenerationParams, form: Grammar | None, num_top_logprobs: in
     return replace(params, sampling=sampling)
 
 
-def _breakers(body: Body, default: tuple[str, ...]) -> tuple[str, ...]:
+def _breakers(body: JsonObject, default: tuple[str, ...]) -> tuple[str, ...]:
     if _BREAKERS.name not in body:
         return default
     breakers = _BREAKERS.read(body)
     if not breakers or any("\0" in breaker for breaker in breakers):
-        raise RequestError("'dry_sequence_breakers' must be a list of at least one text", "dry_sequence_breakers")
+        raise wrong("dry_sequence_breakers", "a list of at least one text")
     return breakers
 
 
-def _order(body: Body, default: tuple[Sampler, ...]) -> tuple[Sampler, ...]:
+def _order(body: JsonObject, default: tuple[Sampler, ...]) -> tuple[Sampler, ...]:
     """Return the samplers in the order that a request wants: names in a list, or llama.cpp's letters in one text."""
     given = body.raw(_SAMPLERS.name)
     if given is None:
@@ -171,7 +171,7 @@ def _logit_bias(value: object) -> tuple[tuple[int | str, float], ...]:
     elif isinstance(value, list):
         pairs = value
     else:
-        raise RequestError("'logit_bias' must be an object or a list of pairs", "logit_bias")
+        raise wrong("logit_bias", "an object or a list of pairs")
     return tuple(_bias(pair) for pair in pairs)
 
 
@@ -188,7 +188,7 @@ def _bias(pair: object) -> tuple[int | str, float]:
     raise RequestError("each pair in 'logit_bias' must be a token id or text and a number or false", "logit_bias")
 
 
-def _seed(body: Body, default: int | None) -> int | None:
+def _seed(body: JsonObject, default: int | None) -> int | None:
     seed = _SEED.read(body, None)
     if seed is None:
         return default
@@ -197,24 +197,24 @@ def _seed(body: Body, default: int | None) -> int | None:
     return None if seed < 0 or folded == _UINT32_MAX else folded
 
 
-def read_max_tokens(body: Body, *names: str, default: int | None) -> int | None:
+def read_max_tokens(body: JsonObject, *names: str, default: int | None) -> int | None:
     """Return the first of these fields that is there.
 
     A negative number leaves it to the server's own limit, as in llama-server: clients send -1 without meaning it.
     """
     for name in names:
-        limit = body.optional_integer(name)
+        limit = body.integer(name, None)
         if limit is not None:
             return limit if limit >= 0 else default
     return default
 
 
-def read_num_logprobs(body: Body) -> int:
+def read_num_logprobs(body: JsonObject) -> int:
     """Return how many of the likeliest tokens the field `logprobs` asks for, where it is a number."""
     return body.integer("logprobs", 0, low=0, high=MAX_PROBS)
 
 
-def read_lora(body: Body) -> tuple[tuple[int, float], ...] | None:
+def read_lora(body: JsonObject) -> tuple[tuple[int, float], ...] | None:
     """Return the adapters' scales that a request wants; None leaves them as they are."""
     value = body.raw(LORA.name)
     return None if value is None or value == [] else parse_scales(value)
@@ -223,7 +223,7 @@ def read_lora(body: Body) -> tuple[tuple[int, float], ...] | None:
 def parse_scales(value: object) -> tuple[tuple[int, float], ...]:
     """Return llama.cpp's list of `{"id": …, "scale": …}` as pairs. Raises RequestError when it is something else."""
     if not isinstance(value, list):
-        raise RequestError("'lora' must be a list of objects with 'id' and 'scale'", LORA.name)
+        raise wrong(LORA.name, "a list of objects with 'id' and 'scale'")
     pairs = []
     for item in value:
         match item:
@@ -245,5 +245,5 @@ def numbered_answer(params: GenerationParams, number: int) -> GenerationParams:
     return replace(params, slot=None, sampling=replace(params.sampling, seed=seed))
 
 
-def read_stop(body: Body) -> tuple[str, ...]:
+def read_stop(body: JsonObject) -> tuple[str, ...]:
     return tuple(stop for stop in STOP.read(body) if stop)

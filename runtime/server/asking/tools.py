@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 
 from runtime.chat.conversation import Tool
+from runtime.checked import JsonObject, elements
 from runtime.errors import RequestError
 
 _MAX_TOOLS = 512
@@ -16,12 +17,8 @@ def parse_tools(value: object, param: str = "tools") -> tuple[Tool, ...]:
 
     Raises RequestError that names the very field which is wrong.
     """
-    if value is None:
-        return ()
-    if not isinstance(value, list):
-        raise RequestError(f"'{param}' must be a list of tools", param)
-    tools = tuple(_parse_tool(item, f"{param}[{index}]") for index, item in enumerate(value))
-    return checked_tools(tools, param)
+    listed = elements([] if value is None else value, param, "a list of tools")
+    return checked_tools(tuple(_parse_tool(each, where) for each, where in listed), param)
 
 
 def checked_tools(tools: tuple[Tool, ...], param: str) -> tuple[Tool, ...]:
@@ -36,31 +33,27 @@ def checked_tools(tools: tuple[Tool, ...], param: str) -> tuple[Tool, ...]:
 
 
 def _parse_tool(value: object, param: str) -> Tool:
-    if not isinstance(value, Mapping):
-        raise RequestError(f"'{param}' must be an object with 'type' and 'function'", param)
-    if value.get("type", "function") != "function":
-        raise RequestError(f"'{param}.type' must be 'function': this server has no tools of its own", f"{param}.type")
-    return parse_function(value.get("function"), f"{param}.function")
+    given = JsonObject.of(value, param, "an object with 'type' and 'function'")
+    check_is_function(given, given.fields.get("type", "function"))
+    return parse_function(given.raw("function"), given.path_of("function"))
+
+
+def check_is_function(tool: JsonObject, kind: object) -> None:
+    """Raise RequestError for a tool of another kind, which only other servers have."""
+    if kind != "function":
+        raise tool.wrong("type", "'function': this server has no tools of its own")
 
 
 def parse_function(value: object, param: str, *, parameters: str = "parameters") -> Tool:
     """Return the tool that an object with a name, a description and parameters describes.
 
-    `parameters` is what the dialect calls the last. Raises RequestError.
+    `parameters` is what the client calls the last. Raises RequestError.
     """
-    if not isinstance(value, Mapping):
-        raise RequestError(f"'{param}' must be an object with 'name', 'description' and '{parameters}'", param)
-    name, description, schema = value.get("name"), value.get("description"), value.get(parameters)
+    given = JsonObject.of(value, param, f"an object with 'name', 'description' and '{parameters}'")
+    name, schema = given.raw("name"), given.raw(parameters)
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise RequestError(
-            f"'{param}.name' must be a text of up to 256 letters, digits and signs like _ - . / :", f"{param}.name"
-        )
-    if description is not None and not isinstance(description, str):
-        raise RequestError(f"'{param}.description' must be a text", f"{param}.description")
+        raise given.wrong("name", "a text of up to 256 letters, digits and signs like _ - . / :")
+    description = given.text("description", "")
     if schema is not None and (not isinstance(schema, Mapping) or schema.get("type", "object") != "object"):
-        where = f"{param}.{parameters}"
-        raise RequestError(f"'{where}' must be a JSON schema of an object", where)
-    is_strict = value.get("strict")
-    if is_strict is not None and not isinstance(is_strict, bool):
-        raise RequestError(f"'{param}.strict' must be true or false", f"{param}.strict")
-    return Tool(name, description or "", schema or {}, is_strict=bool(is_strict))
+        raise given.wrong(parameters, "a JSON schema of an object")
+    return Tool(name, description, schema or {}, is_strict=given.flag("strict", False))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from runtime.checked import JsonObject
 from runtime.engine.values.events import Finished, FinishReason, Progress, TextDelta, Timings, TokenProbs
 from runtime.engine.values.request import GenerationParams, GenerationRequest, Prompt
 from runtime.errors import RequestError
@@ -16,7 +17,6 @@ from runtime.server.answering.logprobs import HeldProbs, tokens_json
 from runtime.server.answering.settings import generation_settings
 from runtime.server.answering.streaming import frame
 from runtime.server.answering.timings import progress_json, timings_json
-from runtime.server.asking.body import Body
 from runtime.server.asking.fields import Flag, Integer, Texts
 from runtime.server.asking.prompts import MAX_PROMPTS
 from runtime.server.asking.sampling import (
@@ -77,7 +77,7 @@ class CompletionParams:
     response_fields: tuple[str, ...]
 
     @classmethod
-    def of(cls, body: Body, service: Service) -> "CompletionParams":
+    def of(cls, body: JsonObject, service: Service) -> "CompletionParams":
         slot = _ID_SLOT.read(body, -1)
         max_milliseconds = _T_MAX_PREDICT_MS.read(body, -1)
         is_streamed = _STREAM.read(body, False)

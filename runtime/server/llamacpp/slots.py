@@ -9,13 +9,14 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 
+from runtime.checked import JsonObject, wrong
 from runtime.engine.interface import AnyEngine
 from runtime.engine.values.commands import Command, EraseSlot, ListSlots, RestoreSlot, SaveSlot, SlotState
 from runtime.errors import HoldallError, RequestError, Unavailable
 from runtime.server.answering.generation import while_connected
 from runtime.server.answering.responses import JsonResponse
 from runtime.server.answering.settings import generation_settings
-from runtime.server.asking.body import Body, read_body
+from runtime.server.asking.body import read_body
 from runtime.server.asking.fields import Text, operation
 from runtime.server.refusals import NotOffered
 from runtime.server.service import Service
@@ -51,7 +52,7 @@ class Slots:
             raise NotOffered("this server saves no slots; start it with --slot-save-path FOLDER")
         action = request.query_params.get("action")
         if action not in ("save", "restore", "erase"):
-            raise RequestError("'action' must be save, restore or erase", "action")
+            raise wrong("action", "save, restore or erase")
         engine = await self._service.engine()
         slot = _slot_index(request.path_params["id"], engine.info.num_slots)
         if action == "erase":
@@ -92,10 +93,10 @@ def _slot_index(text: str, num_slots: int) -> int:
     return int(text)
 
 
-def _plain_name(body: Body) -> str:
+def _plain_name(body: JsonObject) -> str:
     name = FILENAME.read(body, "")
     if not _PLAIN_NAME.fullmatch(name) or len(name.encode()) > _MAX_NAME_BYTES or Path(name).name != name:
-        raise RequestError("'filename' must be a plain file name, without folders and not hidden", FILENAME.name)
+        raise wrong(FILENAME.name, "a plain file name, without folders and not hidden")
     return name
 
 

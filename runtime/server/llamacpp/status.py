@@ -4,10 +4,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from runtime.chat.template import CHATML
+from runtime.checked import JsonObject
 from runtime.engine.values.media import MARK, MediaKind
 from runtime.errors import RequestError
 from runtime.server.answering.responses import JsonResponse
-from runtime.server.asking.body import Body, read_body
+from runtime.server.asking.body import read_body
 from runtime.server.asking.fields import operation
 from runtime.server.lifecycle import Loading, Ready
 from runtime.server.llamacpp.completion import CompletionParams
@@ -38,7 +39,7 @@ class Status:
     async def props(self, _request: Request) -> Response:
         engine = await self._service.engine()
         info, offer = engine.info, self._service.offer
-        defaults = CompletionParams.of(Body({"stream": True}), self._service)
+        defaults = CompletionParams.of(JsonObject({"stream": True}), self._service)
         return JsonResponse(
             {
                 "default_generation_settings": {

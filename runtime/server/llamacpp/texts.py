@@ -13,12 +13,13 @@ from starlette.responses import Response
 
 from runtime.chat.infill import Snippet
 from runtime.chat.turn import prompt_of
+from runtime.checked import JsonObject, elements, wrong
 from runtime.engine.interface import AnyEngine
 from runtime.engine.values.request import Prompt
 from runtime.errors import RequestError
 from runtime.server.answering.generation import Generation, whole_answers
 from runtime.server.answering.responses import EventStream, JsonResponse
-from runtime.server.asking.body import Body, read_body
+from runtime.server.asking.body import read_body
 from runtime.server.asking.conversation import CONVERSATION_FIELDS, MESSAGES, read_conversation
 from runtime.server.asking.fields import Flag, Special, Text, operation
 from runtime.server.asking.infill import fill_tokens
@@ -132,7 +133,7 @@ class LlamaCpp:
     async def detokenize(self, request: Request) -> Response:
         tokens = (await read_body(request)).raw(_TOKENS.name) or []
         if not isinstance(tokens, list) or not all(map(is_token, tokens)):
-            raise RequestError("'tokens' must be a list of token ids", _TOKENS.name)
+            raise wrong(_TOKENS.name, "a list of token ids")
         engine = await self._service.engine()
         return JsonResponse({"content": await asyncio.to_thread(engine.vocabulary.detokenize, tokens)})
 
@@ -141,7 +142,7 @@ def _end_tokens(engine: AnyEngine) -> tuple[int, ...]:
     return engine.vocabulary.end_tokens
 
 
-def _required(declared: Text, body: Body) -> str:
+def _required(declared: Text, body: JsonObject) -> str:
     value = declared.read(body, None)
     if value is None:
         raise RequestError(f"'{declared.name}' is missing", declared.name)
@@ -149,18 +150,15 @@ def _required(declared: Text, body: Body) -> str:
 
 
 def _snippets(value: Any) -> tuple[Snippet, ...]:
-    if value is None:
-        return ()
-    if not isinstance(value, list):
-        raise RequestError("'input_extra' must be a list of objects with 'text' and 'filename'", _INPUT_EXTRA.name)
-    return tuple(_snippet(item, f"{_INPUT_EXTRA.name}[{index}]") for index, item in enumerate(value))
+    wanted = "a list of objects with 'text' and 'filename'"
+    return tuple(_snippet(*each) for each in elements([] if value is None else value, _INPUT_EXTRA.name, wanted))
 
 
 def _snippet(value: Any, param: str) -> Snippet:
     text = value.get("text") if isinstance(value, Mapping) else None
     filename = value.get("filename", "tmp") if isinstance(value, Mapping) else None
     if not isinstance(text, str) or not isinstance(filename, str):
-        raise RequestError(f"'{param}' must be an object with a text in 'text', and one in 'filename' if any", param)
+        raise wrong(param, "an object with a text in 'text', and one in 'filename' if any")
     return Snippet(text, filename)
 
 

@@ -14,12 +14,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from runtime.chat.turn import manner_in
+from runtime.checked import JsonObject
 from runtime.engine.values.facts import ModelInfo
 from runtime.engine.values.media import MediaKind
 from runtime.errors import RequestError
 from runtime.server.answering.responses import JsonResponse
 from runtime.server.answering.streaming import line
-from runtime.server.asking.body import Body, read_body
+from runtime.server.asking.body import read_body
 from runtime.server.asking.fields import Flag, Text, operation
 from runtime.server.lifecycle import Ready
 from runtime.server.refusals import NotFound, NotOffered
@@ -115,7 +116,7 @@ class OllamaModels:
     def _modified(self) -> str:
         return timestamp(self._service.model_file.modified or self._service.created)
 
-    def _check_name(self, body: Body) -> None:
+    def _check_name(self, body: JsonObject) -> None:
         """Raise NotFound unless the body names the model that is here. `name` is what `model` was called first."""
         wanted = _MODEL.read(body, "") or _NAME.read(body, "")
         if not wanted:

@@ -6,12 +6,12 @@ from runtime.chat.conversation import Conversation, Tool, ToolUse
 from runtime.chat.messages import Message, Role
 from runtime.chat.reader import AnswerReader
 from runtime.chat.turn import manner_in, next_turn
+from runtime.checked import JsonObject, wrong
 from runtime.engine.interface import AnyEngine
 from runtime.engine.values.media import MARK
 from runtime.engine.values.request import GenerationRequest
 from runtime.engine.values.request import Prompt as EnginePrompt
 from runtime.errors import RequestError
-from runtime.server.asking.body import Body
 from runtime.server.asking.fields import Flag, Special, Text
 from runtime.server.asking.infill import fill_tokens
 from runtime.server.asking.prompts import is_token
@@ -42,9 +42,9 @@ class Prompt:
     images: tuple[bytes, ...] = ()
 
     @classmethod
-    def of(cls, body: Body) -> "Prompt":
+    def of(cls, body: JsonObject) -> "Prompt":
         is_raw = _RAW.read(body, False)
-        if body.text("template"):
+        if body.text("template", None):
             raise RequestError("'template' can't be changed here; with 'raw' the prompt is taken as it is", "template")
         for each in _NOT_WHEN_RAW:
             if is_raw and body.raw(each.name):
@@ -130,5 +130,5 @@ def _read_context(value: object) -> tuple[int, ...]:
     if value is None:
         return ()
     if not isinstance(value, list) or not all(map(is_token, value)):
-        raise RequestError("'context' must be a list of token ids, as an answer gave it", _CONTEXT.name)
+        raise wrong(_CONTEXT.name, "a list of token ids, as an answer gave it")
     return tuple(value)

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from runtime.chat.answer import AnswerEvent, ArgumentsPart, CallBegun, ReasoningPart, TextPart, whole_message
 from runtime.chat.turn import Turn, next_turn
+from runtime.checked import JsonObject
 from runtime.engine.interface import AnyEngine
 from runtime.engine.values.events import Finished, TextDelta, Timings, TokenProbs
 from runtime.engine.values.request import GenerationRequest
@@ -23,7 +24,7 @@ from runtime.server.answering.logprobs import tokens_json
 from runtime.server.answering.responses import JsonResponse
 from runtime.server.answering.settings import generation_settings
 from runtime.server.answering.streaming import TextFrame, frame
-from runtime.server.asking.body import Body, read_body
+from runtime.server.asking.body import read_body
 from runtime.server.asking.conversation import CONVERSATION_FIELDS, MESSAGES, has_functions, read_conversation
 from runtime.server.asking.fields import operation
 from runtime.server.openai.params import COMMON_FIELDS, CommonParams
@@ -159,8 +160,8 @@ class ChatReply(Reply):
         return None if num_top is None else {"content": tokens_json(probs, num_top), "refusal": None}
 
 
-def _num_top_logprobs(body: Body) -> int | None:
-    num_top = body.optional_integer("top_logprobs", low=0, high=20)
+def _num_top_logprobs(body: JsonObject) -> int | None:
+    num_top = body.integer("top_logprobs", None, low=0, high=20)
     if body.flag("logprobs", False):
         return num_top or 0
     if num_top:
@@ -205,13 +206,13 @@ class OpenAIChat:
         turn = await self._turn(body, await self._service.engine(), None)
         return JsonResponse({"object": "response.input_tokens", "input_tokens": len(turn.prompt.tokens)})
 
-    async def _turn(self, body: Body, engine: AnyEngine, params: CommonParams | None) -> Turn:
+    async def _turn(self, body: JsonObject, engine: AnyEngine, params: CommonParams | None) -> Turn:
         conversation = read_conversation(body, self._service.chat)
         form = params.generation.sampling.grammar if params else None
         return await asyncio.to_thread(next_turn, engine, conversation, form)
 
     async def _extras(
-        self, body: Body, params: CommonParams, engine: AnyEngine, asked: GenerationRequest
+        self, body: JsonObject, params: CommonParams, engine: AnyEngine, asked: GenerationRequest
     ) -> dict[str, Any]:
         """Return what llama-server tells when it is verbose; its prompt is that of the tokens, with the first one."""
         if not body.flag("verbose", self._service.chat.shows_prompts):

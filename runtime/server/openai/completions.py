@@ -9,6 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from runtime.checked import JsonObject, wrong
 from runtime.engine.interface import AnyEngine
 from runtime.engine.values.events import Finished, Progress, TextDelta, TokenProbs
 from runtime.engine.values.request import GenerationRequest, Prompt
@@ -17,7 +18,7 @@ from runtime.server.answering.generation import Answer, Generation, whole_answer
 from runtime.server.answering.logprobs import HeldProbs, parallel_json
 from runtime.server.answering.responses import JsonResponse
 from runtime.server.answering.streaming import TextFrame, frame
-from runtime.server.asking.body import Body, read_body
+from runtime.server.asking.body import read_body
 from runtime.server.asking.fields import Flag, Integer, Special, Text, operation
 from runtime.server.asking.infill import fill_tokens
 from runtime.server.asking.prompts import MAX_PROMPTS, prompts_in, tokenize_prompt
@@ -47,7 +48,7 @@ class TextParams:
     num_tries: int  # for each prompt; the likeliest are its choices
 
     @classmethod
-    def of(cls, body: Body, service: Service) -> "TextParams":
+    def of(cls, body: JsonObject, service: Service) -> "TextParams":
         common = CommonParams.of(body, service, _LOGPROBS.read(body, None))
         params = cls(
             common,
@@ -56,7 +57,7 @@ class TextParams:
             num_tries=_BEST_OF.read(body, common.num_choices),
         )
         if params.num_tries < common.num_choices:
-            raise RequestError("'best_of' must be at least 'n'", _BEST_OF.name)
+            raise wrong(_BEST_OF.name, "at least 'n'")
         if params.is_ranked and common.is_streamed:
             raise RequestError("the best of several answers can't be streamed; leave out 'stream'", _BEST_OF.name)
         if params.is_echoed and params.suffix:

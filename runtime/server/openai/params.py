@@ -8,8 +8,8 @@ breaks on both. It gives itself away by an `options` object, which no other clie
 
 from dataclasses import dataclass, replace
 
+from runtime.checked import JsonObject
 from runtime.engine.values.request import GenerationParams, GenerationRequest
-from runtime.server.asking.body import Body
 from runtime.server.asking.fields import Flag, Integer, Special, Text
 from runtime.server.asking.formats import read_response_format
 from runtime.server.asking.prompts import MAX_PROMPTS
@@ -54,7 +54,7 @@ class CommonParams:
     num_top_logprobs: int | None
 
     @classmethod
-    def of(cls, body: Body, service: Service, num_top_logprobs: int | None) -> "CommonParams":
+    def of(cls, body: JsonObject, service: Service, num_top_logprobs: int | None) -> "CommonParams":
         """`num_top_logprobs` is how many of the likeliest tokens to report beside each; None reports nothing of any."""
         is_llamaindex = "options" in body
         given = body.over(body.nested("options"))

@@ -7,7 +7,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from runtime.errors import HistoryError, RequestError
+from runtime.checked import wrong
+from runtime.errors import HistoryError
 from runtime.server.answering.errors import Endpoint
 from runtime.server.answering.responses import JsonResponse, log_fault
 from runtime.server.asking.body import MAX_BODY_BYTES, parse_object, read_bytes
@@ -50,7 +51,7 @@ class Chats:
     async def summaries(self, request: Request) -> Response:
         query = request.query_params.get("search", "")
         if len(query) > _MAX_QUERY:
-            raise RequestError(f"'search' must be at most {_MAX_QUERY} characters long", "search")
+            raise wrong("search", f"at most {_MAX_QUERY} characters long")
         found = await self._history.run(lambda store: store.summaries(query))
         is_search = bool(query.strip())
         return JsonResponse({"chats": [documents.summary_to_json(each, with_snippet=is_search) for each in found]})

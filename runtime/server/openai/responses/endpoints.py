@@ -11,12 +11,13 @@ from starlette.responses import Response
 from runtime.chat.messages import Message
 from runtime.chat.shortening import shortened
 from runtime.chat.turn import Turn, next_turn
+from runtime.checked import JsonObject
 from runtime.engine.interface import AnyEngine
 from runtime.errors import RequestError
 from runtime.server.answering.generation import Generation, whole_answer
 from runtime.server.answering.responses import EventStream, JsonResponse
 from runtime.server.answering.streaming import to_json
-from runtime.server.asking.body import Body, read_body
+from runtime.server.asking.body import read_body
 from runtime.server.asking.fields import operation
 from runtime.server.openai.responses.items import Item, messages_of, read_items
 from runtime.server.openai.responses.pages import AFTER, LIMIT, ORDER, Page
@@ -58,7 +59,7 @@ class OpenAIResponses:
             return EventStream(generation, reply)
         return JsonResponse(reply.whole(await whole_answer(request.receive, generation)))
 
-    def _read_input(self, body: Body) -> _Asked:
+    def _read_input(self, body: JsonObject) -> _Asked:
         items = tuple(read_items(body.raw(INPUT.name), self._store.find_item))
         messages = tuple(messages_of(items))
         previous_id = PREVIOUS.read(body, None)

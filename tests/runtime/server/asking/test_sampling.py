@@ -2,16 +2,16 @@ from typing import Any
 
 import pytest
 
+from runtime.checked import JsonObject
 from runtime.engine.values.sampling import DEFAULT_ORDER, Sampler, SamplingParams
 from runtime.errors import RequestError
-from runtime.server.asking.body import Body
 from runtime.server.asking.sampling import read_sampling
 
 DEFAULTS = SamplingParams()
 
 
 def read(**fields: Any) -> SamplingParams:
-    return read_sampling(Body(fields), DEFAULTS)
+    return read_sampling(JsonObject(fields), DEFAULTS)
 
 
 def test_nothing_given_is_the_servers_defaults() -> None:
