@@ -38,7 +38,7 @@ class JsonObject:
     def of(cls, value: object, path: str, wanted: str = "an object") -> "JsonObject":
         """Return a value's fields. Raises RequestError when the value is no object."""
         if not isinstance(value, Mapping):
-            raise wrong(path, wanted) if path else RequestError("the body must be a JSON object")
+            raise wrong(path, wanted) if path else RequestError("the body must be a JSON object", path)
         return cls(value, path)
 
     def path_of(self, name: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from runtime.chat.call_form import GENERIC, CallForm, Hole, Text
+from runtime.chat.call_form import GENERIC, CallForm, Placeholder, Text
 from runtime.chat.conversation import Tool
 from runtime.chat.messages import Message, Role, ToolCall
 
@@ -60,4 +60,4 @@ def _written(form: CallForm, call: ToolCall) -> str:
 
 
 def _text(text: Text) -> str:
-    return "".join("0" if isinstance(part, Hole) else part for part in text)
+    return "".join("0" if isinstance(part, Placeholder) else part for part in text)

@@ -36,6 +36,7 @@ from runtime.engine.policy.memory import choose_n_ctx, read_memory
 from runtime.engine.threads import default_num_threads
 from runtime.engine.values.facts import Pooling
 from runtime.engine.values.params import EngineParams
+from runtime.engine.values.request import GenerationParams
 from runtime.engine.values.sampling import SamplingParams
 from runtime.errors import EngineError, HistoryError, HoldallError, ModelError, UsageError
 from runtime.program import launch, settings
@@ -258,26 +259,25 @@ class Program:
         from runtime.server.door.listener import Listener
         from runtime.server.door.security import Access
         from runtime.server.lifecycle import Lifecycle
-        from runtime.server.page.files import WEBCLIENT
         from runtime.server.page.history import History
-        from runtime.server.service import ModelFile, Offer
+        from runtime.server.page.page import Page
+        from runtime.server.service import EndpointFlags, ModelFile, Service
 
         chosen = self._settings
         lifecycle = Lifecycle()
         history = History(self._open_store) if self._open_store else None
-        app = create_app(
-            lifecycle,
-            _sampling_defaults(chosen),
+        service = Service(
+            lifecycle=lifecycle,
+            defaults=GenerationParams(
+                sampling=_sampling_defaults(chosen),
+                max_tokens=chosen.n_predict if chosen.n_predict >= 0 else None,
+                n_keep=chosen.n_keep,
+            ),
             names=tuple(sorted(set(chosen.alias))) or (self._name,),
             tags=chosen.tags,
-            default_max_tokens=chosen.n_predict if chosen.n_predict >= 0 else None,
-            n_keep=chosen.n_keep,
             embd_normalize=chosen.embd_normalize,
             props={"build_info": _BUILD_INFO, "model_path": f"{self._name}.gguf"},
-            access=Access(
-                keys=chosen.api_keys, hosts=(*chosen.host, *chosen.allowed_hosts), origins=chosen.cors_origins
-            ),
-            offer=Offer(
+            flags=EndpointFlags(
                 has_slots=chosen.slots,
                 has_metrics=chosen.metrics,
                 has_props=chosen.props,
@@ -289,11 +289,14 @@ class Program:
                 sha256=self._container.sha256(self._weights) if self._container else "",
             ),
             chat=_chat_defaults(chosen),
-            webclient=WEBCLIENT if chosen.ui else None,
+        )
+        access = Access(keys=chosen.api_keys, hosts=(*chosen.host, *chosen.allowed_hosts), origins=chosen.cors_origins)
+        page = Page(
             manifest=self._container.manifest if self._container and self._settings.model is None else None,
             history=history,
             end_program=lambda: listener.stop(),
         )
+        app = create_app(service, access, page if chosen.ui else None)
         listener = Listener(app, verbose=chosen.verbose)
         for number in _SIGNALS:
             self._loop.add_signal_handler(number, listener.stop)

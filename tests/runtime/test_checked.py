@@ -43,11 +43,14 @@ def test_refusing_takes_harmless_values_by_type_too() -> None:
     ],
 )
 def test_an_error_deep_inside_names_its_path(fields: dict[str, object], name: str, words: str) -> None:
-    with pytest.raises(RequestError) as refusal:
-        for each, path in elements([{"role": "user", "content": "x"}, fields], "messages", "a list"):
+    def read(value: object) -> None:
+        for each, path in elements(value, "messages", "a list"):
             message = JsonObject.of(each, path)
             message.choice("role", {"user": 1, "tool": 2})
             message.required_text("content", is_filled=True)
+
+    with pytest.raises(RequestError) as refusal:
+        read([{"role": "user", "content": "x"}, fields])
     assert (str(refusal.value), refusal.value.param) == (words, f"messages[1].{name}")
 
 

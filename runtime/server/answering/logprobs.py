@@ -45,18 +45,18 @@ def _likely(token: int, piece: bytes, logprob: float, is_after_sampling: bool) -
 
 
 def parallel_json(
-    probs: Iterable[TokenProbs], num_top: int, offset: int, *, unforetold: bytes | None = None
+    probs: Iterable[TokenProbs], num_top: int, offset: int, *, first_piece: bytes | None = None
 ) -> dict[str, Any]:
     """Return parallel lists, as OpenAI's text completions have them; `offset` is where their text begins.
 
-    `unforetold` is the piece of a token before them that nothing foretold: it has nulls.
+    `first_piece` is the piece of a token before them that nothing foretold: it has nulls.
     """
     tokens: list[str] = []
     logprobs: list[float | None] = []
     tops: list[dict[str, float] | None] = []
     offsets: list[int] = []
-    if unforetold is not None:
-        tokens, logprobs, tops, offsets = [_text(unforetold)], [None], [None], [offset]
+    if first_piece is not None:
+        tokens, logprobs, tops, offsets = [_text(first_piece)], [None], [None], [offset]
         offset += len(tokens[0])
     for each in probs:
         tokens.append(_text(each.piece))

@@ -48,9 +48,9 @@ class AnthropicParams:
             read_generation(body, service.defaults, _MAX_TOKENS.name), _read_output_format(body), num_top_logprobs=None
         )
         return cls(
-            model=_MODEL.read(body, "") or service.model_alias,
-            generation=replace(generation, stop=tuple(stop for stop in _STOP_SEQUENCES.read(body) if stop)),
-            is_streamed=_STREAM.read(body, False),
+            model=_MODEL.value_in(body, "") or service.model_alias,
+            generation=replace(generation, stop=tuple(stop for stop in _STOP_SEQUENCES.value_in(body) if stop)),
+            is_streamed=_STREAM.value_in(body, False),
         )
 
 

@@ -60,7 +60,7 @@ def read_conversation(body: JsonObject, defaults: ChatDefaults) -> Conversation:
     if thinking is not None and not isinstance(thinking, bool):
         name = f"{_VARIABLES.name}.enable_thinking"
         raise wrong(name, "true or false")
-    effort = _EFFORT.read(body, "")
+    effort = _EFFORT.value_in(body, "")
     if effort == "none":
         thinking = False
     elif effort:
@@ -79,12 +79,12 @@ def read_conversation(body: JsonObject, defaults: ChatDefaults) -> Conversation:
         splits_thinking=_splits_thinking(body, defaults),
         variables=variables,
         continues_last=continues_last,
-        adds_generation_prompt=_ADD_PROMPT.read(body, True),
+        adds_generation_prompt=_ADD_PROMPT.value_in(body, True),
     )
 
 
 def _splits_thinking(body: JsonObject, defaults: ChatDefaults) -> bool:
-    chosen = _FORMAT.read(body, None)
+    chosen = _FORMAT.value_in(body, None)
     if chosen is None:
         return defaults.splits_thinking
     if chosen not in _FORMATS:
@@ -132,7 +132,7 @@ def _tool_use(body: JsonObject) -> ToolUse:
         parse_tools(body.raw(_TOOLS.name), _TOOLS.name),
         body.raw(_TOOL_CHOICE.name),
         _TOOL_CHOICE.name,
-        is_parallel=_PARALLEL.read(body, True),
+        is_parallel=_PARALLEL.value_in(body, True),
     )
 
 

@@ -34,7 +34,7 @@ class Integer(Field):
     high: float = math.inf
     clamp: int | None = None
 
-    def read(self, body: JsonObject, default: D) -> int | D:
+    def value_in(self, body: JsonObject, default: D) -> int | D:
         value = body.integer(self.name, None, low=self.low, high=self.high)
         if value is None or self.clamp is None:
             return default if value is None else value
@@ -49,7 +49,7 @@ class Number(Field):
     low: float | None = None
     high: float | None = None
 
-    def read(self, body: JsonObject, default: float) -> float:
+    def value_in(self, body: JsonObject, default: float) -> float:
         limits = {"low": self.low, "high": self.high}
         return body.number(self.name, default, **{name: limit for name, limit in limits.items() if limit is not None})
 
@@ -60,7 +60,7 @@ class Number(Field):
 
 @dataclass(frozen=True, slots=True)
 class Flag(Field):
-    def read(self, body: JsonObject, default: bool) -> bool:
+    def value_in(self, body: JsonObject, default: bool) -> bool:
         return body.flag(self.name, default)
 
     def schema(self) -> Schema:
@@ -69,7 +69,7 @@ class Flag(Field):
 
 @dataclass(frozen=True, slots=True)
 class Text(Field):
-    def read(self, body: JsonObject, default: D) -> str | D:
+    def value_in(self, body: JsonObject, default: D) -> str | D:
         return body.text(self.name, default)
 
     def schema(self) -> Schema:
@@ -80,7 +80,7 @@ class Text(Field):
 class Texts(Field):
     """One text or a list of them."""
 
-    def read(self, body: JsonObject) -> tuple[str, ...]:
+    def value_in(self, body: JsonObject) -> tuple[str, ...]:
         return body.texts(self.name)
 
     def schema(self) -> Schema:

@@ -96,7 +96,7 @@ def read_sampling(body: JsonObject, defaults: SamplingParams) -> SamplingParams:
     """Return the sampling settings, absent ones from `defaults`. Raises RequestError for what can't be honoured."""
     for name, harmless in _UNSUPPORTED.items():
         body.refuse(name, but=harmless)
-    plain: dict[str, Any] = {each.name: each.read(body, getattr(defaults, each.name)) for each in _PLAIN}
+    plain: dict[str, Any] = {each.name: each.value_in(body, getattr(defaults, each.name)) for each in _PLAIN}
     return SamplingParams(
         **plain,
         dry_sequence_breakers=_breakers(body, defaults.dry_sequence_breakers),
@@ -104,7 +104,7 @@ def read_sampling(body: JsonObject, defaults: SamplingParams) -> SamplingParams:
         logit_bias=_logit_bias(body.raw(_LOGIT_BIAS.name)) or defaults.logit_bias,
         seed=_seed(body, defaults.seed),
         grammar=read_grammar(body),
-        post_sampling_probs=_POST_SAMPLING_PROBS.read(body, defaults.post_sampling_probs),
+        post_sampling_probs=_POST_SAMPLING_PROBS.value_in(body, defaults.post_sampling_probs),
     )
 
 
@@ -139,7 +139,7 @@ def held_to(params: GenerationParams, form: Grammar | None, num_top_logprobs: in
 def _breakers(body: JsonObject, default: tuple[str, ...]) -> tuple[str, ...]:
     if _BREAKERS.name not in body:
         return default
-    breakers = _BREAKERS.read(body)
+    breakers = _BREAKERS.value_in(body)
     if not breakers or any("\0" in breaker for breaker in breakers):
         raise wrong("dry_sequence_breakers", "a list of at least one text")
     return breakers
@@ -189,7 +189,7 @@ def _bias(pair: object) -> tuple[int | str, float]:
 
 
 def _seed(body: JsonObject, default: int | None) -> int | None:
-    seed = _SEED.read(body, None)
+    seed = _SEED.value_in(body, None)
     if seed is None:
         return default
     # llama.cpp's seeds have 32 bits, all of them set meaning "draw one"; OpenAI's have 64.
@@ -246,4 +246,4 @@ def numbered_answer(params: GenerationParams, number: int) -> GenerationParams:
 
 
 def read_stop(body: JsonObject) -> tuple[str, ...]:
-    return tuple(stop for stop in STOP.read(body) if stop)
+    return tuple(stop for stop in STOP.value_in(body) if stop)

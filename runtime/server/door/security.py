@@ -46,7 +46,7 @@ class Access:
     origins: tuple[str, ...] = ()
 
 
-class Door:
+class AccessMiddleware:
     """An ASGI application around another: requests that may not come in are answered here."""
 
     def __init__(self, app: ASGIApp, access: Access, public_paths: Collection[str]) -> None:

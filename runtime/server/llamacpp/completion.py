@@ -78,9 +78,9 @@ class CompletionParams:
 
     @classmethod
     def of(cls, body: JsonObject, service: Service) -> "CompletionParams":
-        slot = _ID_SLOT.read(body, -1)
-        max_milliseconds = _T_MAX_PREDICT_MS.read(body, -1)
-        is_streamed = _STREAM.read(body, False)
+        slot = _ID_SLOT.value_in(body, -1)
+        max_milliseconds = _T_MAX_PREDICT_MS.value_in(body, -1)
+        is_streamed = _STREAM.value_in(body, False)
         generation = read_generation(body, service.defaults, _N_PREDICT.name, "max_tokens")
         sampling = generation.sampling
         if "n_probs" not in body:  # llama-server knows it by OpenAI's name, too
@@ -89,19 +89,19 @@ class CompletionParams:
             generation=replace(
                 generation,
                 sampling=sampling,
-                ignore_eos=_IGNORE_EOS.read(body, False),
-                cache_prompt=_CACHE_PROMPT.read(body, True),
-                n_keep=_N_KEEP.read(body, service.defaults.n_keep),
-                n_discard=_N_DISCARD.read(body, 0),
+                ignore_eos=_IGNORE_EOS.value_in(body, False),
+                cache_prompt=_CACHE_PROMPT.value_in(body, True),
+                n_keep=_N_KEEP.value_in(body, service.defaults.n_keep),
+                n_discard=_N_DISCARD.value_in(body, 0),
                 slot=slot if slot >= 0 else None,
                 max_seconds=max_milliseconds / 1000 if max_milliseconds > 0 else None,
-                wants_progress=_RETURN_PROGRESS.read(body, False) and is_streamed,
-                wants_timings=_TIMINGS_PER_TOKEN.read(body, False) and is_streamed,
+                wants_progress=_RETURN_PROGRESS.value_in(body, False) and is_streamed,
+                wants_timings=_TIMINGS_PER_TOKEN.value_in(body, False) and is_streamed,
             ),
-            num_answers=_N_CMPL.read(body, 1),
+            num_answers=_N_CMPL.value_in(body, 1),
             is_streamed=is_streamed,
-            returns_tokens=_RETURN_TOKENS.read(body, False),
-            response_fields=_RESPONSE_FIELDS.read(body),
+            returns_tokens=_RETURN_TOKENS.value_in(body, False),
+            response_fields=_RESPONSE_FIELDS.value_in(body),
         )
 
     def requests(self, prompts: list[Prompt]) -> Iterator[GenerationRequest]:
@@ -117,7 +117,7 @@ class CompletionParams:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PendingAnswer:
     """One of a request's answers before it is there; `index` counts them, `prompt` gives the text of the prompt's
     tokens, which only the end tells, and `forbidden` are the tokens that may not be chosen.
     """
@@ -132,9 +132,9 @@ class Asked:
 class CompletionReply:
     """One of a request's answers in this dialect: the frames of a stream, or the whole as one object."""
 
-    def __init__(self, params: CompletionParams, asked: Asked) -> None:
+    def __init__(self, params: CompletionParams, pending: PendingAnswer) -> None:
         self._params = params
-        self._asked = asked
+        self._pending = pending
         self._num_generated = 0
         self._has_new_line = False
         self._held: tuple[int, ...] = ()  # tokens whose text the engine still holds back
@@ -161,13 +161,13 @@ class CompletionReply:
 
     def _event(self, text: str, tokens: tuple[int, ...], slot: int, timings: Timings | None) -> dict[str, Any]:
         event = {
-            "index": self._asked.index,
+            "index": self._pending.index,
             "content": text,
             "tokens": tokens,
             "stop": False,
             "id_slot": slot,
             "tokens_predicted": self._num_generated,
-            "tokens_evaluated": len(self._asked.request.prompt.tokens),
+            "tokens_evaluated": len(self._pending.request.prompt.tokens),
         }
         return event if timings is None else {**event, "timings": timings_json(timings)}
 
@@ -181,10 +181,10 @@ class CompletionReply:
 
     def fail(self, error: Exception) -> Iterable[bytes]:
         # `content`, because clients of this dialect read it from every event.
-        return (frame({"index": self._asked.index, "content": "", "stop": True, "error": describe(error)[1]}),)
+        return (frame({"index": self._pending.index, "content": "", "stop": True, "error": describe(error)[1]}),)
 
     def _probabilities(self, probs: tuple[TokenProbs, ...]) -> dict[str, Any]:
-        sampling = self._asked.request.params.sampling
+        sampling = self._pending.request.params.sampling
         if not sampling.n_probs or not probs:
             return {}
         shown = tokens_json(probs, sampling.n_probs, is_after_sampling=sampling.post_sampling_probs)
@@ -200,16 +200,16 @@ class CompletionReply:
         if finished.end_probs is not None:
             probs = (*probs, finished.end_probs)
         reply = {
-            "index": self._asked.index,
+            "index": self._pending.index,
             "content": text,
             "tokens": tokens if self._params.returns_tokens else (),
             "id_slot": finished.slot,
             "stop": True,
-            "model": self._asked.model,
+            "model": self._pending.model,
             "tokens_predicted": timings.num_generated_tokens,
-            "tokens_evaluated": len(self._asked.request.prompt.tokens),
-            "generation_settings": self._params.settings(self._asked.request.params, self._asked.forbidden),
-            "prompt": self._asked.prompt(),
+            "tokens_evaluated": len(self._pending.request.prompt.tokens),
+            "generation_settings": self._params.settings(self._pending.request.params, self._pending.forbidden),
+            "prompt": self._pending.prompt(),
             "has_new_line": self._has_new_line or "\n" in text,
             "truncated": finished.is_truncated,
             "stop_type": _STOP_TYPES[finished.reason],

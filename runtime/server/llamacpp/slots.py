@@ -37,7 +37,7 @@ class Slots:
 
     @operation("What each slot is doing")
     async def list(self, request: Request) -> Response:
-        if not self._service.offer.has_slots:
+        if not self._service.flags.has_slots:
             raise NotOffered("this server doesn't tell of its slots; start it with --slots")
         engine = await self._service.engine()
         states = await _ask(request, engine, ListSlots())
@@ -47,7 +47,7 @@ class Slots:
 
     @operation("Save, restore or erase (?action=) a slot's KV cache", FILENAME)
     async def act(self, request: Request) -> Response:
-        folder = self._service.offer.slot_folder
+        folder = self._service.flags.slot_folder
         if folder is None:
             raise NotOffered("this server saves no slots; start it with --slot-save-path FOLDER")
         action = request.query_params.get("action")
@@ -94,7 +94,7 @@ def _slot_index(text: str, num_slots: int) -> int:
 
 
 def _plain_name(body: JsonObject) -> str:
-    name = FILENAME.read(body, "")
+    name = FILENAME.value_in(body, "")
     if not _PLAIN_NAME.fullmatch(name) or len(name.encode()) > _MAX_NAME_BYTES or Path(name).name != name:
         raise wrong(FILENAME.name, "a plain file name, without folders and not hidden")
     return name

@@ -38,7 +38,7 @@ class Status:
     @operation("The model, its context and the default settings")
     async def props(self, _request: Request) -> Response:
         engine = await self._service.engine()
-        info, offer = engine.info, self._service.offer
+        info, flags = engine.info, self._service.flags
         defaults = CompletionParams.of(JsonObject({"stream": True}), self._service)
         return JsonResponse(
             {
@@ -57,9 +57,9 @@ class Status:
                     "audio": MediaKind.SOUND in info.media_kinds,
                 },
                 "media_marker": MARK,
-                "endpoint_slots": offer.has_slots,
-                "endpoint_props": offer.has_props,
-                "endpoint_metrics": offer.has_metrics,
+                "endpoint_slots": flags.has_slots,
+                "endpoint_props": flags.has_props,
+                "endpoint_metrics": flags.has_metrics,
                 "chat_template": info.chat_template or CHATML,
                 "bos_token": info.bos_token,
                 "eos_token": info.eos_token,
@@ -71,7 +71,7 @@ class Status:
 
     @operation("Accepted for llama-server's clients; there is no property that can be changed")
     async def set_props(self, request: Request) -> Response:
-        if not self._service.offer.has_props:
+        if not self._service.flags.has_props:
             raise NotOffered("this server's properties can't be changed; --props only accepts the request")
         body = await read_body(request)
         name = next(iter(body), None)

@@ -24,7 +24,7 @@ from runtime.server.asking.conversation import CONVERSATION_FIELDS, MESSAGES, re
 from runtime.server.asking.fields import Flag, Special, Text, operation
 from runtime.server.asking.infill import fill_tokens
 from runtime.server.asking.prompts import is_token, read_prompts
-from runtime.server.llamacpp.completion import ANSWER_FIELDS, Asked, CompletionParams, CompletionReply
+from runtime.server.llamacpp.completion import ANSWER_FIELDS, CompletionParams, CompletionReply, PendingAnswer
 from runtime.server.service import Service
 
 _PROMPT = Special(
@@ -67,7 +67,7 @@ class LlamaCpp:
         body = await read_body(request)
         params = CompletionParams.of(body, self._service)
         prefix, suffix = (_required(declared, body) for declared in (_INPUT_PREFIX, _INPUT_SUFFIX))
-        beginning = _MIDDLE.read(body, "")
+        beginning = _MIDDLE.value_in(body, "")
         snippets = _snippets(body.raw(_INPUT_EXTRA.name))
         engine = await self._service.engine()
         tokens = await asyncio.to_thread(
@@ -90,7 +90,7 @@ class LlamaCpp:
         model = self._service.model_alias
         texts = [cache(partial(engine.vocabulary.detokenize, prompt.text_tokens)) for prompt in prompts]
         replies = [
-            CompletionReply(params, Asked(each, index, texts[index // params.num_answers], forbidden, model))
+            CompletionReply(params, PendingAnswer(each, index, texts[index // params.num_answers], forbidden, model))
             for index, each in enumerate(requests)
         ]
         parts = list(zip(generations, replies, strict=True))
@@ -116,10 +116,10 @@ class LlamaCpp:
     @operation("A text to token ids", _CONTENT, _ADD_SPECIAL, _PARSE_SPECIAL, _WITH_PIECES)
     async def tokenize(self, request: Request) -> Response:
         body = await read_body(request)
-        add_special = _ADD_SPECIAL.read(body, False)
-        parse_special = _PARSE_SPECIAL.read(body, True)
-        with_pieces = _WITH_PIECES.read(body, False)
-        text = _CONTENT.read(body, "")
+        add_special = _ADD_SPECIAL.value_in(body, False)
+        parse_special = _PARSE_SPECIAL.value_in(body, True)
+        with_pieces = _WITH_PIECES.value_in(body, False)
+        text = _CONTENT.value_in(body, "")
         vocabulary = (await self._service.engine()).vocabulary
         tokens = await asyncio.to_thread(
             vocabulary.tokenize, text, add_special=add_special, parse_special=parse_special
@@ -143,7 +143,7 @@ def _end_tokens(engine: AnyEngine) -> tuple[int, ...]:
 
 
 def _required(declared: Text, body: JsonObject) -> str:
-    value = declared.read(body, None)
+    value = declared.value_in(body, None)
     if value is None:
         raise RequestError(f"'{declared.name}' is missing", declared.name)
     return value

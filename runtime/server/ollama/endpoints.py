@@ -67,13 +67,13 @@ class Ollama:
     async def embed(self, request: Request) -> Response:
         clock = Clock()
         body = await read_body(request)
-        texts = [] if body.raw(_INPUT.name) == "" else list(_INPUT.read(body))
-        is_cut = _TRUNCATE.read(body, True)
-        num_dimensions = _DIMENSIONS.read(body, None)
+        texts = [] if body.raw(_INPUT.name) == "" else list(_INPUT.value_in(body))
+        is_cut = _TRUNCATE.value_in(body, True)
+        num_dimensions = _DIMENSIONS.value_in(body, None)
         tokens, vectors = await self._vectors(request, clock, texts, is_cut=is_cut)
         return JsonResponse(
             {
-                "model": MODEL.read(body, "") or self._service.model_alias,
+                "model": MODEL.value_in(body, "") or self._service.model_alias,
                 "embeddings": [normalized(vector[:num_dimensions], EUCLIDEAN) for vector in vectors],
                 **clock.durations(),
                 "prompt_eval_count": sum(map(len, tokens)),
@@ -84,7 +84,7 @@ class Ollama:
     async def embeddings(self, request: Request) -> Response:
         """Give one vector in the shape that `/api/embed` followed: as the model made it, not of length 1."""
         body = await read_body(request)
-        prompt = _TEXT.read(body, "")
+        prompt = _TEXT.value_in(body, "")
         _tokens, vectors = await self._vectors(request, Clock(), [prompt] if prompt else [], is_cut=True)
         return JsonResponse({"embedding": vectors[0] if vectors else []})
 

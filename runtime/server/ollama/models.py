@@ -13,7 +13,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from runtime.chat.turn import manner_in
+from runtime.chat.turn import profile_in
 from runtime.checked import JsonObject
 from runtime.engine.values.facts import ModelInfo
 from runtime.engine.values.media import MediaKind
@@ -68,14 +68,14 @@ class OllamaModels:
         self._check_name(await read_body(request))
         engine = await self._service.engine()
         info, metadata = engine.info, engine.vocabulary.metadata
-        manner = await asyncio.to_thread(manner_in, engine)
+        profile = await asyncio.to_thread(profile_in, engine)
         abilities = {
             "completion": info.is_causal,
             "insert": info.is_causal and engine.vocabulary.fill_tokens is not None,
             "embedding": info.pooling is not None,
             "vision": MediaKind.PICTURE in info.media_kinds,
-            "tools": info.is_causal and manner.can_call,
-            "thinking": info.is_causal and manner.marks.is_known,
+            "tools": info.is_causal and profile.can_call,
+            "thinking": info.is_causal and profile.marks.is_known,
         }
         return JsonResponse(
             {
@@ -95,7 +95,7 @@ class OllamaModels:
         """Say that the model is here, which is what pulling is for."""
         body = await read_body(request)
         self._check_name(body)
-        if not _STREAM.read(body, True):
+        if not _STREAM.value_in(body, True):
             return JsonResponse({"status": "success"})
         steps = ("pulling manifest", "verifying sha256 digest", "writing manifest", "success")
         lines = b"".join(line({"status": step}) for step in steps)
@@ -118,7 +118,7 @@ class OllamaModels:
 
     def _check_name(self, body: JsonObject) -> None:
         """Raise NotFound unless the body names the model that is here. `name` is what `model` was called first."""
-        wanted = _MODEL.read(body, "") or _NAME.read(body, "")
+        wanted = _MODEL.value_in(body, "") or _NAME.value_in(body, "")
         if not wanted:
             raise RequestError("model is required", "model")
         if wanted.removesuffix(_TAG).lower() not in {name.removesuffix(_TAG).lower() for name in self._service.names}:

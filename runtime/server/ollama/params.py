@@ -58,17 +58,17 @@ class OllamaParams:
     def of(cls, body: JsonObject, service: Service) -> "OllamaParams":
         thinking, effort = _read_think(body.raw(_THINK.name))
         options = body.nested(OPTIONS.name)
-        num_top = _TOP_LOGPROBS.read(body, 0)
-        num_top_logprobs = num_top if _LOGPROBS.read(body, False) else None
+        num_top = _TOP_LOGPROBS.value_in(body, 0)
+        num_top_logprobs = num_top if _LOGPROBS.value_in(body, False) else None
         generation = held_to(
             read_generation(options, service.defaults, _NUM_PREDICT.name),
             _read_format(body.raw(_FORMAT.name)),
             num_top_logprobs,
         )
         return cls(
-            model=MODEL.read(body, "") or service.model_alias,
-            generation=replace(generation, n_keep=_NUM_KEEP.read(options, service.defaults.n_keep)),
-            is_streamed=STREAM.read(body, True),
+            model=MODEL.value_in(body, "") or service.model_alias,
+            generation=replace(generation, n_keep=_NUM_KEEP.value_in(options, service.defaults.n_keep)),
+            is_streamed=STREAM.value_in(body, True),
             is_unloading=_read_is_unloading(body.raw(KEEP_ALIVE.name)),
             num_top_logprobs=num_top_logprobs,
             asks_to_think=thinking is True,

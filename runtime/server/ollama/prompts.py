@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from runtime.chat.conversation import Conversation, Tool, ToolUse
 from runtime.chat.messages import Message, Role
 from runtime.chat.reader import AnswerReader
-from runtime.chat.turn import manner_in, next_turn
+from runtime.chat.turn import next_turn, profile_in
 from runtime.checked import JsonObject, wrong
 from runtime.engine.interface import AnyEngine
 from runtime.engine.values.media import MARK
@@ -43,7 +43,7 @@ class Prompt:
 
     @classmethod
     def of(cls, body: JsonObject) -> "Prompt":
-        is_raw = _RAW.read(body, False)
+        is_raw = _RAW.value_in(body, False)
         if body.text("template", None):
             raise RequestError("'template' can't be changed here; with 'raw' the prompt is taken as it is", "template")
         for each in _NOT_WHEN_RAW:
@@ -54,9 +54,9 @@ class Prompt:
             if images and body.raw(each.name):
                 raise RequestError(f"'{_IMAGES.name}' and '{each.name}' can't be combined", _IMAGES.name)
         return cls(
-            text=_PROMPT.read(body, ""),
-            suffix=_SUFFIX.read(body, ""),
-            system=_SYSTEM.read(body, ""),
+            text=_PROMPT.value_in(body, ""),
+            suffix=_SUFFIX.value_in(body, ""),
+            system=_SYSTEM.value_in(body, ""),
             context=_read_context(body.raw(_CONTEXT.name)),
             is_raw=is_raw,
             images=images,
@@ -110,7 +110,7 @@ def prepare_chat(
     before: tuple[int, ...] = (),
 ) -> Prepared:
     """Return the same for a conversation; `before` are tokens that it follows. Raises RequestError. Takes long."""
-    if params.asks_to_think and not manner_in(engine).marks.is_known:
+    if params.asks_to_think and not profile_in(engine).marks.is_known:
         raise RequestError(f"{params.model!r} does not support thinking", "think")
     last = messages[-1]
     conversation = Conversation(

@@ -49,12 +49,12 @@ class TextParams:
 
     @classmethod
     def of(cls, body: JsonObject, service: Service) -> "TextParams":
-        common = CommonParams.of(body, service, _LOGPROBS.read(body, None))
+        common = CommonParams.of(body, service, _LOGPROBS.value_in(body, None))
         params = cls(
             common,
-            suffix=_SUFFIX.read(body, ""),
-            is_echoed=_ECHO.read(body, False),
-            num_tries=_BEST_OF.read(body, common.num_choices),
+            suffix=_SUFFIX.value_in(body, ""),
+            is_echoed=_ECHO.value_in(body, False),
+            num_tries=_BEST_OF.value_in(body, common.num_choices),
         )
         if params.num_tries < common.num_choices:
             raise wrong(_BEST_OF.name, "at least 'n'")
@@ -130,13 +130,13 @@ class TextReply(Reply):
     def _echo(self) -> bytes:
         """Return the prompt in a frame: once, and as late as this because its probabilities are known by now."""
         prompt, self._prompt = self._prompt, EchoedPrompt(())
-        logprobs = self._logprobs(self._prompt_probs, unforetold=prompt.first_piece)
+        logprobs = self._logprobs(self._prompt_probs, first_piece=prompt.first_piece)
         return frame(self.envelope.chunk([{**self._choice(prompt.echo), "logprobs": logprobs}]))
 
     def whole_choice(self, answer: Answer) -> dict[str, Any]:
         prompt = self._prompt
         logprobs = self._logprobs(
-            (*answer.prompt_probs, *answer.probs), unforetold=prompt.first_piece if prompt.echo else None
+            (*answer.prompt_probs, *answer.probs), first_piece=prompt.first_piece if prompt.echo else None
         )
         choice = self._choice(prompt.echo + answer.text, finish_reason(answer.finished))
         return {**choice, "logprobs": logprobs}
@@ -150,11 +150,11 @@ class TextReply(Reply):
     def _choice(self, text: str, reason: str | None = None) -> dict[str, Any]:
         return {"index": self.index, "text": text, "logprobs": None, "finish_reason": reason}
 
-    def _logprobs(self, probs: Iterable[TokenProbs], unforetold: bytes | None = None) -> dict[str, Any] | None:
+    def _logprobs(self, probs: Iterable[TokenProbs], first_piece: bytes | None = None) -> dict[str, Any] | None:
         num_top = self.envelope.params.num_top_logprobs
         if num_top is None:
             return None
-        shown = parallel_json(probs, num_top, self._offset, unforetold=unforetold)
+        shown = parallel_json(probs, num_top, self._offset, first_piece=first_piece)
         self._offset += sum(map(len, shown["tokens"]))
         return shown
 

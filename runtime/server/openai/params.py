@@ -60,19 +60,19 @@ class CommonParams:
         given = body.over(body.nested("options"))
         names = (_MAX_COMPLETION_TOKENS.name, _MAX_TOKENS.name, _N_PREDICT.name)
         generation = read_generation(given, service.defaults, *names)
-        is_streamed = _STREAM.read(given, False)
-        slot = _ID_SLOT.read(given, -1)
+        is_streamed = _STREAM.value_in(given, False)
+        slot = _ID_SLOT.value_in(given, -1)
         return cls(
-            model=_MODEL.read(given, "") or service.model_alias,
+            model=_MODEL.value_in(given, "") or service.model_alias,
             generation=replace(
                 held_to(generation, read_response_format(body), num_top_logprobs),
-                ignore_eos=_IGNORE_EOS.read(given, False),
-                cache_prompt=_CACHE_PROMPT.read(given, True),
+                ignore_eos=_IGNORE_EOS.value_in(given, False),
+                cache_prompt=_CACHE_PROMPT.value_in(given, True),
                 slot=slot if slot >= 0 else None,
-                wants_progress=is_streamed and _RETURN_PROGRESS.read(given, False),
-                wants_timings=is_streamed and _TIMINGS_PER_TOKEN.read(given, False),
+                wants_progress=is_streamed and _RETURN_PROGRESS.value_in(given, False),
+                wants_timings=is_streamed and _TIMINGS_PER_TOKEN.value_in(given, False),
             ),
-            num_choices=_N.read(body, 1),
+            num_choices=_N.value_in(body, 1),
             is_streamed=is_streamed,
             includes_usage=given.nested(_STREAM_OPTIONS.name).flag("include_usage", False) and not is_llamaindex,
             ends_with_done=not is_llamaindex,

@@ -55,9 +55,9 @@ class Embeddings:
     async def openai(self, request: Request) -> Response:
         body = await read_body(request)
         is_base64 = _read_is_base64(body)
-        kind = _NORMALIZE.read(body, self._service.embd_normalize)
+        kind = _NORMALIZE.value_in(body, self._service.embd_normalize)
         engine = await self._service.engine()
-        num_dimensions = _DIMENSIONS.read(body, engine.info.n_embd)
+        num_dimensions = _DIMENSIONS.value_in(body, engine.info.n_embd)
         if num_dimensions > engine.info.n_embd:
             raise RequestError(f"'dimensions' can be at most {engine.info.n_embd} with this model", "dimensions")
         name = _name_of_input(body)
@@ -80,7 +80,7 @@ class Embeddings:
     async def llamacpp(self, request: Request) -> Response:
         body = await read_body(request)
         is_base64 = _read_is_base64(body)
-        kind = _NORMALIZE.read(body, self._service.embd_normalize)
+        kind = _NORMALIZE.value_in(body, self._service.embd_normalize)
         engine = await self._service.engine()
         if engine.pooling is Pooling.RANK:
             raise no_vectors(engine, _name_of_input(body))
@@ -99,7 +99,7 @@ class Embeddings:
     @operation("Texts to vectors, as llamafile's server", _CONTENT, _INPUT, _NORMALIZE)
     async def llamafile(self, request: Request) -> Response:
         body = await read_body(request)
-        kind = _NORMALIZE.read(body, self._service.embd_normalize)
+        kind = _NORMALIZE.value_in(body, self._service.embd_normalize)
         engine = await self._service.engine()
         name = _name_of_input(body)
         vectors = await one_vector_each(request, engine, await _tokenized(engine, body, name), name)
@@ -122,7 +122,7 @@ class Rerank:
     )
     async def rank(self, request: Request) -> Response:
         body = await read_body(request)
-        query = _QUERY.read(body, None)
+        query = _QUERY.value_in(body, None)
         if query is None:
             raise RequestError("'query' is missing", _QUERY.name)
         is_tei = _TEXTS.name in body
@@ -133,12 +133,12 @@ class Rerank:
             raise NotOffered("this model wasn't trained to rank; use a reranking model, without another --pooling")
         texts = await asyncio.to_thread(lambda: [_rank_prompt(engine, query, document) for document in documents])
         scores = [vectors[0][0] for vectors in await computed_vectors(request, engine, texts, name)]
-        best = sorted(range(len(documents)), key=lambda index: -scores[index])[: _TOP_N.read(body, len(documents))]
+        best = sorted(range(len(documents)), key=lambda index: -scores[index])[: _TOP_N.value_in(body, len(documents))]
         if is_tei:
-            with_text = _RETURN_TEXT.read(body, False)
+            with_text = _RETURN_TEXT.value_in(body, False)
             told = [{"index": i, "score": scores[i], **({"text": documents[i]} if with_text else {})} for i in best]
             return JsonResponse(told)
-        with_text = _RETURN_DOCUMENTS.read(body, False)
+        with_text = _RETURN_DOCUMENTS.value_in(body, False)
         results = [
             {
                 "index": i,

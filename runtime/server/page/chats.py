@@ -29,7 +29,7 @@ def chat_endpoints(history: History | None) -> Iterator[tuple[str, str, Endpoint
     yield "GET", "/chats", chats.summaries if chats else _not_kept
     yield "GET", "/chats/export", chats.export if chats else _not_kept
     yield "POST", "/chats/import", chats.import_document if chats else _not_kept
-    yield "GET", one, chats.read if chats else _not_kept
+    yield "GET", one, chats.chat if chats else _not_kept
     yield "PUT", one, chats.put if chats else _not_kept
     yield "PATCH", one, chats.change if chats else _not_kept
     yield "DELETE", one, chats.delete if chats else _not_kept
@@ -57,7 +57,7 @@ class Chats:
         return JsonResponse({"chats": [documents.summary_to_json(each, with_snippet=is_search) for each in found]})
 
     @reading
-    async def read(self, request: Request) -> Response:
+    async def chat(self, request: Request) -> Response:
         chat_id = _chat_id(request)
         chat = await self._history.run(lambda store: store.chat(chat_id))
         if chat is None:

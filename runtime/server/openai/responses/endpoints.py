@@ -31,7 +31,7 @@ _CUT_OFF_CALL = ("function_call", "incomplete")
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _Input:
     """A request's new items, the messages of the whole conversation, and about how large it was before."""
 
     items: tuple[Item, ...]
@@ -59,20 +59,20 @@ class OpenAIResponses:
             return EventStream(generation, reply)
         return JsonResponse(reply.whole(await whole_answer(request.receive, generation)))
 
-    def _read_input(self, body: JsonObject) -> _Asked:
+    def _read_input(self, body: JsonObject) -> _Input:
         items = tuple(read_items(body.raw(INPUT.name), self._store.find_item))
         messages = tuple(messages_of(items))
-        previous_id = PREVIOUS.read(body, None)
+        previous_id = PREVIOUS.value_in(body, None)
         if previous_id is None:
-            return _Asked(items, messages)
+            return _Input(items, messages)
         previous = self._store.get(previous_id)
         if previous is None:
             raise RequestError(
                 f"there is no response '{previous_id}' here; send the conversation in 'input' instead", PREVIOUS.name
             )
-        return _Asked(items, (*previous.messages, *messages), previous.num_bytes)
+        return _Input(items, (*previous.messages, *messages), previous.num_bytes)
 
-    def _keep(self, asked: _Asked, response: dict[str, Any]) -> None:
+    def _keep(self, asked: _Input, response: dict[str, Any]) -> None:
         # A call that was cut off can't be gone on from.
         output = [item for item in response["output"] if (item["type"], item["status"]) != _CUT_OFF_CALL]
         messages = (*asked.messages, *messages_of(output, "output"))

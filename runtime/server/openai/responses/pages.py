@@ -27,10 +27,10 @@ class Page:
         """Read a URL's query. Raises RequestError."""
         limit = query.get(LIMIT.name, "")
         fields = JsonObject({**query, LIMIT.name: int(limit)} if limit.isdecimal() and len(limit) < 10 else dict(query))
-        order = ORDER.read(fields, "desc")
+        order = ORDER.value_in(fields, "desc")
         if order not in ("asc", "desc"):
             raise wrong(ORDER.name, "asc or desc")
-        return cls(LIMIT.read(fields, _DEFAULT_LIMIT), order == "asc", AFTER.read(fields, None))
+        return cls(LIMIT.value_in(fields, _DEFAULT_LIMIT), order == "asc", AFTER.value_in(fields, None))
 
     def of_items(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return this part of `items`, which are oldest first. Raises RequestError when `after` is none of theirs."""

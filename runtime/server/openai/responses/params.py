@@ -90,18 +90,18 @@ class ResponseParams:
         num_top_logprobs = _num_top_logprobs(body)
         generation = read_generation(body, service.defaults, _MAX_OUTPUT_TOKENS.name)
         generation = held_to(generation, _read_format(body.nested(_TEXT.name)), num_top_logprobs)
-        is_streamed = _STREAM.read(body, False)
+        is_streamed = _STREAM.value_in(body, False)
         effort = body.nested(_REASONING.name).text("effort", None)
-        is_stored = _STORE.read(body, True)
-        truncation = _TRUNCATION.read(body, "disabled")
+        is_stored = _STORE.value_in(body, True)
+        truncation = _TRUNCATION.value_in(body, "disabled")
         if truncation not in ("auto", "disabled"):
             raise wrong(_TRUNCATION.name, "auto or disabled")
         tool_use = _read_tool_use(body)
         max_tokens = read_max_tokens(body, _MAX_OUTPUT_TOKENS.name, default=None)
         echoed = {
-            "model": _MODEL.read(body, "") or service.model_alias,
-            "instructions": INSTRUCTIONS.read(body, None),
-            "previous_response_id": PREVIOUS.read(body, None),
+            "model": _MODEL.value_in(body, "") or service.model_alias,
+            "instructions": INSTRUCTIONS.value_in(body, None),
+            "previous_response_id": PREVIOUS.value_in(body, None),
             "max_output_tokens": max_tokens,
             "max_tool_calls": body.integer("max_tool_calls", None),
             "temperature": generation.sampling.temperature,
@@ -117,16 +117,16 @@ class ResponseParams:
             "background": False,
             "service_tier": "default",
             "truncation": truncation,
-            **{field.name: value for field in _ECHOED if (value := field.read(body, None)) is not None},
+            **{field.name: value for field in _ECHOED if (value := field.value_in(body, None)) is not None},
         }
         return cls(
             generation=replace(
                 generation,
-                wants_progress=_PROGRESS.read(body, False) and is_streamed,
-                wants_timings=_TIMINGS.read(body, False) and is_streamed,
+                wants_progress=_PROGRESS.value_in(body, False) and is_streamed,
+                wants_timings=_TIMINGS.value_in(body, False) and is_streamed,
             ),
             tool_use=tool_use,
-            instructions=INSTRUCTIONS.read(body, ""),
+            instructions=INSTRUCTIONS.value_in(body, ""),
             effort=effort,
             defaults=service.chat,
             is_streamed=is_streamed,
@@ -152,7 +152,7 @@ def _num_top_logprobs(body: JsonObject) -> int | None:
     include = body.raw(_INCLUDE.name) or []
     if not isinstance(include, list) or not all(isinstance(each, str) for each in include):
         raise wrong(_INCLUDE.name, "a list of texts")
-    num_top = _TOP_LOGPROBS.read(body, 0)
+    num_top = _TOP_LOGPROBS.value_in(body, 0)
     return num_top if num_top or _LOGPROBS in include else None
 
 
@@ -189,7 +189,7 @@ def _read_tool_use(body: JsonObject) -> ToolUse:
     tools = tuple(_read_tool(each, where) for each, where in elements(given, _TOOLS.name, "a list of functions"))
     if isinstance(choice, dict) and choice.get("type") == "allowed_tools":  # one level less than elsewhere
         choice = {"type": "allowed_tools", "allowed_tools": choice}
-    is_parallel = _PARALLEL.read(body, True)
+    is_parallel = _PARALLEL.value_in(body, True)
     return read_tool_choice(checked_tools(tools, _TOOLS.name), choice, _TOOL_CHOICE.name, is_parallel=is_parallel)
 
 
