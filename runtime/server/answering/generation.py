@@ -6,20 +6,17 @@ The engine calls a sink on the event loop's thread; a queue turns that into some
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, TypeVar
 
-from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from runtime.engine.interface import AnyEngine
 from runtime.engine.values.events import Event, Failed, Finished, Progress, TextDelta, TokenProbs
 from runtime.engine.values.request import GenerationRequest
+from runtime.server.answering.awaited import while_connected
 from runtime.server.answering.logprobs import HeldProbs
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,26 +116,3 @@ async def _collect(generation: Generation) -> Answer:
         tokens += event.tokens
         probs += held.shown_with(event)
     raise AssertionError("a generation ended without its last event")
-
-
-async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """Return what `work` returns; cancel it and raise ClientDisconnect as soon as the client is gone.
-
-    The request's body must have been read: what `receive` brings then is the disconnect.
-    """
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_disconnect(receive))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientDisconnect
-        return working.result()
-    finally:
-        working.cancel()
-        leaving.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
-
-
-async def _disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -10,7 +10,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from runtime.engine.values.events import Finished, Progress, TextDelta
-from runtime.server.answering.generation import Generation, while_connected
+from runtime.server.answering.awaited import while_connected
+from runtime.server.answering.generation import Generation
 from runtime.server.answering.streaming import Framer, ProgressFramer, to_json
 
 # Uvicorn's logger, at a level that only --verbose shows: tracebacks are for that.

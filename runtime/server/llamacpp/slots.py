@@ -1,6 +1,5 @@
 """llama.cpp's `/slots`: what each slot is doing, and its KV cache saved to a file, brought back, or emptied."""
 
-import asyncio
 import re
 import time
 from pathlib import Path
@@ -12,8 +11,8 @@ from starlette.responses import Response
 from runtime.checked import JsonObject, wrong
 from runtime.engine.interface import AnyEngine
 from runtime.engine.values.commands import Command, EraseSlot, ListSlots, RestoreSlot, SaveSlot, SlotState
-from runtime.errors import HoldallError, RequestError, Unavailable
-from runtime.server.answering.generation import while_connected
+from runtime.errors import RequestError, Unavailable
+from runtime.server.answering.awaited import Awaited
 from runtime.server.answering.responses import JsonResponse
 from runtime.server.answering.settings import generation_settings
 from runtime.server.asking.body import read_body
@@ -70,21 +69,10 @@ class Slots:
 
 
 async def _ask(request: Request, engine: AnyEngine, command: Command[T]) -> T:
-    """Return what came of a command. Raises what it failed with, or ClientDisconnect."""
-    answer: asyncio.Future[T | HoldallError] = asyncio.get_running_loop().create_future()
-
-    def hear(outcome: T | HoldallError) -> None:
-        if not answer.done():  # who asked may be gone by now
-            answer.set_result(outcome)
-
-    async def wait() -> T | HoldallError:
-        return await answer
-
-    engine.command(command, hear)
-    outcome = await while_connected(request.receive, wait())
-    if isinstance(outcome, HoldallError):
-        raise outcome
-    return outcome
+    """Return what came of a command. Raises the command's error, or ClientDisconnect."""
+    answer = Awaited[T]()
+    engine.command(command, answer.hear)
+    return await answer.result(request.receive)
 
 
 def _slot_index(text: str, num_slots: int) -> int:
