@@ -14,7 +14,8 @@ from runtime.chat.reader import AnswerReader
 from runtime.engine.values.events import Finished, FinishReason, TextDelta, TokenProbs
 from runtime.server.answering.errors import ollama_error
 from runtime.server.answering.generation import Answer
-from runtime.server.answering.logprobs import HeldProbs, tokens_json
+from runtime.server.answering.logprobs import tokens_json
+from runtime.server.answering.scored import Scored, ScoredReader
 from runtime.server.answering.streaming import line
 from runtime.server.ollama.models import timestamp
 from runtime.server.ollama.params import OllamaParams
@@ -26,9 +27,8 @@ class OllamaReply:
     def __init__(self, params: OllamaParams, clock: "Clock", reader: AnswerReader | None = None) -> None:
         self._params = params
         self._clock = clock
-        self._reader = reader or AnswerReader(None, None)
-        self._held_probs = HeldProbs()
-        self._untold_probs: tuple[TokenProbs, ...] = ()  # of text that the reader keeps back
+        self._reader = ScoredReader(reader or AnswerReader(None, None))
+        self._unreported: tuple[TokenProbs, ...] = ()  # of marks, and of parts that aren't shown by themselves
         self._call: CallBegun | None = None  # that is being written
         self._arguments = ""
 
@@ -52,17 +52,17 @@ class OllamaReply:
         return ()
 
     def delta(self, delta: TextDelta) -> Iterable[bytes]:
-        self._untold_probs += self._held_probs.shown_with(delta)
-        return self._show(self._reader.feed(delta.text))
+        return self._show(self._reader.take(delta))
 
-    def _show(self, events: Iterable[AnswerEvent]) -> Iterator[bytes]:
-        for event in events:
-            piece = self._piece(event)
+    def _show(self, parts: Iterable[Scored]) -> Iterator[bytes]:
+        for part in parts:
+            self._unreported += part.probs
+            piece = self._piece(part.event)
             if piece is not None:
-                probs, self._untold_probs = self._untold_probs, ()
+                probs, self._unreported = self._unreported, ()
                 yield line(self._object(piece, **self._logprobs(probs)))
 
-    def _piece(self, event: AnswerEvent) -> Message | None:
+    def _piece(self, event: AnswerEvent | None) -> Message | None:
         """Return what an event adds to the message. A call is told when it is complete."""
         match event:
             case TextPart(text):
@@ -78,14 +78,15 @@ class OllamaReply:
         return None
 
     def finish(self, finished: Finished) -> Iterable[bytes]:
-        yield from self._show(self._reader.finish())
-        yield line(self._object(_answer(), **self._logprobs(self._untold_probs), **self._end(finished)))
+        yield from self._show(self._reader.end())
+        yield line(self._object(_answer(), **self._logprobs(self._unreported), **self._end(finished)))
 
     def fail(self, error: Exception) -> Iterable[bytes]:
         return (line(ollama_error(error)[1]),)
 
     def whole(self, answer: Answer) -> dict[str, Any]:
-        pieces = [self._piece(event) for event in (*self._reader.feed(answer.text), *self._reader.finish())]
+        parts = [part for delta in answer.deltas for part in self._reader.take(delta)] + self._reader.end()
+        pieces = [self._piece(part.event) for part in parts]
         told = [piece for piece in pieces if piece is not None]
         message = _answer(
             "".join(piece.text for piece in told),

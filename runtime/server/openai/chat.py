@@ -5,8 +5,7 @@ instead of `tools` calls by `function_call`, of which there is one.
 """
 
 import asyncio
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -22,6 +21,7 @@ from runtime.errors import RequestError
 from runtime.server.answering.generation import Answer, Generation
 from runtime.server.answering.logprobs import tokens_json
 from runtime.server.answering.responses import JsonResponse
+from runtime.server.answering.scored import Scored, ScoredReader
 from runtime.server.answering.settings import generation_settings
 from runtime.server.answering.streaming import TextFrame, frame
 from runtime.server.asking.body import read_body
@@ -39,21 +39,12 @@ _UNSUPPORTED: dict[str, tuple[object, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """An event of the answer, with how likely the tokens of its text were, if it is the answer's own text."""
-
-    event: AnswerEvent
-    probs: tuple[TokenProbs, ...]
-
-
 class ChatReply(Reply):
     def __init__(self, envelope: Envelope, index: int, num_choices: int, turn: Turn, *, has_functions: bool) -> None:
         super().__init__(envelope, index, num_choices)
-        self._reader = turn.reader()
+        self._reader = ScoredReader(turn.reader())
         self._has_functions = has_functions
         self._has_called = False
-        self._probs: tuple[TokenProbs, ...] = ()  # of tokens whose text the reader keeps back
         self._text_frame = TextFrame(envelope.chunk([self._choice({"content": TextFrame.GAP})]))
 
     def open(self) -> Iterable[bytes]:
@@ -61,16 +52,16 @@ class ChatReply(Reply):
         return (frame(self.envelope.chunk([self._choice(first)])),)
 
     def delta(self, delta: TextDelta) -> Iterable[bytes]:
-        return self._frames(self._read(delta), delta.timings)
+        return self._frames(self._reader.take(delta), delta.timings)
 
     def finish(self, finished: Finished) -> Iterable[bytes]:
-        yield from self._frames(self._parts(self._reader.finish()), None)
+        yield from self._frames(self._reader.end(), None)
         yield from super().finish(finished)
 
     def whole_choice(self, answer: Answer) -> dict[str, Any]:
-        parts = [part for delta in answer.deltas for part in self._read(delta)]
-        parts += self._parts(self._reader.finish())
-        said = whole_message(part.event for part in parts)
+        parts = [part for delta in answer.deltas for part in self._reader.take(delta)] + self._reader.end()
+        said = whole_message(part.event for part in parts if part.event is not None)
+        self._has_called = bool(said.tool_calls)
         message: dict[str, Any] = {
             "role": "assistant",
             "content": said.text or (None if said.tool_calls else ""),
@@ -89,40 +80,23 @@ class ChatReply(Reply):
         return {
             "index": self.index,
             "message": message,
-            "logprobs": self._logprobs(tuple(each for part in parts for each in part.probs)),
+            "logprobs": self._logprobs([each for part in parts for each in _probs_of_text(part)]),
             "finish_reason": self._finish_reason(answer.finished),
         }
 
-    def _read(self, delta: TextDelta) -> list[_Part]:
-        self._probs += delta.probs
-        if not delta.text:
-            return []
-        parts = self._parts(self._reader.feed(delta.text))
-        if not self._reader.is_holding:
-            self._probs = ()
-        return parts
-
-    def _parts(self, events: list[AnswerEvent]) -> list[_Part]:
-        """Return the events with the probabilities that are due: with the first text; those of other parts go."""
-        self._has_called = self._has_called or any(isinstance(event, CallBegun) for event in events)
-        parts = []
-        for event in events:
-            probs, self._probs = self._probs, ()
-            parts.append(_Part(event, probs if isinstance(event, TextPart) else ()))
-        return parts
-
-    def _frames(self, parts: list[_Part], timings: Timings | None) -> Iterable[bytes]:
+    def _frames(self, parts: list[Scored], timings: Timings | None) -> Iterable[bytes]:
         has_probs = self.envelope.params.num_top_logprobs is not None
         for part in parts:
+            self._has_called = self._has_called or isinstance(part.event, CallBegun)
             if isinstance(part.event, TextPart) and not has_probs and timings is None:
                 yield self._text_frame.with_text(part.event.text)
                 continue
             delta = self._delta(part.event)
             if delta is not None:
-                choice = {**self._choice(delta), "logprobs": self._logprobs(part.probs)}
+                choice = {**self._choice(delta), "logprobs": self._logprobs(_probs_of_text(part))}
                 yield frame(self.envelope.chunk([choice], timings))
 
-    def _delta(self, event: AnswerEvent) -> dict[str, Any] | None:
+    def _delta(self, event: AnswerEvent | None) -> dict[str, Any] | None:
         match event:
             case TextPart(text):
                 return {"content": text}
@@ -155,9 +129,13 @@ class ChatReply(Reply):
             return reason
         return "function_call" if self._has_functions else "tool_calls"
 
-    def _logprobs(self, probs: tuple[TokenProbs, ...]) -> dict[str, Any] | None:
+    def _logprobs(self, probs: Sequence[TokenProbs]) -> dict[str, Any] | None:
         num_top = self.envelope.params.num_top_logprobs
         return None if num_top is None else {"content": tokens_json(probs, num_top), "refusal": None}
+
+
+def _probs_of_text(part: Scored) -> tuple[TokenProbs, ...]:
+    return part.probs if isinstance(part.event, TextPart) else ()
 
 
 def _num_top_logprobs(body: JsonObject) -> int | None:

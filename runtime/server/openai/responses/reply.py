@@ -6,12 +6,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from runtime.chat.answer import AnswerEvent, TextPart
+from runtime.chat.answer import TextPart
 from runtime.chat.reader import AnswerReader
-from runtime.engine.values.events import Finished, FinishReason, Progress, TextDelta, TokenProbs
+from runtime.engine.values.events import Finished, FinishReason, Progress, TextDelta
 from runtime.server.answering.errors import describe
 from runtime.server.answering.generation import Answer
 from runtime.server.answering.logprobs import tokens_json
+from runtime.server.answering.scored import Scored, ScoredReader
 from runtime.server.answering.streaming import named_frame
 from runtime.server.answering.timings import progress_json, timings_json
 from runtime.server.openai.responses.output import Event, Output
@@ -27,12 +28,11 @@ class ResponseReply:
         self, params: ResponseParams, reader: AnswerReader, keep: Callable[[dict[str, Any]], None] | None
     ) -> None:
         self._params = params
-        self._reader = reader
+        self._reader = ScoredReader(reader)
         self._keep = keep
         self._output = Output()
         self._num_events = 0
         self._num_thinking_tokens = 0
-        self._unshown_probs: tuple[TokenProbs, ...] = ()
         self._response: dict[str, Any] = {
             "id": f"resp_{secrets.token_hex(24)}",
             "object": "response",
@@ -83,25 +83,19 @@ class ResponseReply:
         return named_frame(event["type"], {**event, "sequence_number": self._num_events - 1})
 
     def _take(self, delta: TextDelta) -> Iterator[Event]:
-        self._unshown_probs += delta.probs
-        for event in self._reader.feed(delta.text) if delta.text else ():
-            yield from self._output.take(event, self._logprobs_of(event))
-        if not self._reader.is_holding:  # then what isn't shown was a mark
-            self._unshown_probs = ()
+        yield from self._grow(self._reader.take(delta))
         if self._output.is_thinking:
             self._num_thinking_tokens += len(delta.tokens)
 
-    def _logprobs_of(self, event: AnswerEvent) -> list[dict[str, Any]]:
-        """Return those of the tokens since the last text, if this is text; what a mark was made of comes with none."""
-        probs, self._unshown_probs = self._unshown_probs, ()
+    def _grow(self, parts: Iterable[Scored]) -> Iterator[Event]:
         num_top = self._params.num_top_logprobs
-        return tokens_json(probs, num_top) if isinstance(event, TextPart) and num_top is not None else []
+        for part in parts:
+            if part.event is not None:
+                has_logprobs = isinstance(part.event, TextPart) and num_top is not None
+                yield from self._output.take(part.event, tokens_json(part.probs, num_top or 0) if has_logprobs else [])
 
     def _end(self, finished: Finished) -> Iterator[Event]:
-        if finished.stopping_string:  # its tokens' text is never shown
-            self._unshown_probs = ()
-        for event in self._reader.finish():
-            yield from self._output.take(event, self._logprobs_of(event))
+        yield from self._grow(self._reader.end())
         is_cut_off = finished.reason is FinishReason.LENGTH
         yield from self._output.end_all(is_cut_off=is_cut_off)
         self._response |= {
