@@ -13,8 +13,8 @@ from runtime.chat.conversation import Conversation
 from runtime.chat.messages import Role
 from runtime.chat.turn import next_turn
 from runtime.checked import JsonObject
-from runtime.server.answering.generation import Generation, whole_answer
-from runtime.server.answering.responses import EventStream, JsonResponse
+from runtime.server.answering.generation import Generation
+from runtime.server.answering.responses import JsonResponse, respond
 from runtime.server.anthropic.messages import MESSAGES, SYSTEM, read_messages
 from runtime.server.anthropic.params import ANSWER_FIELDS, AnthropicParams, read_effort
 from runtime.server.anthropic.reply import MessageReply
@@ -43,9 +43,7 @@ class Anthropic:
         turn = await asyncio.to_thread(next_turn, engine, conversation, params.generation.sampling.grammar)
         generation = await Generation.begin(engine, turn.ask(params.generation))
         reply = MessageReply(params.model, turn, thinking)
-        if params.is_streamed:
-            return EventStream(generation, reply)
-        return JsonResponse(reply.whole(await whole_answer(request.receive, generation)))
+        return await respond(request, [(generation, reply)], reply.whole, is_streamed=params.is_streamed)
 
     @operation("How many tokens a conversation has", *_ASKED, required=_REQUIRED)
     async def count_tokens(self, request: Request) -> Response:

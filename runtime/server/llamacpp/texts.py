@@ -17,8 +17,8 @@ from runtime.checked import JsonObject, elements, wrong
 from runtime.engine.interface import AnyEngine
 from runtime.engine.values.request import Prompt
 from runtime.errors import RequestError
-from runtime.server.answering.generation import Generation, whole_answers
-from runtime.server.answering.responses import EventStream, JsonResponse
+from runtime.server.answering.generation import Generation
+from runtime.server.answering.responses import JsonResponse, respond
 from runtime.server.asking.body import read_body
 from runtime.server.asking.conversation import CONVERSATION_FIELDS, MESSAGES, read_conversation
 from runtime.server.asking.fields import Flag, Special, Text, operation
@@ -94,14 +94,12 @@ class LlamaCpp:
             for index, each in enumerate(requests)
         ]
         parts = list(zip(generations, replies, strict=True))
-        if params.is_streamed:
-            return EventStream(*parts[0], *parts[1:])
-        answers = await whole_answers(request.receive, generations)
-        wholes = [
-            reply.whole(answer.text, answer.tokens, answer.finished, answer.probs)
-            for reply, answer in zip(replies, answers, strict=True)
-        ]
-        return JsonResponse(wholes[0] if len(wholes) == 1 else wholes)
+
+        def whole() -> object:
+            wholes = [reply.whole() for reply in replies]
+            return wholes[0] if len(wholes) == 1 else wholes
+
+        return await respond(request, parts, whole, is_streamed=params.is_streamed)
 
     @operation(
         "Messages to the prompt that the model's chat template makes of them",

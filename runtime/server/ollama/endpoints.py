@@ -12,8 +12,8 @@ from starlette.responses import Response
 from runtime.engine.interface import AnyEngine
 from runtime.engine.values.embedding import normalized
 from runtime.errors import RequestError
-from runtime.server.answering.generation import Generation, whole_answer
-from runtime.server.answering.responses import JsonResponse, LineStream
+from runtime.server.answering.generation import Generation
+from runtime.server.answering.responses import JsonResponse, LineStream, respond
 from runtime.server.answering.vectors import EUCLIDEAN, MAX_TEXTS, one_vector_each
 from runtime.server.asking.body import read_body
 from runtime.server.asking.fields import Flag, Integer, Special, Text, Texts, operation
@@ -111,6 +111,4 @@ class Ollama:
 
 async def _answer(request: Request, engine: AnyEngine, prepared: Prepared, reply: OllamaReply) -> Response:
     generation = await Generation.begin(engine, prepared.request)
-    if reply.is_streamed:
-        return LineStream(generation, reply)
-    return JsonResponse(reply.whole(await whole_answer(request.receive, generation)))
+    return await respond(request, [(generation, reply)], reply.whole, is_streamed=reply.is_streamed, stream=LineStream)

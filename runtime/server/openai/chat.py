@@ -5,7 +5,8 @@ instead of `tools` calls by `function_call`, of which there is one.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
@@ -15,12 +16,12 @@ from runtime.chat.answer import AnswerEvent, ArgumentsPart, CallBegun, Reasoning
 from runtime.chat.turn import Turn, next_turn
 from runtime.checked import JsonObject
 from runtime.engine.interface import AnyEngine
-from runtime.engine.values.events import Finished, TextDelta, Timings, TokenProbs
+from runtime.engine.values.events import Finished, Progress, TextDelta, Timings, TokenProbs
 from runtime.engine.values.request import GenerationRequest
 from runtime.errors import RequestError
-from runtime.server.answering.generation import Answer, Generation
+from runtime.server.answering.generation import Generation
 from runtime.server.answering.logprobs import tokens_json
-from runtime.server.answering.responses import JsonResponse
+from runtime.server.answering.responses import JsonResponse, respond
 from runtime.server.answering.scored import Scored, ScoredReader
 from runtime.server.answering.settings import generation_settings
 from runtime.server.answering.streaming import TextFrame, frame
@@ -28,7 +29,7 @@ from runtime.server.asking.body import read_body
 from runtime.server.asking.conversation import CONVERSATION_FIELDS, MESSAGES, has_functions, read_conversation
 from runtime.server.asking.fields import operation
 from runtime.server.openai.params import COMMON_FIELDS, CommonParams
-from runtime.server.openai.reply import Envelope, Reply, finish_reason, respond
+from runtime.server.openai.reply import ChoiceReply, Envelope, finish_reason
 from runtime.server.service import Service
 
 # Not done here; beside each, the values that ask for nothing.
@@ -39,29 +40,40 @@ _UNSUPPORTED: dict[str, tuple[object, ...]] = {
 }
 
 
-class ChatReply(Reply):
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """An event of the answer, and how likely the tokens of its text were, if it is the answer's own text."""
+
+    event: AnswerEvent
+    probs: tuple[TokenProbs, ...]
+    timings: Timings | None
+
+
+class ChatReply(ChoiceReply[_Piece]):
     def __init__(self, envelope: Envelope, index: int, num_choices: int, turn: Turn, *, has_functions: bool) -> None:
         super().__init__(envelope, index, num_choices)
         self._reader = ScoredReader(turn.reader())
         self._has_functions = has_functions
-        self._has_called = False
         self._text_frame = TextFrame(envelope.chunk([self._choice({"content": TextFrame.GAP})]))
 
     def open(self) -> Iterable[bytes]:
         first = {"role": "assistant", "content": None, "refusal": None}
         return (frame(self.envelope.chunk([self._choice(first)])),)
 
-    def delta(self, delta: TextDelta) -> Iterable[bytes]:
-        return self._frames(self._reader.take(delta), delta.timings)
+    def take(self, delta: TextDelta) -> Iterable[_Piece]:
+        return self._grow(self._reader.take(delta), delta.timings)
 
-    def finish(self, finished: Finished) -> Iterable[bytes]:
-        yield from self._frames(self._reader.end(), None)
-        yield from super().finish(finished)
+    def end(self, finished: Finished) -> Iterable[_Piece | Progress | Finished]:
+        yield from self._grow(self._reader.end(), None)
+        yield finished
 
-    def whole_choice(self, answer: Answer) -> dict[str, Any]:
-        parts = [part for delta in answer.deltas for part in self._reader.take(delta)] + self._reader.end()
-        said = whole_message(part.event for part in parts if part.event is not None)
-        self._has_called = bool(said.tool_calls)
+    def _grow(self, parts: Iterable[Scored], timings: Timings | None) -> Iterator[_Piece]:
+        for part in parts:
+            if part.event is not None:
+                yield self._grown(_Piece(part.event, part.probs if isinstance(part.event, TextPart) else (), timings))
+
+    def whole(self) -> dict[str, Any]:
+        said = whole_message(piece.event for piece in self._pieces)
         message: dict[str, Any] = {
             "role": "assistant",
             "content": said.text or (None if said.tool_calls else ""),
@@ -74,29 +86,23 @@ class ChatReply(Reply):
         if calls and self._has_functions:
             message["function_call"] = calls[0][1]
         elif calls:
-            message["tool_calls"] = [
-                {"id": call_id, "type": "function", "function": called} for call_id, called in calls
-            ]
+            message["tool_calls"] = [{"id": each, "type": "function", "function": called} for each, called in calls]
         return {
             "index": self.index,
             "message": message,
-            "logprobs": self._logprobs([each for part in parts for each in _probs_of_text(part)]),
-            "finish_reason": self._finish_reason(answer.finished),
+            "logprobs": self._logprobs([each for piece in self._pieces for each in piece.probs]),
+            "finish_reason": self._finish_reason(),
         }
 
-    def _frames(self, parts: list[Scored], timings: Timings | None) -> Iterable[bytes]:
+    def _piece_frames(self, piece: _Piece) -> Iterable[bytes]:
         has_probs = self.envelope.params.num_top_logprobs is not None
-        for part in parts:
-            self._has_called = self._has_called or isinstance(part.event, CallBegun)
-            if isinstance(part.event, TextPart) and not has_probs and timings is None:
-                yield self._text_frame.with_text(part.event.text)
-                continue
-            delta = self._delta(part.event)
-            if delta is not None:
-                choice = {**self._choice(delta), "logprobs": self._logprobs(_probs_of_text(part))}
-                yield frame(self.envelope.chunk([choice], timings))
+        if isinstance(piece.event, TextPart) and not has_probs and piece.timings is None:
+            yield self._text_frame.with_text(piece.event.text)
+        elif (delta := self._delta(piece.event)) is not None:
+            choice = {**self._choice(delta), "logprobs": self._logprobs(piece.probs)}
+            yield frame(self.envelope.chunk([choice], piece.timings))
 
-    def _delta(self, event: AnswerEvent | None) -> dict[str, Any] | None:
+    def _delta(self, event: AnswerEvent) -> dict[str, Any] | None:
         match event:
             case TextPart(text):
                 return {"content": text}
@@ -114,8 +120,8 @@ class ChatReply(Reply):
             case _:
                 return None
 
-    def _last_choice(self, finished: Finished) -> dict[str, Any]:
-        return self._choice({}, self._finish_reason(finished))
+    def _last_choice(self) -> dict[str, Any]:
+        return self._choice({}, self._finish_reason())
 
     def _empty_choice(self) -> dict[str, Any]:
         return self._choice({})
@@ -123,19 +129,15 @@ class ChatReply(Reply):
     def _choice(self, delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
         return {"index": self.index, "delta": delta, "logprobs": None, "finish_reason": reason}
 
-    def _finish_reason(self, finished: Finished) -> str:
-        reason = finish_reason(finished)
-        if reason == "length" or not self._has_called:
+    def _finish_reason(self) -> str:
+        reason = finish_reason(self.finished)
+        if reason == "length" or not any(isinstance(piece.event, CallBegun) for piece in self._pieces):
             return reason
         return "function_call" if self._has_functions else "tool_calls"
 
     def _logprobs(self, probs: Sequence[TokenProbs]) -> dict[str, Any] | None:
         num_top = self.envelope.params.num_top_logprobs
         return None if num_top is None else {"content": tokens_json(probs, num_top), "refusal": None}
-
-
-def _probs_of_text(part: Scored) -> tuple[TokenProbs, ...]:
-    return part.probs if isinstance(part.event, TextPart) else ()
 
 
 def _num_top_logprobs(body: JsonObject) -> int | None:
@@ -176,7 +178,12 @@ class OpenAIChat:
             ChatReply(envelope, index, len(generations), turn, has_functions=has_functions(body))
             for index in range(len(generations))
         ]
-        return await respond(request, generations, replies)
+        parts = list(zip(generations, replies, strict=True))
+
+        def whole() -> object:
+            return envelope.whole([reply.whole() for reply in replies], [reply.finished for reply in replies])
+
+        return await respond(request, parts, whole, is_streamed=params.is_streamed)
 
     @operation("How many tokens a chat completion's prompt has", *CONVERSATION_FIELDS, required=(MESSAGES.name,))
     async def count_tokens(self, request: Request) -> Response:

@@ -14,8 +14,8 @@ from runtime.chat.turn import Turn, next_turn
 from runtime.checked import JsonObject
 from runtime.engine.interface import AnyEngine
 from runtime.errors import RequestError
-from runtime.server.answering.generation import Generation, whole_answer
-from runtime.server.answering.responses import EventStream, JsonResponse
+from runtime.server.answering.generation import Generation
+from runtime.server.answering.responses import JsonResponse, respond
 from runtime.server.answering.streaming import to_json
 from runtime.server.asking.body import read_body
 from runtime.server.asking.fields import operation
@@ -55,9 +55,7 @@ class OpenAIResponses:
         turn = await asyncio.to_thread(_turn, engine, params, asked.messages)
         generation = await Generation.begin(engine, turn.ask(params.generation))
         reply = ResponseReply(params, turn.reader(), partial(self._keep, asked) if params.is_stored else None)
-        if params.is_streamed:
-            return EventStream(generation, reply)
-        return JsonResponse(reply.whole(await whole_answer(request.receive, generation)))
+        return await respond(request, [(generation, reply)], reply.whole, is_streamed=params.is_streamed)
 
     def _read_input(self, body: JsonObject) -> _Input:
         items = tuple(read_items(body.raw(INPUT.name), self._store.find_item))
