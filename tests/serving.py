@@ -5,6 +5,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +14,40 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from runtime.engine.values.sampling import SamplingParams
+from runtime.engine.values.request import GenerationParams
 from runtime.server.app import create_app
+from runtime.server.door.security import Access
 from runtime.server.lifecycle import Lifecycle
+from runtime.server.page.page import Page
+from runtime.server.service import Service
 from tests.fakes import ScriptedEngine
 
 TIMEOUT_SECONDS = 10.0
 
 
-def make_app(engine: ScriptedEngine | None, *, lifecycle: Lifecycle | None = None, **changes: Any) -> Starlette:
-    """Return the application with `engine` ready, or loading when it is None."""
+def make_app(
+    engine: ScriptedEngine | None,
+    *,
+    lifecycle: Lifecycle | None = None,
+    access: Access | None = None,
+    default_max_tokens: int | None = None,
+    webclient: Path | None = Path("there-is-no-page"),
+    **changes: Any,
+) -> Starlette:
+    """Return the application with `engine` ready, or loading when it is None.
+
+    `changes` are fields of the service or, where there is a `webclient`, of the page.
+    """
     lifecycle = lifecycle or Lifecycle()
     if engine is not None:
         lifecycle.set_ready(engine)  # type: ignore[arg-type]
     if "model_alias" in changes:
         changes["names"] = (changes.pop("model_alias"),)
-    options: dict[str, Any] = {"names": ("scripted",), "default_max_tokens": None, "props": {"build_info": "test"}}
-    if "webclient" not in changes:
-        changes["webclient"] = Path("there-is-no-page")
-    return create_app(lifecycle, SamplingParams(), **{**options, **changes})
+    page = {each.name: changes.pop(each.name) for each in fields(Page) if each.name in changes}
+    defaults = GenerationParams(max_tokens=default_max_tokens)
+    options: dict[str, Any] = {"names": ("scripted",), "props": {"build_info": "test"}, "defaults": defaults}
+    service = Service(lifecycle=lifecycle, **{**options, **changes})
+    return create_app(service, access or Access(), Page(webclient=webclient, **page) if webclient else None)
 
 
 def ask(app: Starlette, method: str, path: str, **request: Any) -> httpx.Response:

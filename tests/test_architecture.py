@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "runtime.__main__": {"runtime.program"},
     "runtime.errors": set(),
     "runtime.extent": set(),
+    "runtime.checked": set(),
     "runtime.container": {"runtime.errors"},
     "runtime.program": {
         *("runtime.program.options", "runtime.program.settings"),
@@ -38,11 +39,8 @@ MAY_IMPORT = {
         *("runtime.chat", "runtime.store", "runtime.container"),
         *("runtime.engine.interface", "runtime.engine.values"),
     },
-    "bundler": {
-        "runtime.container",
-        "runtime.program.options",
-        "runtime.program.settings",
-    },  # what the folders below share; none of it knows a folder
+    # What the folders below share; none of it knows a folder.
+    "bundler": {"runtime.container", "runtime.program.options", "runtime.program.settings"},
     "bundler.sources": {"bundler"},
     "bundler.llamacpp": {"bundler", "bundler.sources"},
     "bundler.pack": {"bundler", "bundler.llamacpp", "runtime.container"},
@@ -53,7 +51,7 @@ MAY_IMPORT = {
     },
     "bundler.__main__": {"bundler.cli"},
 }
-LEAVES = {"runtime.errors", "runtime.extent"}  # everybody may
+LEAVES = {"runtime.errors", "runtime.extent", "runtime.checked"}  # everybody may
 CLIENTS = {"llamacpp", "openai", "anthropic", "ollama", "page"}
 MAX_LINES = 500  # a prompt to ask whether a module holds two ideas, not a law
 

@@ -21,18 +21,18 @@ from enum import Enum
 
 from runtime.chat.conversation import Tool
 from runtime.chat.messages import Message, Role, ToolCall
-from runtime.chat.template import ChatTemplate, Spelling
+from runtime.chat.template import ChatTemplate, MessageFormat
 from runtime.errors import RequestError
 
 
-class Hole(Enum):
+class Placeholder(Enum):
     """What stands inside a call's marks and is the model's to choose."""
 
     ID = "id"
     NUMBER = "number"  # which of the message's calls it is
 
 
-Text = tuple["str | Hole", ...]
+Text = tuple["str | Placeholder", ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class LearntForm:
     """A form, how messages must be written down for the template, and whether it tells the model of the tools."""
 
     form: CallForm
-    spelling: Spelling
+    message_format: MessageFormat
     describes_tools: bool
 
 
@@ -111,39 +111,39 @@ _TOOLS = tuple(Tool(name, "zqdescription", _PARAMETERS) for name in _NAMES)
 
 def learn_call_form(template: ChatTemplate) -> LearntForm | None:
     """Return how the template's model writes calls; None when the template doesn't know calls, or no such calls."""
-    for spelling in (Spelling(), Spelling(no_text_is_null=True)):
-        learnt = _learn(template, spelling)
+    for message_format in (MessageFormat(), MessageFormat(no_text_is_null=True)):
+        learnt = _learn(template, message_format)
         if learnt is not None:
             return learnt
     return None
 
 
-def _learn(template: ChatTemplate, spelling: Spelling) -> LearntForm | None:
-    probe = _Probe(template, spelling)
+def _learn(template: ChatTemplate, message_format: MessageFormat) -> LearntForm | None:
+    probe = _Probe(template, message_format)
     try:
         written = probe.written([1])
     except RequestError:
         written = ""
     # Templates that want arguments as JSON text fail with an object, or write what Python calls it.
     if not written or repr(_arguments(1)) in written:
-        spelling = replace(spelling, arguments_are_text=True)
-        probe = _Probe(template, spelling)
+        message_format = replace(message_format, arguments_are_text=True)
+        probe = _Probe(template, message_format)
     try:
         form = probe.json_form() or probe.tagged_form()
         if form is None or not probe.can_tell(form):
             return None
-        described = template.render([_USER], tools=_TOOLS[:1], spelling=spelling)
+        described = template.render([_USER], tools=_TOOLS[:1], message_format=message_format)
     except RequestError:
         return None
-    return LearntForm(form, spelling, _NAMES[0] in described)
+    return LearntForm(form, message_format, _NAMES[0] in described)
 
 
 class _Probe:
     """Renders calls with one template and takes the renderings apart. Everything raises RequestError as it does."""
 
-    def __init__(self, template: ChatTemplate, spelling: Spelling) -> None:
+    def __init__(self, template: ChatTemplate, message_format: MessageFormat) -> None:
         self._template = template
-        self._spelling = spelling
+        self._message_format = message_format
 
     def json_form(self) -> CallForm | None:
         written = self.written([1])
@@ -177,10 +177,10 @@ class _Probe:
         middle = one[name + len(_NAMES[0]) : begin]
         between, is_numbered = self._between(one[begin:end])
         return CallForm(
-            opening=_with_holes(one[:name].lstrip()),
-            middle=_with_holes(middle, numbers=is_numbered),
+            opening=_with_placeholders(one[:name].lstrip()),
+            middle=_with_placeholders(middle, numbers=is_numbered),
             between=between,
-            closing=_with_holes(one[end:].rstrip()),
+            closing=_with_placeholders(one[end:].rstrip()),
             arguments=tags,
         )
 
@@ -200,9 +200,9 @@ class _Probe:
         texts = [_ANY_ID.sub(_IDS[0], text) for text in found.groups()]
         middles, gaps = texts[::2], texts[1::2]
         if len({*middles}) == len({*gaps}) == 1:
-            return _with_holes(gaps[0]), False
+            return _with_placeholders(gaps[0]), False
         if len({_NUMBER.sub("", text) for text in middles}) == len({_NUMBER.sub("", text) for text in gaps}) == 1:
-            return _with_holes(gaps[0], numbers=len({*gaps}) > 1), len({*middles}) > 1
+            return _with_placeholders(gaps[0], numbers=len({*gaps}) > 1), len({*middles}) > 1
         return None, False
 
     def can_tell(self, form: CallForm) -> bool:
@@ -228,7 +228,7 @@ class _Probe:
 
     def _render(self, message: Message) -> str:
         return self._template.render(
-            [_USER, message], tools=_TOOLS, adds_generation_prompt=False, spelling=self._spelling
+            [_USER, message], tools=_TOOLS, adds_generation_prompt=False, message_format=self._message_format
         )
 
 
@@ -247,14 +247,14 @@ def _whole_marks(text: str) -> str:
     return text[:last] if last > text.rfind(">") else text
 
 
-def _with_holes(text: str, *, numbers: bool = False) -> Text:
+def _with_placeholders(text: str, *, numbers: bool = False) -> Text:
     return tuple(_split(text, numbers))
 
 
-def _split(text: str, numbers: bool) -> Iterator["str | Hole"]:
+def _split(text: str, numbers: bool) -> Iterator["str | Placeholder"]:
     pattern = f"({_ANY_ID.pattern}{'|' + _NUMBER.pattern if numbers else ''})"
     for index, part in enumerate(re.split(pattern, text)):
         if index % 2:
-            yield Hole.ID if _ANY_ID.fullmatch(part) else Hole.NUMBER
+            yield Placeholder.ID if _ANY_ID.fullmatch(part) else Placeholder.NUMBER
         elif part:
             yield part

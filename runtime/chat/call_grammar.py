@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from runtime.chat.call_form import CallForm, Hole, TaggedArguments, Text
-from runtime.chat.calls import HOLES, arguments_of, beginnings, text_arguments
+from runtime.chat.call_form import CallForm, Placeholder, TaggedArguments, Text
+from runtime.chat.calls import PLACEHOLDER_PATTERNS, arguments_of, beginnings, text_arguments
 from runtime.chat.conversation import Tool
-from runtime.chat.reasoning import Stage, Thought
+from runtime.chat.reasoning import Stage, ThinkingState
 from runtime.engine.policy import schema
 from runtime.engine.values.grammar import Grammar, GrammarKind, Span
 
@@ -49,23 +49,23 @@ class GrammarWriter:
         """Return the control tokens among the marks in some texts."""
         return frozenset(piece for text in texts for piece in self._pieces(text) if isinstance(piece, int))
 
-    def must(self, *, calls: Calls | None, answer: Grammar | None, thought: Thought | None) -> Grammar:
+    def strict(self, *, calls: Calls | None, answer: Grammar | None, thinking: ThinkingState | None) -> Grammar:
         """Return the grammar of an answer that is calls, or of the form of `answer`, from its first token on."""
         rules: list[str] = []
         if calls is not None:
             rules += self._calls(calls)
         if answer is not None:
-            opening = thought.marks.answer_opening if thought else ""
+            opening = thinking.marks.answer_opening if thinking else ""
             before = f"({self._literal((opening,))})? " if opening else ""
             rules.append(f"answer: {before}form\nform: %json {schema.checked(answer.source)}")
         choices = " | ".join([*(["calls"] if calls else []), *(["answer"] if answer else [])])
         before = ""
-        if thought is not None:
-            before = _BEFORE[thought.stage]
-            rules += self._thought(thought)
+        if thinking is not None:
+            before = _BEFORE[thinking.stage]
+            rules += self._thinking(thinking)
         return _lark(f"{before}({choices})", rules)
 
-    def may(self, calls: Calls, thought: Thought | None) -> Grammar:
+    def lazy(self, calls: Calls, thinking: ThinkingState | None) -> Grammar:
         """Return the grammar of an answer that is free until it calls a tool."""
         grammar = _lark("calls", self._calls(calls))
         tokens = self.control_tokens((calls.form.mark,))
@@ -74,16 +74,16 @@ class GrammarWriter:
             grammar.source,
             triggers=() if tokens else beginnings(calls.form, calls.tools),
             trigger_tokens=tokens,
-            skipped=_skipped(thought) if thought else None,
+            skipped=_skipped(thinking) if thinking else None,
         )
 
-    def _thought(self, thought: Thought) -> Iterator[str]:
+    def _thinking(self, thinking: ThinkingState) -> Iterator[str]:
         yield r"SPACE: /[ \n]{0,4}/"
-        if thought.stage is Stage.ENDED:
+        if thinking.stage is Stage.ENDED:
             return
-        opening = "" if thought.is_begun else self._literal((thought.marks.opening,))
-        yield f"thought: {opening} {self._up_to('thinking', thought.marks.closing)} SPACE"
-        yield from self._up_to_rules("thinking", thought.marks.closing)
+        opening = "" if thinking.is_begun else self._literal((thinking.marks.opening,))
+        yield f"thought: {opening} {self._up_to('thinking', thinking.marks.closing)} SPACE"
+        yield from self._up_to_rules("thinking", thinking.marks.closing)
 
     def _up_to(self, name: str, closing: str) -> str:
         """Return Lark for any text up to a mark and that, which `_up_to_rules` give the rules for."""
@@ -133,7 +133,7 @@ class GrammarWriter:
                 yield from self._up_to_rules(f"{name}_text", tags.value_closing)
 
     def _literal(self, text: Text) -> str:
-        """Return Lark for a text: strings, control tokens, and what holes may be filled with.
+        """Return Lark for a text: strings, control tokens, and what placeholders may be filled with.
 
         What is text in one piece must be one string: llguidance's lexer takes the longest that fits so far and never
         goes back, so of "\\n" "</b>" and "\\n<a>" only the latter could come.
@@ -143,13 +143,16 @@ class GrammarWriter:
             if is_text:
                 written.append(_quoted("".join(map(str, pieces))))
             else:
-                written += (f"/{HOLES[each]}/" if isinstance(each, Hole) else f"<[{each}]>" for each in pieces)
+                written += (
+                    f"/{PLACEHOLDER_PATTERNS[each]}/" if isinstance(each, Placeholder) else f"<[{each}]>"
+                    for each in pieces
+                )
         return " ".join(written) or _quoted("")
 
-    def _pieces(self, text: Text) -> Iterator[str | Hole | int]:
+    def _pieces(self, text: Text) -> Iterator[str | Placeholder | int]:
         """Yield what a text is made of, control tokens by their ids, up to one that ends the answer."""
         for part in text:
-            if isinstance(part, Hole):
+            if isinstance(part, Placeholder):
                 yield part
                 continue
             for piece in filter(None, _MARK.split(part)):
@@ -178,8 +181,8 @@ def loosened(tool: Tool) -> Tool:
     return replace(tool, parameters={"properties": properties} if properties else {"type": "object"})
 
 
-def _skipped(thought: Thought) -> Span:
-    return Span(thought.marks.opening, thought.marks.closing, is_begun=thought.is_begun)
+def _skipped(thinking: ThinkingState) -> Span:
+    return Span(thinking.marks.opening, thinking.marks.closing, is_begun=thinking.is_begun)
 
 
 def _lark(start: str, rules: Iterable[str]) -> Grammar:

@@ -12,12 +12,12 @@ from enum import Enum, auto
 from typing import Any
 
 from runtime.chat.answer import AnswerEvent, ArgumentsPart, CallBegun, CallEnded
-from runtime.chat.call_form import CallForm, Hole, TaggedArguments, Text
+from runtime.chat.call_form import CallForm, Placeholder, TaggedArguments, Text
 from runtime.chat.conversation import Tool
 from runtime.engine.policy.text import length_of_partial_end
 
-# What a form's holes may be filled with, for this reader and for the grammar.
-HOLES = {Hole.ID: "[A-Za-z0-9]{9}", Hole.NUMBER: "[0-9]+"}
+# What a form's placeholders may be filled with, for this reader and for the grammar.
+PLACEHOLDER_PATTERNS = {Placeholder.ID: "[A-Za-z0-9]{9}", Placeholder.NUMBER: "[0-9]+"}
 
 
 class _State(Enum):
@@ -107,7 +107,7 @@ def beginnings(form: CallForm, tools: Sequence[Tool]) -> tuple[str, ...]:
 
 
 def _pattern(text: Text) -> str:
-    return "".join(HOLES[part] if isinstance(part, Hole) else re.escape(part) for part in text)
+    return "".join(PLACEHOLDER_PATTERNS[part] if isinstance(part, Placeholder) else re.escape(part) for part in text)
 
 
 class _JsonArguments:

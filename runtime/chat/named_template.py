@@ -10,9 +10,9 @@ from typing import Any, Protocol
 
 from runtime.chat.conversation import Tool
 from runtime.chat.messages import Message
-from runtime.chat.template import Spelling
+from runtime.chat.template import MessageFormat
 
-_ANY_SPELLING = Spelling()
+_ANY_FORMAT = MessageFormat()
 
 
 class WriteMessages(Protocol):
@@ -36,7 +36,7 @@ class NamedTemplate:
         tools: Sequence[Tool] = (),
         variables: Mapping[str, Any] | None = None,
         adds_generation_prompt: bool = True,
-        spelling: Spelling = _ANY_SPELLING,
+        message_format: MessageFormat = _ANY_FORMAT,
     ) -> str:
         """Return the prompt, as `ChatTemplate` has it; only roles and texts are in it."""
         pairs = [(message.role.value, message.text) for message in messages]

@@ -8,7 +8,7 @@ from enum import Enum, auto
 
 from runtime.chat.answer import AnswerEvent, ReasoningPart, TextPart
 from runtime.chat.calls import CallReader
-from runtime.chat.reasoning import Stage, Thought
+from runtime.chat.reasoning import Stage, ThinkingState
 from runtime.engine.policy.text import length_of_partial_end
 
 
@@ -25,12 +25,12 @@ _BEGIN = {Stage.POSSIBLE: _State.BEGINNING, Stage.BEGUN: _State.THINKING, Stage.
 
 
 class AnswerReader:
-    """Reads one answer. `thought` None: nothing in it is thinking. `calls` None: nothing in it is a call."""
+    """Reads one answer. `thinking` None: nothing in it is such. `calls` None: nothing in it is a call."""
 
-    def __init__(self, thought: Thought | None, calls: CallReader | None) -> None:
-        self._marks = thought.marks if thought else None
+    def __init__(self, thinking: ThinkingState | None, calls: CallReader | None) -> None:
+        self._marks = thinking.marks if thinking else None
         self._calls = calls
-        self._state = _BEGIN[thought.stage] if thought else _State.TEXT
+        self._state = _BEGIN[thinking.stage] if thinking else _State.TEXT
         self._held = ""
         self._has_thought = False
 

@@ -49,7 +49,7 @@ class Stage(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Thought:
+class ThinkingState:
     """Thinking, and how far the prompt has gone with it."""
 
     marks: ThinkingMarks

@@ -36,7 +36,7 @@ _SHORT_ID = re.compile("[A-Za-z0-9]{9}")  # the only ids of tool calls that Mist
 
 
 @dataclass(frozen=True, slots=True)
-class Spelling:
+class MessageFormat:
     """What templates disagree on: how a message is to be written down for this one.
 
     Arguments of calls as objects or as JSON text, contents as texts or as lists of parts, no text as "" or as null.
@@ -64,7 +64,7 @@ class ChatTemplate(Protocol):
         tools: Sequence[Tool] = (),
         variables: Mapping[str, Any] | None = None,
         adds_generation_prompt: bool = True,
-        spelling: Spelling = Spelling(),
+        message_format: MessageFormat = MessageFormat(),
     ) -> str:
         """Return the prompt; with `adds_generation_prompt`, the one that asks for the assistant's next message.
 
@@ -88,7 +88,7 @@ class JinjaTemplate:
         tools: Sequence[Tool] = (),
         variables: Mapping[str, Any] | None = None,
         adds_generation_prompt: bool = True,
-        spelling: Spelling = Spelling(),
+        message_format: MessageFormat = MessageFormat(),
     ) -> str:
         """Return the prompt, as `ChatTemplate` has it.
 
@@ -109,12 +109,12 @@ class JinjaTemplate:
             "eos_token": self._eos_token,
         }
         try:
-            return self._render(_messages_json(messages, spelling), values)
+            return self._render(_messages_json(messages, message_format), values)
         except TemplateError as refusal:
             folded = _fold_system(messages)
             if folded is not None:
                 try:
-                    return self._render(_messages_json(folded, spelling), values)
+                    return self._render(_messages_json(folded, message_format), values)
                 except TemplateError:
                     pass  # then the system message wasn't what it minded: its first words are the ones to tell
             raise RequestError(_sentence(refusal), "messages") from refusal
@@ -161,23 +161,23 @@ def without_bos(prompt: str, bos_token: str, *, adds_bos: bool) -> str:
     return prompt.removeprefix(bos_token) if adds_bos else prompt
 
 
-def _messages_json(messages: Sequence[Message], spelling: Spelling) -> list[dict[str, Any]]:
+def _messages_json(messages: Sequence[Message], message_format: MessageFormat) -> list[dict[str, Any]]:
     called = {call.id: call.name for message in messages for call in message.tool_calls}
-    return [_message_json(message, spelling, called) for message in messages]
+    return [_message_json(message, message_format, called) for message in messages]
 
 
-def _message_json(message: Message, spelling: Spelling, called: Mapping[str, str]) -> dict[str, Any]:
+def _message_json(message: Message, message_format: MessageFormat, called: Mapping[str, str]) -> dict[str, Any]:
     """Return a message as templates know it. `called` are the tools' names by the ids of the calls."""
     written: dict[str, Any] = {"role": message.role.value, "content": message.text}
-    if spelling.content_is_list:
+    if message_format.content_is_list:
         written["content"] = [{"type": "text", "text": message.text}]
     if message.reasoning:
         written["reasoning_content"] = message.reasoning
         if not (message.tool_calls and message.text):  # one template has no place for all three
             written["thinking"] = message.reasoning
     if message.tool_calls:
-        written["tool_calls"] = [_call_json(call, spelling) for call in message.tool_calls]
-        if spelling.no_text_is_null and not message.text:
+        written["tool_calls"] = [_call_json(call, message_format) for call in message.tool_calls]
+        if message_format.no_text_is_null and not message.text:
             written["content"] = None
     name = message.name or called.get(message.tool_call_id, "")
     if name:
@@ -187,8 +187,8 @@ def _message_json(message: Message, spelling: Spelling, called: Mapping[str, str
     return written
 
 
-def _call_json(call: ToolCall, spelling: Spelling) -> dict[str, Any]:
-    arguments = call.arguments if spelling.arguments_are_text else json.loads(call.arguments)
+def _call_json(call: ToolCall, message_format: MessageFormat) -> dict[str, Any]:
+    arguments = call.arguments if message_format.arguments_are_text else json.loads(call.arguments)
     return {
         "type": "function",
         "id": _short_id(call.id),

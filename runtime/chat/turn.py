@@ -20,8 +20,8 @@ from runtime.chat.conversation import Conversation, Tool, ToolChoice, ToolUse
 from runtime.chat.messages import Message
 from runtime.chat.named_template import NamedTemplate
 from runtime.chat.reader import AnswerReader
-from runtime.chat.reasoning import Stage, ThinkingMarks, Thought, learn_thinking_marks
-from runtime.chat.template import ChatTemplate, Spelling, load_template, without_bos
+from runtime.chat.reasoning import Stage, ThinkingMarks, ThinkingState, learn_thinking_marks
+from runtime.chat.template import ChatTemplate, MessageFormat, load_template, without_bos
 from runtime.chat.tools import with_calls_written_out, with_tools_told
 from runtime.engine.interface import AnyEngine
 from runtime.engine.values.grammar import Grammar, GrammarKind
@@ -33,12 +33,12 @@ _THINKING_VARIABLES = ("enable_thinking", "thinking")  # by what templates call 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A turn that is ready to be asked for. `thought` None: nothing of the answer counts as thinking."""
+    """A turn that is ready to be asked for. `thinking` None: nothing of the answer counts as such."""
 
     prompt: Prompt
     grammar: Grammar | None
     shown_tokens: frozenset[int]
-    thought: Thought | None
+    thinking: ThinkingState | None
     calls: Calls | None
 
     def ask(self, params: GenerationParams) -> GenerationRequest:
@@ -49,16 +49,16 @@ class Turn:
     def reader(self) -> AnswerReader:
         """Return a reader for one answer."""
         calls = CallReader(self.calls.form, self.calls.tools) if self.calls else None
-        return AnswerReader(self.thought, calls)
+        return AnswerReader(self.thinking, calls)
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
+class TemplateProfile:
     """How the model of one template writes. `call_form` None: its template knows no calls that could be learnt."""
 
     marks: ThinkingMarks
     call_form: LearntForm | None
-    spelling: Spelling
+    message_format: MessageFormat
 
     @property
     def can_call(self) -> bool:
@@ -67,14 +67,14 @@ class Manner:
 
 
 @lru_cache(maxsize=8)
-def manner_of(template: ChatTemplate) -> Manner:
+def profile_of(template: ChatTemplate) -> TemplateProfile:
     learnt = learn_call_form(template)
-    return Manner(learn_thinking_marks(template), learnt, learnt.spelling if learnt else Spelling())
+    return TemplateProfile(learn_thinking_marks(template), learnt, learnt.message_format if learnt else MessageFormat())
 
 
-def manner_in(engine: AnyEngine) -> Manner:
+def profile_in(engine: AnyEngine) -> TemplateProfile:
     """Return how an engine's model writes. Takes long the first time."""
-    return manner_of(template_in(engine))
+    return profile_of(template_in(engine))
 
 
 def template_in(engine: AnyEngine) -> ChatTemplate:
@@ -94,30 +94,30 @@ def next_turn(
     """
     info = engine.info
     template = template_in(engine)
-    manner = manner_of(template)
-    prompt, thought = _prompt(template, manner, conversation)
+    profile = profile_of(template)
+    prompt, thinking = _prompt(template, profile, conversation)
     is_own = answer_form is not None and answer_form.kind is not GrammarKind.JSON_SCHEMA
-    if is_own and thought is not None and thought.is_begun:  # the caller's grammar is that of the whole answer
-        prompt, thought = _with_thinking_ended(prompt, thought.marks), Thought(thought.marks, Stage.ENDED)
-    calls = _calls(conversation.tool_use, manner)
+    if is_own and thinking is not None and thinking.is_begun:  # the caller's grammar is that of the whole answer
+        prompt, thinking = _with_thinking_ended(prompt, thinking.marks), ThinkingState(thinking.marks, Stage.ENDED)
+    calls = _calls(conversation.tool_use, profile)
     if is_own and calls is not None:
         raise RequestError("a grammar can't be combined with tools; leave one of them out", "grammar")
     writer = GrammarWriter(lambda mark: _control_token(engine, mark), engine.vocabulary.end_tokens if calls else ())
-    allowed_thought = thought if thought and _may_think(thought, conversation) else None
+    allowed_thinking = thinking if thinking and _may_think(thinking, conversation) else None
     grammar = answer_form
     if calls is not None:
         choice = conversation.tool_use.choice
 
         def grammar_of(usable: Calls) -> Grammar:
             if choice is ToolChoice.AUTO and answer_form is None:
-                return writer.may(usable, thought)
+                return writer.lazy(usable, thinking)
             answer = answer_form if choice is ToolChoice.AUTO else None
-            return writer.must(calls=usable, answer=answer, thought=allowed_thought)
+            return writer.strict(calls=usable, answer=answer, thinking=allowed_thinking)
 
         calls, grammar = _usable(engine, calls, grammar_of)
-    elif answer_form is not None and allowed_thought is not None and not is_own:
-        grammar = writer.must(calls=None, answer=answer_form, thought=allowed_thought)
-    shown = (*(thought.marks.texts if thought else ()), *(calls.form.texts if calls else ()))
+    elif answer_form is not None and allowed_thinking is not None and not is_own:
+        grammar = writer.strict(calls=None, answer=answer_form, thinking=allowed_thinking)
+    shown = (*(thinking.marks.texts if thinking else ()), *(calls.form.texts if calls else ()))
     text = without_bos(prompt, info.bos_token, adds_bos=info.add_bos or not is_first)
     attachments = [file for message in conversation.messages for file in message.attachments]
     if attachments:
@@ -129,7 +129,7 @@ def next_turn(
         prompt=read,
         grammar=grammar,
         shown_tokens=writer.control_tokens(*shown),
-        thought=thought if conversation.splits_thinking else None,
+        thinking=thinking if conversation.splits_thinking else None,
         calls=calls,
     )
 
@@ -137,21 +137,23 @@ def next_turn(
 def prompt_of(engine: AnyEngine, conversation: Conversation) -> str:
     """Return the prompt alone. Raises RequestError."""
     template = template_in(engine)
-    return _prompt(template, manner_of(template), conversation)[0]
+    return _prompt(template, profile_of(template), conversation)[0]
 
 
-def _calls(tool_use: ToolUse, manner: Manner) -> Calls | None:
+def _calls(tool_use: ToolUse, profile: TemplateProfile) -> Calls | None:
     if not tool_use.callable:
         return None
-    return Calls(manner.call_form.form if manner.call_form else GENERIC, tool_use.callable, tool_use.is_parallel)
+    return Calls(profile.call_form.form if profile.call_form else GENERIC, tool_use.callable, tool_use.is_parallel)
 
 
-def _prompt(template: ChatTemplate, manner: Manner, conversation: Conversation) -> tuple[str, Thought | None]:
+def _prompt(
+    template: ChatTemplate, profile: TemplateProfile, conversation: Conversation
+) -> tuple[str, ThinkingState | None]:
     """Return the prompt, and what of the answer may be thinking."""
-    messages, tools = _for_template(conversation, manner)
+    messages, tools = _for_template(conversation, profile)
     last = messages.pop() if conversation.continues_last else None
     # As llama-server does, let a model think that can, unless it is told not to.
-    variables = {"enable_thinking": manner.marks.is_known, **conversation.variables}
+    variables = {"enable_thinking": profile.marks.is_known, **conversation.variables}
     if conversation.thinking is not None:
         variables = {**variables, **dict.fromkeys(_THINKING_VARIABLES, conversation.thinking)}
     prompt = template.render(
@@ -159,22 +161,22 @@ def _prompt(template: ChatTemplate, manner: Manner, conversation: Conversation) 
         tools=tools,
         variables=variables,
         adds_generation_prompt=conversation.adds_generation_prompt or last is not None,
-        spelling=manner.spelling,
+        message_format=profile.message_format,
     )
-    marks = manner.marks
-    thought = Thought(marks, Stage.BEGUN if prompt.rstrip().endswith(marks.opening) else Stage.POSSIBLE)
+    marks = profile.marks
+    thinking = ThinkingState(marks, Stage.BEGUN if prompt.rstrip().endswith(marks.opening) else Stage.POSSIBLE)
     if last is not None:
-        return _with_beginning(prompt, last, thought)
-    if thought.is_begun and conversation.thinking is False:
-        return _with_thinking_ended(prompt, marks), Thought(marks, Stage.ENDED)
-    return prompt, thought
+        return _with_beginning(prompt, last, thinking)
+    if thinking.is_begun and conversation.thinking is False:
+        return _with_thinking_ended(prompt, marks), ThinkingState(marks, Stage.ENDED)
+    return prompt, thinking
 
 
-def _for_template(conversation: Conversation, manner: Manner) -> tuple[list[Message], tuple[Tool, ...]]:
+def _for_template(conversation: Conversation, profile: TemplateProfile) -> tuple[list[Message], tuple[Tool, ...]]:
     """Return the messages as the template can take them, and the tools that it is to tell of."""
     tools = () if conversation.tool_use.choice is ToolChoice.NONE else conversation.tool_use.tools
     messages = list(conversation.messages)
-    learnt = manner.call_form
+    learnt = profile.call_form
     if learnt is None:
         messages = with_calls_written_out(messages)
     if tools and not (learnt and learnt.describes_tools):
@@ -182,16 +184,16 @@ def _for_template(conversation: Conversation, manner: Manner) -> tuple[list[Mess
     return messages, tools if learnt else ()
 
 
-def _with_beginning(prompt: str, begun: Message, thought: Thought) -> tuple[str, Thought | None]:
+def _with_beginning(prompt: str, begun: Message, thinking: ThinkingState) -> tuple[str, ThinkingState | None]:
     """Return the prompt with what the assistant has said so far, which its answer goes on with."""
     if begun.reasoning:
-        opening = "" if thought.is_begun else f"{thought.marks.opening}\n"
+        opening = "" if thinking.is_begun else f"{thinking.marks.opening}\n"
         prompt = f"{prompt}{opening}{begun.reasoning}"
-        thought = Thought(thought.marks, Stage.BEGUN)
+        thinking = ThinkingState(thinking.marks, Stage.BEGUN)
     if not begun.text:
-        return prompt, thought
-    if thought.is_begun:
-        prompt = f"{_with_thinking_ended(prompt, thought.marks)}\n\n"
+        return prompt, thinking
+    if thinking.is_begun:
+        prompt = f"{_with_thinking_ended(prompt, thinking.marks)}\n\n"
     return prompt + begun.text, None
 
 
@@ -199,9 +201,9 @@ def _with_thinking_ended(prompt: str, marks: ThinkingMarks) -> str:
     return f"{prompt.rstrip()}\n{marks.closing}"
 
 
-def _may_think(thought: Thought, conversation: Conversation) -> bool:
+def _may_think(thinking: ThinkingState, conversation: Conversation) -> bool:
     """Whether a grammar is to allow for thinking: the prompt speaks of it, or the model is known to think."""
-    return thought.stage is not Stage.POSSIBLE or (thought.marks.is_known and conversation.thinking is not False)
+    return thinking.stage is not Stage.POSSIBLE or (thinking.marks.is_known and conversation.thinking is not False)
 
 
 def _usable(engine: AnyEngine, calls: Calls, grammar_of: Callable[[Calls], Grammar]) -> tuple[Calls, Grammar]:

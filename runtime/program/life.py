@@ -18,19 +18,18 @@ from runtime.engine.loading import LoadParams, load, loaded_fraction
 from runtime.engine.values.answer_settings import MAX_TOKENS, SEED
 from runtime.engine.values.facts import Pooling
 from runtime.engine.values.params import EngineParams
+from runtime.engine.values.request import GenerationParams
 from runtime.engine.values.sampling import SamplingParams
 from runtime.errors import EngineError, HoldallError
 from runtime.program.options import Settings
 from runtime.program.parts import Found
 
 if TYPE_CHECKING:
-    from starlette.applications import Starlette
-
     from runtime.engine.engine import Engine
     from runtime.server.asking.conversation import ChatDefaults
     from runtime.server.door.listener import Listener
     from runtime.server.lifecycle import Lifecycle
-    from runtime.server.page.history import History
+    from runtime.server.service import Service
     from runtime.store.store import ChatStore
 
 _MIB = 1024 * 1024
@@ -58,14 +57,19 @@ class Program:
         self._loaded: asyncio.Future[Engine] = self._loop.create_future()
         # First of all: the weights come in while Python still imports the server.
         threading.Thread(target=self._load, name="load", daemon=True).start()
+        from runtime.server.app import create_app
         from runtime.server.door.listener import Listener
+        from runtime.server.door.security import Access
         from runtime.server.lifecycle import Lifecycle
         from runtime.server.page.history import History
+        from runtime.server.page.page import Page
 
-        lifecycle = Lifecycle()
+        chosen, lifecycle = self._settings, Lifecycle()
         history = History(self._open_store) if self._open_store else None
-        app = _application(self._settings, self._found, lifecycle, history, lambda: listener.stop())
-        listener = Listener(app, verbose=self._settings.verbose)
+        access = Access(keys=chosen.api_keys, hosts=(*chosen.host, *chosen.allowed_hosts), origins=chosen.cors_origins)
+        page = Page(manifest=self._found.manifest, history=history, end_program=lambda: listener.stop())
+        app = create_app(_service(chosen, self._found, lifecycle), access, page if chosen.ui else None)
+        listener = Listener(app, verbose=chosen.verbose)
         for number in _SIGNALS:
             self._loop.add_signal_handler(number, listener.stop)
         watch = asyncio.create_task(self._watch_load(lifecycle, listener))
@@ -128,31 +132,23 @@ def _load_params(chosen: Settings) -> LoadParams:
     )
 
 
-def _application(
-    chosen: Settings,
-    found: Found,
-    lifecycle: "Lifecycle",
-    history: "History | None",
-    end_program: Callable[[], None],
-) -> "Starlette":
-    """Return what is served. Imports the server: call it once the load has begun."""
-    from runtime.server.app import create_app
-    from runtime.server.door.security import Access
-    from runtime.server.page.files import WEBCLIENT
-    from runtime.server.service import ModelFile, Offer
+def _service(chosen: Settings, found: Found, lifecycle: "Lifecycle") -> "Service":
+    """Return what every client is served with. Imports the server: call it once the load has begun."""
+    from runtime.server.service import EndpointFlags, ModelFile, Service
 
     weights = found.parts.weights
-    return create_app(
-        lifecycle,
-        _sampling_defaults(chosen),
+    return Service(
+        lifecycle=lifecycle,
+        defaults=GenerationParams(
+            sampling=_sampling_defaults(chosen),
+            max_tokens=MAX_TOKENS.meaning(chosen.n_predict),
+            n_keep=chosen.n_keep,
+        ),
         names=tuple(sorted(set(chosen.alias))) or (found.name,),
         tags=chosen.tags,
-        default_max_tokens=MAX_TOKENS.meaning(chosen.n_predict),
-        n_keep=chosen.n_keep,
         embd_normalize=chosen.embd_normalize,
         props={"build_info": _BUILD_INFO, "model_path": f"{found.name}.gguf"},
-        access=Access(keys=chosen.api_keys, hosts=(*chosen.host, *chosen.allowed_hosts), origins=chosen.cors_origins),
-        offer=Offer(
+        flags=EndpointFlags(
             has_slots=chosen.slots,
             has_metrics=chosen.metrics,
             has_props=chosen.props,
@@ -160,10 +156,6 @@ def _application(
         ),
         model_file=ModelFile(size_bytes=weights.size, modified=weights.path.stat().st_mtime, sha256=found.sha256),
         chat=_chat_defaults(chosen),
-        webclient=WEBCLIENT if chosen.ui else None,
-        manifest=found.manifest,
-        history=history,
-        end_program=end_program,
     )
 
 

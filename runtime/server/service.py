@@ -13,7 +13,7 @@ from runtime.server.lifecycle import Lifecycle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
+class EndpointFlags:
     """Which of llama-server's optional endpoints are served, and the folder where slots are saved."""
 
     has_slots: bool = True
@@ -44,7 +44,7 @@ class Service:
     defaults: GenerationParams = field(default_factory=GenerationParams)
     tags: tuple[str, ...] = ()
     embd_normalize: int = 2
-    offer: Offer = field(default_factory=Offer)
+    flags: EndpointFlags = field(default_factory=EndpointFlags)
     model_file: ModelFile = field(default_factory=ModelFile)
     chat: ChatDefaults = field(default_factory=ChatDefaults)
     created: int = field(default_factory=lambda: int(time.time()))

@@ -6,9 +6,10 @@ walks the tree comes to an end.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from runtime.checked import JsonObject, elements, wrong
 from runtime.errors import ChatTooLarge, RequestError
 from runtime.store.chat import MAX_CHAT_BYTES, MAX_MESSAGES, Chat, ChatChanges, ChatSummary, Message
 
@@ -26,86 +27,47 @@ _MAX_ATTACHMENTS = 100
 _MAX_TIME = 2**53 - 1  # JavaScript's largest whole number
 
 
-class _Fields:
-    """The fields of a JSON object, and the words for where it is in its document. Absent and null mean the same."""
+def _title(fields: JsonObject) -> str:
+    title = fields.text("title", "")
+    if len(title) > _MAX_TITLE:
+        raise fields.wrong("title", f"at most {_MAX_TITLE} characters long")
+    return title
 
-    def __init__(self, value: object, where: str = "") -> None:
-        if not isinstance(value, dict):
-            raise RequestError(f"'{where}' must be an object" if where else "the body must be a JSON object", where)
-        self._value = value
-        self._prefix = f"{where}." if where else ""
 
-    def name(self, field: str) -> str:
-        return self._prefix + field
+def _time(fields: JsonObject, name: str, default: int) -> int:
+    return fields.integer(name, default, low=0, high=_MAX_TIME, wanted="a time in milliseconds since 1970")
 
-    def wrong(self, field: str, wanted: str) -> RequestError:
-        return RequestError(f"'{self.name(field)}' must be {wanted}", self.name(field))
 
-    def has(self, field: str) -> bool:
-        """Whether a field is there, be it null."""
-        return field in self._value
+def _id(fields: JsonObject, name: str) -> str:
+    return checked_id(fields.raw(name), fields.path_of(name))
 
-    def text(self, field: str, default: str | None = None) -> str:
-        value = self._value.get(field)
-        value = default if value is None else value
-        if not isinstance(value, str):
-            raise self.wrong(field, "a text")
-        return value
 
-    def title(self) -> str:
-        title = self.text("title", "")
-        if len(title) > _MAX_TITLE:
-            raise self.wrong("title", f"at most {_MAX_TITLE} characters long")
-        return title
+def _optional_id(fields: JsonObject, name: str) -> str | None:
+    return _id(fields, name) if name in fields else None
 
-    def flag(self, field: str) -> bool:
-        value = self._value.get(field)
-        if value is not None and not isinstance(value, bool):
-            raise self.wrong(field, "true or false")
-        return value is True
 
-    def time(self, field: str, default: int) -> int:
-        value = self._value.get(field)
-        if value is None:
-            return default
-        is_whole = (isinstance(value, int) and not isinstance(value, bool)) or (
-            isinstance(value, float) and value.is_integer()
-        )
-        if not is_whole or not 0 <= value <= _MAX_TIME:
-            raise self.wrong(field, "a time in milliseconds since 1970")
-        return int(value)
+def _object(fields: JsonObject, name: str, max_bytes: int) -> Mapping[str, Any]:
+    value = fields.raw(name)
+    if value is None:
+        return {}
+    found = JsonObject.of(value, fields.path_of(name)).fields
+    if len(to_json(found).encode()) > max_bytes:
+        raise fields.wrong(name, f"at most {max_bytes} bytes of JSON")
+    return found
 
-    def id(self, field: str) -> str:
-        return checked_id(self._value.get(field), self.name(field))
 
-    def optional_id(self, field: str) -> str | None:
-        return None if self._value.get(field) is None else self.id(field)
-
-    def object(self, field: str, max_bytes: int) -> Mapping[str, Any]:
-        value = self._value.get(field)
-        if value is None:
-            return {}
-        if not isinstance(value, dict):
-            raise self.wrong(field, "an object")
-        if len(to_json(value).encode()) > max_bytes:
-            raise self.wrong(field, f"at most {max_bytes} bytes of JSON")
-        return value
-
-    def list(self, field: str, max_items: int) -> list[Any]:
-        value = self._value.get(field)
-        if value is None:
-            return []
-        if not isinstance(value, list):
-            raise self.wrong(field, "a list")
-        if len(value) > max_items:
-            raise self.wrong(field, f"a list of at most {max_items}")
-        return value
+def _elements(fields: JsonObject, name: str, max_items: int) -> Iterator[tuple[object, str]]:
+    value = fields.raw(name)
+    found = elements([] if value is None else value, fields.path_of(name), "a list")
+    if value is not None and len(value) > max_items:
+        raise fields.wrong(name, f"a list of at most {max_items}")
+    return found
 
 
 def checked_id(value: object, name: str) -> str:
     """Return an id as the page chooses it. Raises RequestError, which calls it `name`."""
     if not isinstance(value, str) or not _ID.fullmatch(value):
-        raise RequestError(f"'{name}' must be an id of 1 to 64 letters, digits, dashes and underscores", name)
+        raise wrong(name, "an id of 1 to 64 letters, digits, dashes and underscores")
     return value
 
 
@@ -119,11 +81,10 @@ def checked_chat_id(value: object, name: str) -> str:
 
 def read_chat(value: object, chat_id: str, now: int, where: str = "") -> Chat:
     """Return a whole chat; times it doesn't name are `now`. Raises RequestError, ChatTooLarge among them."""
-    fields = _Fields(value, where)
+    fields = JsonObject.of(value, where)
     messages: dict[str, Message] = {}
-    for number, each in enumerate(fields.list("messages", MAX_MESSAGES)):
-        place = fields.name(f"messages[{number}]")
-        message = read_message(each, _Fields(each, place).id("id"), now, place)
+    for each, place in _elements(fields, "messages", MAX_MESSAGES):
+        message = read_message(each, _id(JsonObject.of(each, place), "id"), now, place)
         if message.id in messages:
             raise RequestError(f"'{place}.id' is that of an earlier message; ids must be unique", f"{place}.id")
         if message.parent is not None and message.parent not in messages:
@@ -131,40 +92,40 @@ def read_chat(value: object, chat_id: str, now: int, where: str = "") -> Chat:
         messages[message.id] = message
     if sum(map(num_bytes, messages.values())) > MAX_CHAT_BYTES:
         raise ChatTooLarge(MAX_CHAT_BYTES)
-    leaf = fields.optional_id("leaf")
+    leaf = _optional_id(fields, "leaf")
     if leaf is not None and leaf not in messages:
         raise fields.wrong("leaf", "the id of one of the messages")
     return Chat(
         id=chat_id,
-        title=fields.title(),
-        is_pinned=fields.flag("is_pinned"),
-        created=fields.time("created", now),
-        updated=fields.time("updated", now),
+        title=_title(fields),
+        is_pinned=fields.flag("is_pinned", False),
+        created=_time(fields, "created", now),
+        updated=_time(fields, "updated", now),
         leaf=leaf if leaf is not None else next(reversed(messages), None),
-        settings=fields.object("settings", _MAX_SETTINGS_BYTES),
+        settings=_object(fields, "settings", _MAX_SETTINGS_BYTES),
         messages=tuple(messages.values()),
     )
 
 
 def read_message(value: object, message_id: str, now: int, where: str = "") -> Message:
     """Return one message; whether its parent is there is for others to check. Raises as `read_chat`."""
-    fields = _Fields(value, where)
-    role = fields.text("role")
+    fields = JsonObject.of(value, where)
+    role = fields.required_text("role")
     if role not in _ROLES:
         raise fields.wrong("role", f"one of {', '.join(_ROLES)}")
-    attachments = fields.list("attachments", _MAX_ATTACHMENTS)
+    attachments: list[Any] = [each for each, _place in _elements(fields, "attachments", _MAX_ATTACHMENTS)]
     if not all(isinstance(attachment, dict) for attachment in attachments):
         raise fields.wrong("attachments", "a list of objects")
     message = Message(
         id=message_id,
-        parent=fields.optional_id("parent"),
+        parent=_optional_id(fields, "parent"),
         role=role,
         content=fields.text("content", ""),
         reasoning=fields.text("reasoning", ""),
-        created=fields.time("created", now),
-        stats=fields.object("stats", _MAX_STATS_BYTES),
+        created=_time(fields, "created", now),
+        stats=_object(fields, "stats", _MAX_STATS_BYTES),
         attachments=tuple(attachments),
-        is_partial=fields.flag("is_partial"),
+        is_partial=fields.flag("is_partial", False),
     )
     if num_bytes(message) > MAX_CHAT_BYTES:
         raise ChatTooLarge(MAX_CHAT_BYTES)
@@ -173,16 +134,16 @@ def read_message(value: object, message_id: str, now: int, where: str = "") -> M
 
 def read_changes(value: object) -> ChatChanges:
     """Return what a request changes of a chat. Raises RequestError when that is nothing."""
-    fields = _Fields(value)
+    fields = JsonObject.of(value, "")
     changes: ChatChanges = {}
-    if fields.has("title"):
-        changes["title"] = fields.title()
-    if fields.has("is_pinned"):
-        changes["is_pinned"] = fields.flag("is_pinned")
-    if fields.has("leaf"):
-        changes["leaf"] = fields.optional_id("leaf")
-    if fields.has("settings"):
-        changes["settings"] = fields.object("settings", _MAX_SETTINGS_BYTES)
+    if "title" in fields.fields:
+        changes["title"] = _title(fields)
+    if "is_pinned" in fields.fields:
+        changes["is_pinned"] = fields.flag("is_pinned", False)
+    if "leaf" in fields.fields:
+        changes["leaf"] = _optional_id(fields, "leaf")
+    if "settings" in fields.fields:
+        changes["settings"] = _object(fields, "settings", _MAX_SETTINGS_BYTES)
     if not changes:
         raise RequestError("nothing to change: give title, is_pinned, leaf or settings")
     return changes
@@ -190,29 +151,28 @@ def read_changes(value: object) -> ChatChanges:
 
 def read_message_changes(value: object) -> ChatChanges:
     """Return what a message brings along for its chat: a title, a leaf."""
-    fields = _Fields(value)
+    fields = JsonObject.of(value, "")
     changes: ChatChanges = {}
-    if fields.has("title"):
-        changes["title"] = fields.title()
-    if fields.has("leaf"):
-        changes["leaf"] = fields.optional_id("leaf")
+    if "title" in fields.fields:
+        changes["title"] = _title(fields)
+    if "leaf" in fields.fields:
+        changes["leaf"] = _optional_id(fields, "leaf")
     return changes
 
 
 def read_document(value: object, now: int) -> list[Chat]:
     """Return the chats of an export. Raises RequestError when it is none, or when any of its chats is wrong."""
-    fields = _Fields(value)
+    fields = JsonObject.of(value, "")
     if fields.text("format", "") != FORMAT:
         raise fields.wrong("format", f"{FORMAT!r}; this is no export of chats")
-    if fields.has("error"):
+    if "error" in fields.fields:
         raise RequestError("this export was broken off, so it is not complete; export again", "error")
-    version = fields.time("version", 0)
+    version = _time(fields, "version", 0)
     if not 1 <= version <= VERSION:
         raise RequestError(f"'version' is {version}, but only {VERSION} can be read; use a newer program", "version")
     chats = []
-    for number, each in enumerate(fields.list("chats", MAX_CHATS)):
-        place = f"chats[{number}]"
-        chats.append(read_chat(each, _Fields(each, place).id("id"), now, place))
+    for each, place in _elements(fields, "chats", MAX_CHATS):
+        chats.append(read_chat(each, _id(JsonObject.of(each, place), "id"), now, place))
     return chats
 
 

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from runtime.checked import wrong
 from runtime.errors import ChatTooLarge, HistoryError, RequestError
 from runtime.store import database
 from runtime.store.chat import MAX_CHAT_BYTES, MAX_MESSAGES, Chat, ChatChanges, ChatSummary, Message, now
@@ -243,7 +244,7 @@ class ChatStore:
     def _require_message(self, chat_id: str, message_id: str | None, field: str) -> None:
         query = "SELECT 1 FROM messages WHERE chat = ? AND id = ?"
         if self._connection.execute(query, [chat_id, message_id]).fetchone() is None:
-            raise RequestError(f"'{field}' must be the id of a message of this chat", field)
+            raise wrong(field, "the id of a message of this chat")
 
     def _update_chat(self, chat_id: str, values: Mapping[str, Any]) -> None:
         columns = ", ".join(f"{column} = ?" for column in values)  # our own words, never a request's

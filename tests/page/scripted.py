@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runtime.engine.values.answer_settings import ANSWER_SETTINGS
 from runtime.server.answering.errors import answering_errors
-from runtime.server.door.security import Access, Door
+from runtime.server.door.security import Access, AccessMiddleware
 from runtime.server.page.chats import chat_endpoints
 from runtime.server.page.face import described
 from runtime.server.page.files import WEBCLIENT, page_endpoints
@@ -204,7 +204,7 @@ def scripted_app(script: Script, webclient: Path = WEBCLIENT) -> ASGIApp:
     )
 
     async def behind_a_door(scope: Scope, receive: Receive, send: Send) -> None:
-        await Door(app, Access(keys=script.keys), {"/health", *page})(scope, receive, send)
+        await AccessMiddleware(app, Access(keys=script.keys), {"/health", *page})(scope, receive, send)
 
     return behind_a_door
 

@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from runtime.errors import ChatTooLarge, HistoryError, PromptTooLong, QueueFull, RequestError, Unavailable
 from runtime.server.answering.responses import JsonResponse, NoResponse, log_fault
-from runtime.server.asking.body import BodyTooLarge
+from runtime.server.refusals import BodyTooLarge, Forbidden, NotFound, NoThreads, NotOffered, Unauthorized
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -40,32 +40,6 @@ _ANTHROPIC_TYPES = {
     529: "overloaded_error",
 }
 _OVERLOADED = 529  # Anthropic's status for what is 503 elsewhere
-
-
-class NotFound(RequestError):
-    """The request names something that isn't here."""
-
-
-class Unauthorized(RequestError):
-    """The request brings no key, or none of this server's."""
-
-
-class Forbidden(RequestError):
-    """The request comes from where none is taken."""
-
-
-class NotOffered(RequestError):
-    """The endpoint exists, but this server wasn't started with it or its model can't do it."""
-
-
-class NoThreads(RequestError):
-    """The request wants its conversation kept on the server.
-
-    Anthropic's clients do in their loops over tools, and send the whole conversation again when they are told so.
-    """
-
-    def __init__(self) -> None:
-        super().__init__("'thread' is not supported by this server; send the whole conversation without it", "thread")
 
 
 # What isn't here is a plain 400.

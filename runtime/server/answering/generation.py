@@ -6,32 +6,12 @@ The engine calls a sink on the event loop's thread; a queue turns that into some
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
-from typing import Any, TypeVar
-
-from starlette.requests import ClientDisconnect
-from starlette.types import Receive
 
 from runtime.engine.interface import AnyEngine
-from runtime.engine.values.events import Event, Failed, Finished, Progress, TextDelta, TokenProbs
+from runtime.engine.values.events import Event, Failed, Finished, Progress, TextDelta
 from runtime.engine.values.request import GenerationRequest
-from runtime.server.answering.logprobs import HeldProbs
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A whole generation."""
-
-    text: str
-    tokens: tuple[int, ...]
-    finished: Finished
-    probs: tuple[TokenProbs, ...] = ()
-    prompt_probs: tuple[TokenProbs, ...] = ()
-    deltas: tuple[TextDelta, ...] = ()
 
 
 class Generation:
@@ -82,63 +62,3 @@ class Generation:
             yield event
             if isinstance(event, Finished):
                 return
-
-
-async def whole_answer(receive: Receive, generation: Generation) -> Answer:
-    """Return the answer once it is complete. Raises the engine's error, or ClientDisconnect."""
-    return (await whole_answers(receive, [generation]))[0]
-
-
-async def whole_answers(receive: Receive, generations: Sequence[Generation]) -> list[Answer]:
-    """Return the answers once all are complete; none goes on when one fails. Raises as `whole_answer` does."""
-    with contextlib.ExitStack() as all_of_them:
-        for generation in generations:
-            all_of_them.enter_context(generation)
-        return await while_connected(receive, _collect_all(generations))
-
-
-async def _collect_all(generations: Sequence[Generation]) -> list[Answer]:
-    return [await _collect(generation) for generation in generations]
-
-
-async def _collect(generation: Generation) -> Answer:
-    texts: list[str] = []
-    tokens: list[int] = []
-    probs: list[TokenProbs] = []
-    prompt_probs: list[TokenProbs] = []
-    deltas: list[TextDelta] = []
-    held = HeldProbs()
-    async for event in generation:
-        if isinstance(event, Finished):
-            return Answer("".join(texts), tuple(tokens), event, tuple(probs), tuple(prompt_probs), deltas=tuple(deltas))
-        if isinstance(event, Progress):
-            prompt_probs += event.probs
-            continue
-        deltas.append(event)
-        texts.append(event.text)
-        tokens += event.tokens
-        probs += held.shown_with(event)
-    raise AssertionError("a generation ended without its last event")
-
-
-async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """Return what `work` returns; cancel it and raise ClientDisconnect as soon as the client is gone.
-
-    The request's body must have been read: what `receive` brings then is the disconnect.
-    """
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_disconnect(receive))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientDisconnect
-        return working.result()
-    finally:
-        working.cancel()
-        leaving.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
-
-
-async def _disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -4,27 +4,9 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from runtime.engine.values.events import TextDelta, TokenProbs
+from runtime.engine.values.events import TokenProbs
 
 _LOWEST = -3.4028234663852886e38  # the least 32-bit float stands for minus infinity, which JSON doesn't have
-
-
-class HeldProbs:
-    """Hands out probabilities together with text: those of a token whose text is held back wait for it.
-
-    Tokens that became a stop string never get their text, so they are never handed out.
-    """
-
-    def __init__(self) -> None:
-        self._held: tuple[TokenProbs, ...] = ()
-
-    def shown_with(self, delta: TextDelta) -> tuple[TokenProbs, ...]:
-        held = self._held + delta.probs
-        if not delta.text:
-            self._held = held
-            return ()
-        self._held = ()
-        return held
 
 
 def tokens_json(probs: Iterable[TokenProbs], num_top: int, *, is_after_sampling: bool = False) -> list[dict[str, Any]]:
@@ -45,18 +27,18 @@ def _likely(token: int, piece: bytes, logprob: float, is_after_sampling: bool) -
 
 
 def parallel_json(
-    probs: Iterable[TokenProbs], num_top: int, offset: int, *, unforetold: bytes | None = None
+    probs: Iterable[TokenProbs], num_top: int, offset: int, *, first_piece: bytes | None = None
 ) -> dict[str, Any]:
     """Return parallel lists, as OpenAI's text completions have them; `offset` is where their text begins.
 
-    `unforetold` is the piece of a token before them that nothing foretold: it has nulls.
+    `first_piece` is the piece of a token before them that nothing foretold: it has nulls.
     """
     tokens: list[str] = []
     logprobs: list[float | None] = []
     tops: list[dict[str, float] | None] = []
     offsets: list[int] = []
-    if unforetold is not None:
-        tokens, logprobs, tops, offsets = [_text(unforetold)], [None], [None], [offset]
+    if first_piece is not None:
+        tokens, logprobs, tops, offsets = [_text(first_piece)], [None], [None], [offset]
         offset += len(tokens[0])
     for each in probs:
         tokens.append(_text(each.piece))

@@ -3,15 +3,19 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
 
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from runtime.engine.values.events import Finished, Progress, TextDelta
-from runtime.server.answering.generation import Generation, while_connected
-from runtime.server.answering.streaming import Framer, ProgressFramer, to_json
+from runtime.server.answering.awaited import while_connected
+from runtime.server.answering.generation import Generation
+from runtime.server.answering.replies import Reply
+from runtime.server.answering.streaming import to_json
+
+Part = tuple[Generation, Reply[Any]]
 
 # Uvicorn's logger, at a level that only --verbose shows: tracebacks are for that.
 _log = logging.getLogger("uvicorn.error")
@@ -34,24 +38,21 @@ class NoResponse(Response):
 
 
 class EventStream(Response):
-    """Generations' events in a dialect's frames, one write for each, until all end or the client hangs up."""
+    """Generations' events in a client's frames, one write for each, until all end or the client hangs up."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, generation: Generation, framer: Framer, *others: tuple[Generation, Framer]) -> None:
-        self._parts = ((generation, framer), *others)
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self._parts = parts
         self.status_code = 200
         self.background = None
         self.init_headers(_STREAM_HEADERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with contextlib.ExitStack() as all_of_them:
-            for generation, _framer in self._parts:
-                all_of_them.enter_context(generation)
-            try:
-                await while_connected(receive, self._send(send))
-            except (ClientDisconnect, OSError):  # uvicorn's word for a write to a closed connection is OSError
-                _log.debug("a client left before its answer was complete")
+        try:
+            await _while_connected(receive, self._parts, self._send(send))
+        except (ClientDisconnect, OSError):  # uvicorn's word for a write to a closed connection is OSError
+            _log.debug("a client left before its answer was complete")
 
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
@@ -63,33 +64,59 @@ class EventStream(Response):
 
 
 class LineStream(EventStream):
-    """The same for a dialect whose frames are lines of JSON."""
+    """The same for a client whose frames are lines of JSON."""
 
     media_type = "application/x-ndjson"
 
 
-async def _follow(send: Send, generation: Generation, framer: Framer) -> None:
+async def respond(
+    request: Request,
+    parts: Sequence[Part],
+    whole: Callable[[], object],
+    *,
+    is_streamed: bool,
+    stream: type[EventStream] = EventStream,
+) -> Response:
+    """Return a stream of the replies, or, once all of them have heard their generation's end, the `whole` of them.
+
+    Raises the engine's error, or ClientDisconnect.
+    """
+    if is_streamed:
+        return stream(parts)
+    await _while_connected(request.receive, parts, _hear_all(parts))
+    return JsonResponse(whole())
+
+
+async def _while_connected(receive: Receive, parts: Sequence[Part], work: Coroutine[Any, Any, None]) -> None:
+    """Do the work; no generation goes on after it, or when the client is gone."""
+    with contextlib.ExitStack() as all_of_them:
+        for generation, _reply in parts:
+            all_of_them.enter_context(generation)
+        await while_connected(receive, work)
+
+
+async def _hear_all(parts: Sequence[Part]) -> None:
+    for generation, reply in parts:
+        async for event in generation:
+            for _heard in reply.hear(event):
+                pass
+
+
+async def _follow(send: Send, generation: Generation, reply: Reply[Any]) -> None:
     """Write one generation's frames."""
     try:
-        for frame in framer.open():
+        for frame in reply.open():
             await _write(send, frame)
         async for event in generation:
-            for frame in _frames(framer, event):
-                await _write(send, frame)
+            for heard in reply.hear(event):
+                for frame in reply.frames(heard):
+                    await _write(send, frame)
     except OSError:
         raise
     except Exception as error:  # the status line is out: only a frame can still tell
         log_fault(error)
-        for frame in framer.fail(error):
+        for frame in reply.fail(error):
             await _write(send, frame)
-
-
-def _frames(framer: Framer, event: Progress | TextDelta | Finished) -> Iterable[bytes]:
-    if isinstance(event, TextDelta):
-        return framer.delta(event)
-    if isinstance(event, Finished):
-        return framer.finish(event)
-    return framer.progress(event) if isinstance(framer, ProgressFramer) else ()
 
 
 async def _all_done(tasks: list["asyncio.Task[None]"]) -> None:

@@ -5,32 +5,9 @@ written in ASCII, because others split lines wherever Unicode sees a line end (U
 """
 
 import json
-from collections.abc import Iterable
-from typing import Protocol, runtime_checkable
-
-from runtime.engine.values.events import Finished, Progress, TextDelta
 
 DONE = b"data: [DONE]\n\n"
 _GAP = "\0text\0"
-
-
-class Framer(Protocol):
-    """A dialect's way to write one answer: events in, frames out. Exactly one of `finish` and `fail` is the last."""
-
-    def open(self) -> Iterable[bytes]: ...
-
-    def delta(self, delta: TextDelta) -> Iterable[bytes]: ...
-
-    def finish(self, finished: Finished) -> Iterable[bytes]: ...
-
-    def fail(self, error: Exception) -> Iterable[bytes]: ...
-
-
-@runtime_checkable
-class ProgressFramer(Framer, Protocol):
-    """A framer whose dialect tells how far the prompt is."""
-
-    def progress(self, progress: Progress) -> Iterable[bytes]: ...
 
 
 def to_json(value: object) -> str:

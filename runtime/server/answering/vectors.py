@@ -1,6 +1,5 @@
 """Texts to vectors by the engine, for every client that has the wish."""
 
-import asyncio
 from collections.abc import Sequence
 
 from starlette.requests import Request
@@ -9,7 +8,7 @@ from runtime.engine.interface import AnyEngine
 from runtime.engine.values.embedding import EmbeddingJob, Vectors
 from runtime.engine.values.facts import Pooling
 from runtime.errors import RequestError
-from runtime.server.answering.generation import while_connected
+from runtime.server.answering.awaited import Awaited
 
 MAX_TEXTS = 2048  # OpenAI's limit
 EUCLIDEAN = 2
@@ -34,21 +33,10 @@ async def computed_vectors(
     request: Request, engine: AnyEngine, texts: Sequence[Sequence[int]], name: str
 ) -> list[Vectors]:
     """Return what the texts of a field became. Raises what the engine failed with, or ClientDisconnect."""
-    answer: asyncio.Future[EmbeddingJob | Exception] = asyncio.get_running_loop().create_future()
-
-    def hear(outcome: EmbeddingJob | Exception) -> None:
-        if not answer.done():  # who asked may be gone by now
-            answer.set_result(outcome)
-
-    async def wait() -> EmbeddingJob | Exception:
-        return await answer
-
-    job = EmbeddingJob(texts, hear, name)
+    answer = Awaited[EmbeddingJob]()
+    job = EmbeddingJob(texts, answer.hear, name)
     engine.embed(job)
     try:
-        outcome = await while_connected(request.receive, wait())
+        return (await answer.result(request.receive)).results
     finally:
         job.is_cancelled = True
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome.results

@@ -12,13 +12,14 @@ from starlette.responses import Response
 from runtime.chat.conversation import Conversation
 from runtime.chat.messages import Role
 from runtime.chat.turn import next_turn
-from runtime.server.answering.generation import Generation, whole_answer
-from runtime.server.answering.responses import EventStream, JsonResponse
+from runtime.checked import JsonObject
+from runtime.server.answering.generation import Generation
+from runtime.server.answering.responses import JsonResponse, respond
 from runtime.server.anthropic.messages import MESSAGES, SYSTEM, read_messages
 from runtime.server.anthropic.params import ANSWER_FIELDS, AnthropicParams, read_effort
 from runtime.server.anthropic.reply import MessageReply
 from runtime.server.anthropic.tools import TOOL_FIELDS, Thinking, read_thinking, read_tool_use
-from runtime.server.asking.body import Body, read_body
+from runtime.server.asking.body import read_body
 from runtime.server.asking.fields import operation
 from runtime.server.service import Service
 
@@ -42,9 +43,7 @@ class Anthropic:
         turn = await asyncio.to_thread(next_turn, engine, conversation, params.generation.sampling.grammar)
         generation = await Generation.begin(engine, turn.ask(params.generation))
         reply = MessageReply(params.model, turn, thinking)
-        if params.is_streamed:
-            return EventStream(generation, reply)
-        return JsonResponse(reply.whole(await whole_answer(request.receive, generation)))
+        return await respond(request, [(generation, reply)], reply.whole, is_streamed=params.is_streamed)
 
     @operation("How many tokens a conversation has", *_ASKED, required=_REQUIRED)
     async def count_tokens(self, request: Request) -> Response:
@@ -54,7 +53,7 @@ class Anthropic:
         turn = await asyncio.to_thread(next_turn, engine, conversation)
         return JsonResponse({"input_tokens": len(turn.prompt.tokens)})
 
-    def _conversation(self, body: Body, thinking: Thinking) -> Conversation:
+    def _conversation(self, body: JsonObject, thinking: Thinking) -> Conversation:
         """Return what is asked; a last message of the assistant's is one that is begun."""
         messages = read_messages(body)
         last = messages[-1]

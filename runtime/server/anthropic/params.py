@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass, replace
 
+from runtime.checked import JsonObject, wrong
 from runtime.engine.values.grammar import Grammar
 from runtime.engine.values.request import GenerationParams
 from runtime.errors import RequestError
-from runtime.server.answering.errors import NoThreads
-from runtime.server.asking.body import Body
 from runtime.server.asking.fields import Field, Flag, Integer, Special, Text, Texts
 from runtime.server.asking.formats import json_schema_grammar
 from runtime.server.asking.sampling import LORA, SAMPLING_FIELDS, held_to, read_generation
+from runtime.server.refusals import NoThreads
 from runtime.server.service import Service
 
 _MODEL = Text("model", "Any name: there is one model.")
@@ -39,7 +39,7 @@ class AnthropicParams:
     is_streamed: bool
 
     @classmethod
-    def of(cls, body: Body, service: Service) -> "AnthropicParams":
+    def of(cls, body: JsonObject, service: Service) -> "AnthropicParams":
         body.refuse("container")
         body.refuse("mcp_servers", but=([],))
         if "thread" in body:
@@ -48,23 +48,23 @@ class AnthropicParams:
             read_generation(body, service.defaults, _MAX_TOKENS.name), _read_output_format(body), num_top_logprobs=None
         )
         return cls(
-            model=_MODEL.read(body, "") or service.model_alias,
-            generation=replace(generation, stop=tuple(stop for stop in _STOP_SEQUENCES.read(body) if stop)),
-            is_streamed=_STREAM.read(body, False),
+            model=_MODEL.value_in(body, "") or service.model_alias,
+            generation=replace(generation, stop=tuple(stop for stop in _STOP_SEQUENCES.value_in(body) if stop)),
+            is_streamed=_STREAM.value_in(body, False),
         )
 
 
-def read_effort(body: Body) -> dict[str, str]:
+def read_effort(body: JsonObject) -> dict[str, str]:
     """Return the variable that tells the template how much to think, if the request says it. Raises RequestError."""
-    effort = body.nested(_OUTPUT_CONFIG.name).text("effort")
+    effort = body.nested(_OUTPUT_CONFIG.name).text("effort", None)
     if effort is None:
         return {}
     if effort not in _EFFORTS:
-        raise RequestError(f"'output_config.effort' must be one of {', '.join(_EFFORTS)}", "output_config.effort")
+        raise wrong("output_config.effort", f"one of {', '.join(_EFFORTS)}")
     return {"reasoning_effort": _EFFORTS[effort]}
 
 
-def _read_output_format(body: Body) -> Grammar | None:
+def _read_output_format(body: JsonObject) -> Grammar | None:
     """Return the grammar of the answer's format: a part of `output_config`, or the field that came before it."""
     config = body.nested(_OUTPUT_CONFIG.name)
     fields, name = (config, "format") if "format" in config else (body, _OUTPUT_FORMAT.name)

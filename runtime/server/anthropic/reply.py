@@ -12,14 +12,15 @@ import secrets
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from runtime.chat.answer import AnswerEvent, ArgumentsPart, CallBegun, CallEnded, ReasoningPart, TextPart, whole_message
-from runtime.chat.messages import ToolCall
+from runtime.chat.answer import AnswerEvent, ArgumentsPart, CallBegun, CallEnded, ReasoningPart, TextPart
 from runtime.chat.turn import Turn
 from runtime.engine.values.events import Finished, FinishReason, TextDelta, Timings
 from runtime.server.answering.errors import anthropic_error
-from runtime.server.answering.generation import Answer
+from runtime.server.answering.replies import Reply
 from runtime.server.answering.streaming import named_frame
 from runtime.server.anthropic.tools import Thinking
+
+Event = dict[str, Any]
 
 _STOP_REASONS = {
     FinishReason.END_OF_TEXT: "end_turn",
@@ -28,7 +29,7 @@ _STOP_REASONS = {
 }
 
 
-class MessageReply:
+class MessageReply(Reply[Event]):
     """One message."""
 
     def __init__(self, model: str, turn: Turn, thinking: Thinking) -> None:
@@ -37,10 +38,9 @@ class MessageReply:
         self._num_prompt_tokens = len(turn.prompt.tokens)
         self._reader = turn.reader()
         self._thinking = thinking
-        self._num_blocks = 0
-        self._open_kind = ""  # of the block that grows; empty between blocks
-        self._thought: list[str] = []
-        self._has_calls = False
+        self._blocks: list[dict[str, Any]] = []
+        self._open_kind = ""  # of the block that grows, which is the last; empty between blocks
+        self._grown: list[str] = []  # what it has grown by
 
     def _message(self, content: list[dict[str, Any]], end: dict[str, Any], usage: dict[str, Any]) -> dict[str, Any]:
         head = {"id": self._id, "type": "message", "role": "assistant", "model": self._model}
@@ -48,78 +48,96 @@ class MessageReply:
 
     def open(self) -> Iterable[bytes]:
         usage = _usage(Timings(self._num_prompt_tokens, 0, 0, 0.0, 0.0))
-        yield _event("message_start", message=self._message([], _no_end(), usage))
+        return self.frames(_event("message_start", message=self._message([], _no_end(), usage)))
 
-    def delta(self, delta: TextDelta) -> Iterable[bytes]:
+    def take(self, delta: TextDelta) -> Iterable[Event]:
         return self._show(self._reader.feed(delta.text))
 
-    def finish(self, finished: Finished) -> Iterable[bytes]:
+    def end(self, finished: Finished) -> Iterable[Event]:
         yield from self._show(self._reader.finish())
-        if not self._num_blocks:  # clients look for a first block, also in an answer of nothing
+        if not self._blocks:  # clients look for a first block, also in an answer of nothing
             yield from self._begin(_text_block(""))
         yield from self._close()
-        end = _end(finished, has_calls=self._has_calls)
-        yield _event("message_delta", delta=end, usage=_end_usage(finished.timings))
+        yield _event("message_delta", delta=self._end(), usage=_end_usage(finished.timings))
         yield _event("message_stop")
+
+    def frames(self, event: Event) -> Iterable[bytes]:
+        yield named_frame(event["type"], event)
 
     def fail(self, error: Exception) -> Iterable[bytes]:
         yield named_frame("error", anthropic_error(error)[1])
 
-    def whole(self, answer: Answer) -> dict[str, Any]:
-        message = whole_message([*self._reader.feed(answer.text), *self._reader.finish()])
-        content = [_call_block(call.id, call.name, _arguments(call)) for call in message.tool_calls]
-        if message.text or not content:
-            content.insert(0, _text_block(message.text))
-        if message.reasoning and self._thinking is not Thinking.HIDDEN:
-            shown = message.reasoning if self._thinking is Thinking.SHOWN else ""
-            content.insert(0, _thinking_block(shown, _signature(message.reasoning)))
-        end = _end(answer.finished, has_calls=bool(message.tool_calls))
-        return self._message(content, end, _usage(answer.finished.timings))
+    def whole(self) -> dict[str, Any]:
+        content = list(self._blocks)
+        if all(block["type"] == "thinking" for block in content):  # clients look for a text
+            content.append(_text_block(""))
+        return self._message(content, self._end(), _usage(self.finished.timings))
 
-    def _show(self, events: Iterable[AnswerEvent]) -> Iterator[bytes]:
+    def _show(self, events: Iterable[AnswerEvent]) -> Iterator[Event]:
         for event in events:
             match event:
                 case TextPart(text):
                     yield from self._begin(_text_block(""))
-                    yield self._grow({"type": "text_delta", "text": text})
+                    yield self._grow(text, {"type": "text_delta", "text": text})
                 case ReasoningPart(text) if self._thinking is not Thinking.HIDDEN:
                     yield from self._begin(_thinking_block("", ""))
-                    self._thought.append(text)
+                    grown = self._grow(text, {"type": "thinking_delta", "thinking": text})
                     if self._thinking is Thinking.SHOWN:
-                        yield self._grow({"type": "thinking_delta", "thinking": text})
+                        yield grown
                 case CallBegun(_index, call_id, name):
-                    self._has_calls = True
                     yield from self._close()
                     yield from self._begin(_call_block(call_id, name, {}))
                 case ArgumentsPart(_index, text):
-                    yield self._grow({"type": "input_json_delta", "partial_json": text})
+                    yield self._grow(text, {"type": "input_json_delta", "partial_json": text})
                 case CallEnded():
                     yield from self._close()
 
-    def _begin(self, block: dict[str, Any]) -> Iterator[bytes]:
+    def _begin(self, block: dict[str, Any]) -> Iterator[Event]:
         """Open a block unless one of its kind grows already."""
         if block["type"] == self._open_kind:
             return
         yield from self._close()
-        self._open_kind = block["type"]
-        self._num_blocks += 1
-        yield _event("content_block_start", index=self._num_blocks - 1, content_block=block)
+        self._open_kind, self._grown = block["type"], []
+        self._blocks.append(dict(block))
+        yield _event("content_block_start", index=len(self._blocks) - 1, content_block=block)
 
-    def _grow(self, delta: dict[str, Any]) -> bytes:
-        return _event("content_block_delta", index=self._num_blocks - 1, delta=delta)
+    def _grow(self, text: str, delta: dict[str, Any]) -> Event:
+        self._grown.append(text)
+        return self._delta(delta)
 
-    def _close(self) -> Iterator[bytes]:
-        if not self._open_kind:
-            return
-        if self._open_kind == "thinking":
-            yield self._grow({"type": "signature_delta", "signature": _signature("".join(self._thought))})
-            self._thought = []
+    def _delta(self, delta: dict[str, Any]) -> Event:
+        return _event("content_block_delta", index=len(self._blocks) - 1, delta=delta)
+
+    def _close(self) -> Iterator[Event]:
+        grown = "".join(self._grown)
+        match self._open_kind:
+            case "":
+                return
+            case "text":
+                self._blocks[-1]["text"] = grown
+            case "tool_use":
+                self._blocks[-1]["input"] = _arguments(grown)
+            case "thinking":
+                signature = _signature(grown)
+                shown = grown if self._thinking is Thinking.SHOWN else ""
+                self._blocks[-1] |= {"thinking": shown, "signature": signature}
+                yield self._delta({"type": "signature_delta", "signature": signature})
         self._open_kind = ""
-        yield _event("content_block_stop", index=self._num_blocks - 1)
+        yield _event("content_block_stop", index=len(self._blocks) - 1)
+
+    def _end(self) -> dict[str, Any]:
+        finished = self.finished
+        has_calls = any(block["type"] == "tool_use" for block in self._blocks)
+        is_call = has_calls and finished.reason is FinishReason.END_OF_TEXT
+        return {
+            **_no_end(),
+            "stop_reason": "tool_use" if is_call else _STOP_REASONS[finished.reason],
+            "stop_sequence": finished.stopping_string or None,
+        }
 
 
-def _event(name: str, **fields: Any) -> bytes:
-    return named_frame(name, {"type": name, **fields})
+def _event(name: str, **fields: Any) -> Event:
+    return {"type": name, **fields}
 
 
 def _text_block(text: str) -> dict[str, Any]:
@@ -134,13 +152,12 @@ def _call_block(call_id: str, name: str, arguments: dict[str, Any]) -> dict[str,
     return {"type": "tool_use", "id": call_id, "name": name, "input": arguments, "caller": {"type": "direct"}}
 
 
-def _arguments(call: ToolCall) -> dict[str, Any]:
+def _arguments(written: str) -> dict[str, Any]:
     """Return a call's arguments, none when the answer's limit has cut them off."""
     try:
-        arguments = json.loads(call.arguments)
+        return dict(json.loads(written))
     except ValueError:
         return {}
-    return dict(arguments)
 
 
 def _signature(thought: str) -> str:
@@ -150,15 +167,6 @@ def _signature(thought: str) -> str:
 
 def _no_end() -> dict[str, Any]:
     return {"stop_reason": None, "stop_sequence": None, "stop_details": None, "container": None}
-
-
-def _end(finished: Finished, *, has_calls: bool) -> dict[str, Any]:
-    reason = _STOP_REASONS[finished.reason]
-    return {
-        **_no_end(),
-        "stop_reason": "tool_use" if has_calls and finished.reason is FinishReason.END_OF_TEXT else reason,
-        "stop_sequence": finished.stopping_string or None,
-    }
 
 
 def _end_usage(timings: Timings) -> dict[str, Any]:

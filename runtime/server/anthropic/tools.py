@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from enum import Enum
 
 from runtime.chat.conversation import Tool, ToolChoice, ToolUse
-from runtime.chat.tools import checked_tools, parse_function
+from runtime.checked import JsonObject, elements, wrong
 from runtime.errors import RequestError
-from runtime.server.asking.body import Body
 from runtime.server.asking.fields import Special
+from runtime.server.asking.tools import checked_tools, parse_function
 
 TOOLS = Special("tools", "What the model may call.", {"type": "array", "items": {"type": "object"}})
 TOOL_CHOICE = Special("tool_choice", "Whether it may, must or must not, or which one.", {"type": "object"})
@@ -31,7 +31,7 @@ class Thinking(Enum):
     SHOWN = "shown"
 
 
-def read_thinking(body: Body) -> Thinking:
+def read_thinking(body: JsonObject) -> Thinking:
     """Return what the request says, which is nothing unless it asks for thinking. Raises RequestError."""
     if THINKING.name not in body:
         return Thinking.HIDDEN
@@ -41,46 +41,39 @@ def read_thinking(body: Body) -> Thinking:
             return Thinking.HIDDEN
         case "enabled" | "adaptive":
             # How long the thinking gets is the model's own decision.
-            config.optional_integer("budget_tokens", low=1)
-            return Thinking.OMITTED if config.text("display") == "omitted" else Thinking.SHOWN
-    raise RequestError("'thinking.type' must be 'enabled', 'adaptive' or 'disabled'", "thinking.type")
+            config.integer("budget_tokens", None, low=1)
+            return Thinking.OMITTED if config.text("display", None) == "omitted" else Thinking.SHOWN
+    raise wrong("thinking.type", "'enabled', 'adaptive' or 'disabled'")
 
 
-def read_tool_use(body: Body) -> ToolUse:
+def read_tool_use(body: JsonObject) -> ToolUse:
     """Return the tools and what may be done with them. Raises RequestError that names the field."""
     tools = _read_tools(body.raw(TOOLS.name))
     if TOOL_CHOICE.name not in body:
         return ToolUse(tools)
     wanted = body.nested(TOOL_CHOICE.name)
-    kind = wanted.raw("type")
-    choice = _CHOICES.get(kind) if isinstance(kind, str) else None
-    if choice is None:
-        raise RequestError(f"'tool_choice.type' must be one of {', '.join(_CHOICES)}", "tool_choice.type")
+    choice, kind = JsonObject(wanted.fields, TOOL_CHOICE.name).choice("type", _CHOICES), wanted.raw("type")
     if choice is ToolChoice.REQUIRED and not tools:
         raise RequestError(f"'tool_choice' {kind!r} needs 'tools' to choose from", TOOL_CHOICE.name)
     allowed = None
     if kind == "tool":
-        name = wanted.text("name")
+        name = wanted.text("name", None)
         if name not in {tool.name for tool in tools}:
-            raise RequestError("'tool_choice.name' must be the name of one of the 'tools'", "tool_choice.name")
+            raise wrong("tool_choice.name", "the name of one of the 'tools'")
         allowed = frozenset({str(name)})
     return ToolUse(tools, choice, allowed, is_parallel=not wanted.flag("disable_parallel_tool_use", False))
 
 
 def _read_tools(value: object) -> tuple[Tool, ...]:
-    if value is None:
-        return ()
-    if not isinstance(value, list):
-        raise RequestError("'tools' must be a list of tools", TOOLS.name)
-    tools = tuple(_read_tool(each, f"{TOOLS.name}[{index}]") for index, each in enumerate(value))
-    return checked_tools(tools, TOOLS.name)
+    listed = elements([] if value is None else value, TOOLS.name, "a list of tools")
+    return checked_tools(tuple(_read_tool(each, where) for each, where in listed), TOOLS.name)
 
 
 def _read_tool(value: object, param: str) -> Tool:
-    kind = value.get("type") if isinstance(value, Mapping) else None
-    if kind not in (None, "custom"):
-        raise RequestError(f"'{param}' is of a type that only Anthropic's own servers have", f"{param}.type")
+    given = JsonObject(value if isinstance(value, Mapping) else {}, param)
+    if given.raw("type") not in (None, "custom"):
+        raise RequestError(f"'{param}' is of a type that only Anthropic's own servers have", given.path_of("type"))
     tool = parse_function(value, param, parameters=_SCHEMA)
-    if not tool.parameters and isinstance(value, Mapping) and value.get(_SCHEMA) is None:
-        raise RequestError(f"'{param}.{_SCHEMA}' is missing", f"{param}.{_SCHEMA}")
+    if _SCHEMA not in given:
+        raise RequestError(f"'{param}.{_SCHEMA}' is missing", given.path_of(_SCHEMA))
     return tool

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from runtime.chat.conversation import Conversation, Tool, ToolChoice, ToolUse
-from runtime.chat.messages import BETWEEN_BEGUN_PARTS, Message, Role, parse_content, parse_messages
-from runtime.chat.tools import checked_tools, parse_function, parse_tools
+from runtime.chat.messages import Message, Role
+from runtime.checked import JsonObject, elements, wrong
 from runtime.errors import RequestError
-from runtime.server.asking.body import Body
 from runtime.server.asking.fields import Flag, Special, Text
+from runtime.server.asking.messages import BETWEEN_BEGUN_PARTS, parse_content, parse_messages
+from runtime.server.asking.tools import checked_tools, parse_function, parse_tools
 
 _OBJECTS = {"type": "array", "items": {"type": "object"}}
 _CHOICE = {"oneOf": [{"type": "string", "enum": ["none", "auto", "required"]}, {"type": "object"}]}
@@ -51,15 +52,15 @@ class ChatDefaults:
     shows_prompts: bool = False  # with every answer, as llama-server does when it is verbose
 
 
-def read_conversation(body: Body, defaults: ChatDefaults) -> Conversation:
+def read_conversation(body: JsonObject, defaults: ChatDefaults) -> Conversation:
     """Return the conversation that a request is about. Raises RequestError that names the field which is wrong."""
     messages = parse_messages(body.raw(MESSAGES.name))
     variables = {**defaults.variables, **body.nested(_VARIABLES.name).fields}
     thinking = variables.get("enable_thinking", defaults.thinking)
     if thinking is not None and not isinstance(thinking, bool):
         name = f"{_VARIABLES.name}.enable_thinking"
-        raise RequestError(f"'{name}' must be true or false", name)
-    effort = _EFFORT.read(body, "")
+        raise wrong(name, "true or false")
+    effort = _EFFORT.value_in(body, "")
     if effort == "none":
         thinking = False
     elif effort:
@@ -78,24 +79,24 @@ def read_conversation(body: Body, defaults: ChatDefaults) -> Conversation:
         splits_thinking=_splits_thinking(body, defaults),
         variables=variables,
         continues_last=continues_last,
-        adds_generation_prompt=_ADD_PROMPT.read(body, True),
+        adds_generation_prompt=_ADD_PROMPT.value_in(body, True),
     )
 
 
-def _splits_thinking(body: Body, defaults: ChatDefaults) -> bool:
-    chosen = _FORMAT.read(body, None)
+def _splits_thinking(body: JsonObject, defaults: ChatDefaults) -> bool:
+    chosen = _FORMAT.value_in(body, None)
     if chosen is None:
         return defaults.splits_thinking
     if chosen not in _FORMATS:
-        raise RequestError(f"'{_FORMAT.name}' must be one of {', '.join(_FORMATS)}", _FORMAT.name)
+        raise wrong(_FORMAT.name, f"one of {', '.join(_FORMATS)}")
     return _FORMATS[chosen]
 
 
-def _continues_last(body: Body, messages: Sequence[Message]) -> bool:
+def _continues_last(body: JsonObject, messages: Sequence[Message]) -> bool:
     """Return whether the answer goes on with the last message: without a word, if the assistant began one."""
     asked = body.raw(_CONTINUE.name)
     if asked not in (None, True, False, "content", "reasoning_content"):
-        raise RequestError(f"'{_CONTINUE.name}' must be true, false, 'content' or 'reasoning_content'", _CONTINUE.name)
+        raise wrong(_CONTINUE.name, "true, false, 'content' or 'reasoning_content'")
     last = messages[-1]
     if asked and body.raw(_ADD_PROMPT.name) is True:
         raise RequestError(f"'{_ADD_PROMPT.name}' and '{_CONTINUE.name}' can't both be true", _CONTINUE.name)
@@ -118,12 +119,12 @@ def _begun(message: Message, content: object) -> Message:
     return replace(message, text=parse_content(content, MESSAGES.name, [], between=BETWEEN_BEGUN_PARTS))
 
 
-def has_functions(body: Body) -> bool:
+def has_functions(body: JsonObject) -> bool:
     """Whether a request speaks of functions, as clients did before there were tools."""
     return _FUNCTIONS.name in body and _TOOLS.name not in body
 
 
-def _tool_use(body: Body) -> ToolUse:
+def _tool_use(body: JsonObject) -> ToolUse:
     if has_functions(body):
         tools, choice = _functions(body.raw(_FUNCTIONS.name)), body.raw(_FUNCTION_CALL.name)
         return read_tool_choice(tools, choice, _FUNCTION_CALL.name, is_parallel=False)
@@ -131,15 +132,14 @@ def _tool_use(body: Body) -> ToolUse:
         parse_tools(body.raw(_TOOLS.name), _TOOLS.name),
         body.raw(_TOOL_CHOICE.name),
         _TOOL_CHOICE.name,
-        is_parallel=_PARALLEL.read(body, True),
+        is_parallel=_PARALLEL.value_in(body, True),
     )
 
 
 def _functions(value: object) -> tuple[Tool, ...]:
     name = _FUNCTIONS.name
-    if not isinstance(value, list):
-        raise RequestError(f"'{name}' must be a list of functions", name)
-    return checked_tools(tuple(parse_function(each, f"{name}[{index}]") for index, each in enumerate(value)), name)
+    listed = elements(value, name, "a list of functions")
+    return checked_tools(tuple(parse_function(each, where) for each, where in listed), name)
 
 
 def read_tool_choice(tools: tuple[Tool, ...], value: object, param: str, *, is_parallel: bool) -> ToolUse:
@@ -163,7 +163,7 @@ def read_tool_choice(tools: tuple[Tool, ...], value: object, param: str, *, is_p
             names = frozenset(_named(each, param) for each in named)
             use = ToolUse(tools, ToolChoice(mode), names, is_parallel=is_parallel)
         case _:
-            raise RequestError(f"'{param}' must be none, auto, required, or an object that names a tool", param)
+            raise wrong(param, "none, auto, required, or an object that names a tool")
     known = {tool.name for tool in tools}
     unknown = sorted((use.allowed or frozenset()) - known)
     if unknown:

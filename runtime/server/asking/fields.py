@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from runtime.server.asking.body import Body
+from runtime.checked import JsonObject
 
 D = TypeVar("D")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -34,11 +34,11 @@ class Integer(Field):
     high: float = math.inf
     clamp: int | None = None
 
-    def read(self, body: Body, default: D) -> int | D:
-        value = body.optional_integer(self.name, low=self.low, high=self.high)
-        if value is None:
-            return default
-        return value if self.clamp is None else min(value, self.clamp)
+    def value_in(self, body: JsonObject, default: D) -> int | D:
+        value = body.integer(self.name, None, low=self.low, high=self.high)
+        if value is None or self.clamp is None:
+            return default if value is None else value
+        return min(value, self.clamp)
 
     def schema(self) -> Schema:
         return {"type": "integer", **_bounds(self.low, self.high)}
@@ -49,7 +49,7 @@ class Number(Field):
     low: float | None = None
     high: float | None = None
 
-    def read(self, body: Body, default: float) -> float:
+    def value_in(self, body: JsonObject, default: float) -> float:
         limits = {"low": self.low, "high": self.high}
         return body.number(self.name, default, **{name: limit for name, limit in limits.items() if limit is not None})
 
@@ -60,7 +60,7 @@ class Number(Field):
 
 @dataclass(frozen=True, slots=True)
 class Flag(Field):
-    def read(self, body: Body, default: bool) -> bool:
+    def value_in(self, body: JsonObject, default: bool) -> bool:
         return body.flag(self.name, default)
 
     def schema(self) -> Schema:
@@ -69,9 +69,8 @@ class Flag(Field):
 
 @dataclass(frozen=True, slots=True)
 class Text(Field):
-    def read(self, body: Body, default: D) -> str | D:
-        value = body.text(self.name)
-        return default if value is None else value
+    def value_in(self, body: JsonObject, default: D) -> str | D:
+        return body.text(self.name, default)
 
     def schema(self) -> Schema:
         return {"type": "string"}
@@ -81,7 +80,7 @@ class Text(Field):
 class Texts(Field):
     """One text or a list of them."""
 
-    def read(self, body: Body) -> tuple[str, ...]:
+    def value_in(self, body: JsonObject) -> tuple[str, ...]:
         return body.texts(self.name)
 
     def schema(self) -> Schema:

@@ -5,24 +5,24 @@
 import json
 from collections.abc import Mapping
 
+from runtime.checked import JsonObject, wrong
 from runtime.engine.values.grammar import Grammar, GrammarKind
 from runtime.errors import RequestError
-from runtime.server.asking.body import Body
 
 # How llama.cpp tells llguidance's language from its own, in builds that have both.
 _LARK_BEGINS = "%llguidance"
 
 
-def read_grammar(body: Body) -> Grammar | None:
+def read_grammar(body: JsonObject) -> Grammar | None:
     """Return llama.cpp's grammar; where there is a schema as well, the grammar counts, as in llama-server."""
     body.refuse("grammar_lazy", but=(False,))
-    source = body.text("grammar")
+    source = body.text("grammar", None)
     if source:
         return Grammar(GrammarKind.LARK if source.startswith(_LARK_BEGINS) else GrammarKind.GBNF, source)
     return json_schema_grammar(body.raw("json_schema"), "json_schema")
 
 
-def read_response_format(body: Body) -> Grammar | None:
+def read_response_format(body: JsonObject) -> Grammar | None:
     """Return the grammar of OpenAI's `response_format`. `strict` changes nothing: a schema always holds."""
     if "response_format" not in body:
         return None
@@ -35,7 +35,7 @@ def read_response_format(body: Body) -> Grammar | None:
         case "json_schema":
             schema = wanted.nested("json_schema").raw("schema")
             return json_schema_grammar({} if schema is None else schema, "response_format.json_schema.schema")
-    raise RequestError("'response_format.type' must be 'text', 'json_object' or 'json_schema'", "response_format.type")
+    raise wrong("response_format.type", "'text', 'json_object' or 'json_schema'")
 
 
 def json_schema_grammar(schema: object, param: str) -> Grammar | None:
@@ -43,7 +43,7 @@ def json_schema_grammar(schema: object, param: str) -> Grammar | None:
     if schema is None:
         return None
     if not isinstance(schema, Mapping):
-        raise RequestError(f"'{param}' must be an object", param)
+        raise wrong(param, "an object")
     try:
         return Grammar(GrammarKind.JSON_SCHEMA, json.dumps(schema))
     except RecursionError:

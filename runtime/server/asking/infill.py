@@ -2,7 +2,7 @@
 
 from runtime.chat.infill import Gap, Snippet, fill_prompt
 from runtime.engine.interface import AnyEngine
-from runtime.server.answering.errors import NotOffered
+from runtime.server.refusals import NotOffered
 
 
 def fill_tokens(

@@ -1,21 +1,16 @@
-"""The request fields that llama.cpp's dialect and OpenAI's write with the same names: sampling, prompt, stop strings.
+"""The request fields that llama.cpp's dialect and OpenAI's write with the same names: sampling, LoRA, stop strings.
 
 OpenAI's sampling fields are a subset of llama.cpp's, and clients of either send the others' as extras.
 """
 
-import asyncio
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
-from runtime.chat.attachments import from_base64
-from runtime.engine.interface import AnyEngine
-from runtime.engine.values.events import Progress, Timings
+from runtime.checked import JsonObject, wrong
 from runtime.engine.values.grammar import Grammar
-from runtime.engine.values.request import GenerationParams, Prompt
+from runtime.engine.values.request import GenerationParams
 from runtime.engine.values.sampling import Sampler, SamplingParams, sampler_lettered, sampler_named
 from runtime.errors import RequestError
-from runtime.server.asking.body import Body
 from runtime.server.asking.fields import Field, Flag, Integer, Number, Special, Texts
 from runtime.server.asking.formats import read_grammar
 
@@ -24,10 +19,7 @@ _UINT32_MAX = 2**32 - 1
 _FLOAT32_MAX = 3.4e38
 # The penalties' window is allocated at once; beyond any context a longer one means the same.
 _MAX_LAST_N = 2**20
-_NUM_CHARS_AT_ONCE = 8192  # a millisecond or two
 MAX_PROBS = 1000  # of each token; each is about a hundred bytes of an answer
-
-MAX_PROMPTS = 256  # and answers in all; as many as may wait by default
 
 # What would change the answer but isn't built yet, with the values that ask for nothing. Refused, never ignored.
 _UNSUPPORTED: dict[str, tuple[object, ...]] = {
@@ -100,11 +92,11 @@ LORA = Special(
 STOP = Texts("stop", "Texts at which the answer ends; they are not part of it.")
 
 
-def read_sampling(body: Body, defaults: SamplingParams) -> SamplingParams:
+def read_sampling(body: JsonObject, defaults: SamplingParams) -> SamplingParams:
     """Return the sampling settings, absent ones from `defaults`. Raises RequestError for what can't be honoured."""
     for name, harmless in _UNSUPPORTED.items():
         body.refuse(name, but=harmless)
-    plain: dict[str, Any] = {each.name: each.read(body, getattr(defaults, each.name)) for each in _PLAIN}
+    plain: dict[str, Any] = {each.name: each.value_in(body, getattr(defaults, each.name)) for each in _PLAIN}
     return SamplingParams(
         **plain,
         dry_sequence_breakers=_breakers(body, defaults.dry_sequence_breakers),
@@ -112,11 +104,11 @@ def read_sampling(body: Body, defaults: SamplingParams) -> SamplingParams:
         logit_bias=_logit_bias(body.raw(_LOGIT_BIAS.name)) or defaults.logit_bias,
         seed=_seed(body, defaults.seed),
         grammar=read_grammar(body),
-        post_sampling_probs=_POST_SAMPLING_PROBS.read(body, defaults.post_sampling_probs),
+        post_sampling_probs=_POST_SAMPLING_PROBS.value_in(body, defaults.post_sampling_probs),
     )
 
 
-def read_generation(body: Body, defaults: GenerationParams, *max_tokens_names: str) -> GenerationParams:
+def read_generation(body: JsonObject, defaults: GenerationParams, *max_tokens_names: str) -> GenerationParams:
     """Return what all clients say of how to generate; the limit stands in the first of those fields that is there.
 
     Raises RequestError for what can't be honoured.
@@ -144,16 +136,16 @@ def held_to(params: GenerationParams, form: Grammar | None, num_top_logprobs: in
     return replace(params, sampling=sampling)
 
 
-def _breakers(body: Body, default: tuple[str, ...]) -> tuple[str, ...]:
+def _breakers(body: JsonObject, default: tuple[str, ...]) -> tuple[str, ...]:
     if _BREAKERS.name not in body:
         return default
-    breakers = _BREAKERS.read(body)
+    breakers = _BREAKERS.value_in(body)
     if not breakers or any("\0" in breaker for breaker in breakers):
-        raise RequestError("'dry_sequence_breakers' must be a list of at least one text", "dry_sequence_breakers")
+        raise wrong("dry_sequence_breakers", "a list of at least one text")
     return breakers
 
 
-def _order(body: Body, default: tuple[Sampler, ...]) -> tuple[Sampler, ...]:
+def _order(body: JsonObject, default: tuple[Sampler, ...]) -> tuple[Sampler, ...]:
     """Return the samplers in the order that a request wants: names in a list, or llama.cpp's letters in one text."""
     given = body.raw(_SAMPLERS.name)
     if given is None:
@@ -179,7 +171,7 @@ def _logit_bias(value: object) -> tuple[tuple[int | str, float], ...]:
     elif isinstance(value, list):
         pairs = value
     else:
-        raise RequestError("'logit_bias' must be an object or a list of pairs", "logit_bias")
+        raise wrong("logit_bias", "an object or a list of pairs")
     return tuple(_bias(pair) for pair in pairs)
 
 
@@ -196,8 +188,8 @@ def _bias(pair: object) -> tuple[int | str, float]:
     raise RequestError("each pair in 'logit_bias' must be a token id or text and a number or false", "logit_bias")
 
 
-def _seed(body: Body, default: int | None) -> int | None:
-    seed = _SEED.read(body, None)
+def _seed(body: JsonObject, default: int | None) -> int | None:
+    seed = _SEED.value_in(body, None)
     if seed is None:
         return default
     # llama.cpp's seeds have 32 bits, all of them set meaning "draw one"; OpenAI's have 64.
@@ -205,24 +197,24 @@ def _seed(body: Body, default: int | None) -> int | None:
     return None if seed < 0 or folded == _UINT32_MAX else folded
 
 
-def read_max_tokens(body: Body, *names: str, default: int | None) -> int | None:
+def read_max_tokens(body: JsonObject, *names: str, default: int | None) -> int | None:
     """Return the first of these fields that is there.
 
     A negative number leaves it to the server's own limit, as in llama-server: clients send -1 without meaning it.
     """
     for name in names:
-        limit = body.optional_integer(name)
+        limit = body.integer(name, None)
         if limit is not None:
             return limit if limit >= 0 else default
     return default
 
 
-def read_num_logprobs(body: Body) -> int:
+def read_num_logprobs(body: JsonObject) -> int:
     """Return how many of the likeliest tokens the field `logprobs` asks for, where it is a number."""
     return body.integer("logprobs", 0, low=0, high=MAX_PROBS)
 
 
-def read_lora(body: Body) -> tuple[tuple[int, float], ...] | None:
+def read_lora(body: JsonObject) -> tuple[tuple[int, float], ...] | None:
     """Return the adapters' scales that a request wants; None leaves them as they are."""
     value = body.raw(LORA.name)
     return None if value is None or value == [] else parse_scales(value)
@@ -231,7 +223,7 @@ def read_lora(body: Body) -> tuple[tuple[int, float], ...] | None:
 def parse_scales(value: object) -> tuple[tuple[int, float], ...]:
     """Return llama.cpp's list of `{"id": …, "scale": …}` as pairs. Raises RequestError when it is something else."""
     if not isinstance(value, list):
-        raise RequestError("'lora' must be a list of objects with 'id' and 'scale'", LORA.name)
+        raise wrong(LORA.name, "a list of objects with 'id' and 'scale'")
     pairs = []
     for item in value:
         match item:
@@ -253,130 +245,5 @@ def numbered_answer(params: GenerationParams, number: int) -> GenerationParams:
     return replace(params, slot=None, sampling=replace(params.sampling, seed=seed))
 
 
-def read_stop(body: Body) -> tuple[str, ...]:
-    return tuple(stop for stop in STOP.read(body) if stop)
-
-
-async def tokenize_prompt(engine: AnyEngine, value: object, param: str = "prompt") -> tuple[int, ...]:
-    """Return the tokens of a prompt: a text, a list of token ids, or one list that mixes the two.
-
-    A list of one prompt is that prompt; a list of several is refused. Raises RequestError.
-    """
-    if isinstance(value, str):
-        return await _tokenize(engine, value, is_first=True)
-    if not isinstance(value, list) or not value:
-        raise RequestError(f"'{param}' must be a text or a list of token ids", param)
-    if all(is_token(item) for item in value):
-        return tuple(value)
-    if any(is_token(item) for item in value) and all(isinstance(item, str) or is_token(item) for item in value):
-        tokens: list[int] = []
-        for index, item in enumerate(value):
-            tokens += await _tokenize(engine, item, is_first=index == 0) if isinstance(item, str) else (item,)
-        return tuple(tokens)
-    if len(value) == 1 and (isinstance(value[0], str) or (isinstance(value[0], list) and all(map(is_token, value[0])))):
-        return await tokenize_prompt(engine, value[0], param)
-    if all(isinstance(item, (str, list)) for item in value):
-        raise RequestError(f"'{param}' holds several prompts; send one in a request", param)
-    raise RequestError(f"'{param}' must be a text or a list of token ids", param)
-
-
-async def tokenize_prompts(
-    engine: AnyEngine, value: object, param: str = "prompt", *, at_most: int = MAX_PROMPTS
-) -> list[tuple[int, ...]]:
-    """Return the tokens of each of the `prompts_in` a field. Raises RequestError."""
-    return [await tokenize_prompt(engine, prompt, param) for prompt in prompts_in(value, param, at_most=at_most)]
-
-
-async def read_prompts(engine: AnyEngine, value: object, param: str = "prompt") -> list[Prompt]:
-    """Return the same as prompts, which may have pictures: in llama.cpp's objects `multimodal_data` holds files.
-
-    Where each belongs, `prompt_string` has the `media_marker` that `/props` tells. Raises RequestError.
-    """
-    return [await _read_prompt(engine, prompt, param) for prompt in prompts_in(value, param, takes_media=True)]
-
-
-async def _read_prompt(engine: AnyEngine, prompt: object, param: str) -> Prompt:
-    if not isinstance(prompt, dict):
-        return Prompt(await tokenize_prompt(engine, prompt, param))
-    text, data = prompt.get("prompt_string"), prompt.get("multimodal_data")
-    if not isinstance(text, str) or not isinstance(data, list):
-        raise RequestError(f"'{param}' must have a text as 'prompt_string' and a list as 'multimodal_data'", param)
-    files = [from_base64(each, f"{param}.multimodal_data[{index}]") for index, each in enumerate(data)]
-    return await asyncio.to_thread(engine.read, text, files, param)
-
-
-def prompts_in(
-    value: object, param: str = "prompt", *, at_most: int = MAX_PROMPTS, takes_media: bool = False
-) -> list[object]:
-    """Return the prompts that a field holds: one in any of the ways that `tokenize_prompt` takes, or a list of those.
-
-    A prompt may also be llama.cpp's object with `prompt_string`; with media, which are refused if not `takes_media`, it
-    stays one. Raises RequestError.
-    """
-    prompts = value if isinstance(value, list) and not any(map(is_token, value)) else [value]
-    if len(prompts) > at_most:
-        raise RequestError(f"'{param}' holds {len(prompts)} prompts; at most {at_most} go into a request", param)
-    if not prompts:
-        raise RequestError(f"'{param}' must be a text or a list of token ids", param)
-    return [_prompt_text(prompt, param, takes_media) for prompt in prompts]
-
-
-def _prompt_text(prompt: object, param: str, takes_media: bool) -> object:
-    if not isinstance(prompt, dict):
-        return prompt
-    if not prompt.get("multimodal_data"):
-        return prompt.get("prompt_string")
-    if not takes_media:
-        raise RequestError(f"'{param}' brings media; here it can only be text", param)
-    return prompt
-
-
-def is_token(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-async def _tokenize(engine: AnyEngine, text: str, *, is_first: bool) -> tuple[int, ...]:
-    tokenize = partial(engine.vocabulary.tokenize, text, add_special=is_first, parse_special=True)
-    if len(text) > _NUM_CHARS_AT_ONCE:  # other streams must not wait for it
-        return tuple(await asyncio.to_thread(tokenize))
-    tokens = tuple(tokenize())  # the way to a thread and back is longer
-    await asyncio.sleep(0)  # for others' turn, since many prompts may come in one request
-    return tokens
-
-
-def timings_json(timings: Timings) -> dict[str, Any]:
-    """Return timings as llama-server writes them, in milliseconds; drafts are mentioned where there were any."""
-    drafts = {"draft_n": timings.num_drafted_tokens, "draft_n_accepted": timings.num_accepted_tokens}
-    return {
-        "cache_n": timings.num_cached_tokens,
-        **_rates("prompt", timings.num_prompt_tokens, timings.num_prompt_tokens, timings.prompt_seconds),
-        # The first token comes with the prompt's last step and costs none of its own.
-        **_rates(
-            "predicted",
-            timings.num_generated_tokens,
-            max(timings.num_generated_tokens - 1, 0),
-            timings.generation_seconds,
-        ),
-        **(drafts if timings.num_drafted_tokens else {}),
-    }
-
-
-def progress_json(progress: Progress) -> dict[str, Any]:
-    """Return how far a prompt is, as llama-server writes it."""
-    timings = progress.timings
-    return {
-        "total": progress.num_prompt_tokens,
-        "cache": timings.num_cached_tokens,
-        "processed": timings.num_cached_tokens + timings.num_prompt_tokens,
-        "time_ms": timings.prompt_seconds * 1000,
-    }
-
-
-def _rates(name: str, count: int, num_steps: int, seconds: float) -> dict[str, Any]:
-    milliseconds = seconds * 1000
-    return {
-        f"{name}_n": count,
-        f"{name}_ms": milliseconds,
-        f"{name}_per_token_ms": milliseconds / num_steps if num_steps else 0.0,
-        f"{name}_per_second": num_steps / seconds if num_steps and seconds > 0 else 0.0,
-    }
+def read_stop(body: JsonObject) -> tuple[str, ...]:
+    return tuple(stop for stop in STOP.value_in(body) if stop)

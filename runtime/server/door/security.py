@@ -21,7 +21,8 @@ from urllib.parse import urlsplit
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from runtime.server.answering.errors import Forbidden, Unauthorized, error_response
+from runtime.server.answering.errors import error_response
+from runtime.server.refusals import Forbidden, Unauthorized
 
 ANY_ORIGIN = "*"
 LOCAL_ORIGINS = "localhost"  # llama-server's word for every origin on this machine
@@ -45,7 +46,7 @@ class Access:
     origins: tuple[str, ...] = ()
 
 
-class Door:
+class AccessMiddleware:
     """An ASGI application around another: requests that may not come in are answered here."""
 
     def __init__(self, app: ASGIApp, access: Access, public_paths: Collection[str]) -> None:

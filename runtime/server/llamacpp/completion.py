@@ -4,29 +4,31 @@ Its streams are nothing but `data:` events that carry `content`: there are clien
 take every line for one.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from runtime.chat.reader import AnswerReader
+from runtime.checked import JsonObject
 from runtime.engine.values.events import Finished, FinishReason, Progress, TextDelta, Timings, TokenProbs
 from runtime.engine.values.request import GenerationParams, GenerationRequest, Prompt
 from runtime.errors import RequestError
 from runtime.server.answering.errors import describe
-from runtime.server.answering.logprobs import HeldProbs, tokens_json
+from runtime.server.answering.logprobs import tokens_json
+from runtime.server.answering.replies import Reply
+from runtime.server.answering.scored import ScoredReader
 from runtime.server.answering.settings import generation_settings
 from runtime.server.answering.streaming import frame
-from runtime.server.asking.body import Body
+from runtime.server.answering.timings import progress_json, timings_json
 from runtime.server.asking.fields import Flag, Integer, Texts
+from runtime.server.asking.prompts import MAX_PROMPTS
 from runtime.server.asking.sampling import (
     LORA,
-    MAX_PROMPTS,
     SAMPLING_FIELDS,
     STOP,
     numbered_answer,
-    progress_json,
     read_generation,
     read_num_logprobs,
-    timings_json,
 )
 from runtime.server.service import Service
 
@@ -78,10 +80,10 @@ class CompletionParams:
     response_fields: tuple[str, ...]
 
     @classmethod
-    def of(cls, body: Body, service: Service) -> "CompletionParams":
-        slot = _ID_SLOT.read(body, -1)
-        max_milliseconds = _T_MAX_PREDICT_MS.read(body, -1)
-        is_streamed = _STREAM.read(body, False)
+    def of(cls, body: JsonObject, service: Service) -> "CompletionParams":
+        slot = _ID_SLOT.value_in(body, -1)
+        max_milliseconds = _T_MAX_PREDICT_MS.value_in(body, -1)
+        is_streamed = _STREAM.value_in(body, False)
         generation = read_generation(body, service.defaults, _N_PREDICT.name, "max_tokens")
         sampling = generation.sampling
         if "n_probs" not in body:  # llama-server knows it by OpenAI's name, too
@@ -90,19 +92,19 @@ class CompletionParams:
             generation=replace(
                 generation,
                 sampling=sampling,
-                ignore_eos=_IGNORE_EOS.read(body, False),
-                cache_prompt=_CACHE_PROMPT.read(body, True),
-                n_keep=_N_KEEP.read(body, service.defaults.n_keep),
-                n_discard=_N_DISCARD.read(body, 0),
+                ignore_eos=_IGNORE_EOS.value_in(body, False),
+                cache_prompt=_CACHE_PROMPT.value_in(body, True),
+                n_keep=_N_KEEP.value_in(body, service.defaults.n_keep),
+                n_discard=_N_DISCARD.value_in(body, 0),
                 slot=slot if slot >= 0 else None,
                 max_seconds=max_milliseconds / 1000 if max_milliseconds > 0 else None,
-                wants_progress=_RETURN_PROGRESS.read(body, False) and is_streamed,
-                wants_timings=_TIMINGS_PER_TOKEN.read(body, False) and is_streamed,
+                wants_progress=_RETURN_PROGRESS.value_in(body, False) and is_streamed,
+                wants_timings=_TIMINGS_PER_TOKEN.value_in(body, False) and is_streamed,
             ),
-            num_answers=_N_CMPL.read(body, 1),
+            num_answers=_N_CMPL.value_in(body, 1),
             is_streamed=is_streamed,
-            returns_tokens=_RETURN_TOKENS.read(body, False),
-            response_fields=_RESPONSE_FIELDS.read(body),
+            returns_tokens=_RETURN_TOKENS.value_in(body, False),
+            response_fields=_RESPONSE_FIELDS.value_in(body),
         )
 
     def requests(self, prompts: list[Prompt]) -> Iterator[GenerationRequest]:
@@ -118,7 +120,7 @@ class CompletionParams:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PendingAnswer:
     """One of a request's answers before it is there; `index` counts them, `prompt` gives the text of the prompt's
     tokens, which only the end tells, and `forbidden` are the tokens that may not be chosen.
     """
@@ -130,88 +132,87 @@ class Asked:
     model: str
 
 
-class CompletionReply:
-    """One of a request's answers in this dialect: the frames of a stream, or the whole as one object."""
+class CompletionReply(Reply[dict[str, Any]]):
+    """One of a request's answers in this dialect. Its events are objects of JSON; so is the whole."""
 
-    def __init__(self, params: CompletionParams, asked: Asked) -> None:
+    def __init__(self, params: CompletionParams, pending: PendingAnswer) -> None:
         self._params = params
-        self._asked = asked
-        self._num_generated = 0
-        self._has_new_line = False
-        self._held: tuple[int, ...] = ()  # tokens whose text the engine still holds back
-        self._held_probs = HeldProbs()
+        self._pending = pending
+        self._reader = ScoredReader(AnswerReader(None, None))
+        self._texts: list[str] = []
+        self._tokens: list[int] = []
+        self._probs: list[TokenProbs] = []
+        self._num_told = 0  # of the tokens; the engine still holds back the others' text
 
-    def open(self) -> Iterable[bytes]:
-        return ()
-
-    def progress(self, progress: Progress) -> Iterable[bytes]:
+    def progress(self, progress: Progress) -> Iterable[dict[str, Any]]:
         event = self._event("", (), progress.slot, progress.timings)
-        return (frame({**event, "prompt_progress": progress_json(progress)}),)
+        yield {**event, "prompt_progress": progress_json(progress)}
 
-    def delta(self, delta: TextDelta) -> Iterable[bytes]:
-        self._num_generated += len(delta.tokens)
-        tokens = self._held + delta.tokens
-        probs = self._held_probs.shown_with(delta)
-        if not delta.text:
-            self._held = tokens
-            return ()
-        self._held = ()
-        self._has_new_line = self._has_new_line or "\n" in delta.text
-        event = self._event(delta.text, tokens, delta.slot, delta.timings)
-        return (frame(event | self._probabilities(probs)),)
+    def take(self, delta: TextDelta) -> Iterable[dict[str, Any]]:
+        self._tokens += delta.tokens
+        for part in self._reader.take(delta):
+            self._texts.append(delta.text)
+            self._probs += part.probs
+            event = self._event(delta.text, self._untold_tokens(), delta.slot, delta.timings)
+            yield event | self._probabilities(part.probs)
 
-    def _event(self, text: str, tokens: tuple[int, ...], slot: int, timings: Timings | None) -> dict[str, Any]:
+    def _untold_tokens(self) -> list[int]:
+        untold, self._num_told = self._tokens[self._num_told :], len(self._tokens)
+        return untold
+
+    def _event(self, text: str, tokens: Sequence[int], slot: int, timings: Timings | None) -> dict[str, Any]:
         event = {
-            "index": self._asked.index,
+            "index": self._pending.index,
             "content": text,
             "tokens": tokens,
             "stop": False,
             "id_slot": slot,
-            "tokens_predicted": self._num_generated,
-            "tokens_evaluated": len(self._asked.request.prompt.tokens),
+            "tokens_predicted": len(self._tokens),
+            "tokens_evaluated": len(self._pending.request.prompt.tokens),
         }
         return event if timings is None else {**event, "timings": timings_json(timings)}
 
-    def finish(self, finished: Finished) -> Iterable[bytes]:
+    def end(self, finished: Finished) -> Iterable[dict[str, Any]]:
+        if finished.end_token is not None:  # it counts, though it has no text
+            self._tokens.append(finished.end_token)
         if finished.end_probs is not None:  # they come as every token's do: the last event of a stream has none
-            self._num_generated += 1
-            event = self._event("", (*self._held, finished.end_probs.token), finished.slot, None)
-            yield frame(event | self._probabilities((finished.end_probs,)))
-            self._held, finished = (), replace(finished, end_token=None, end_probs=None)
-        yield frame(self.whole("", self._held, finished))
+            self._probs.append(finished.end_probs)
+            event = self._event("", self._untold_tokens(), finished.slot, None)
+            yield event | self._probabilities((finished.end_probs,))
+        yield self._last("", self._untold_tokens(), ())
+
+    def frames(self, event: dict[str, Any]) -> Iterable[bytes]:
+        return (frame(event),)
 
     def fail(self, error: Exception) -> Iterable[bytes]:
         # `content`, because clients of this dialect read it from every event.
-        return (frame({"index": self._asked.index, "content": "", "stop": True, "error": describe(error)[1]}),)
+        return (frame({"index": self._pending.index, "content": "", "stop": True, "error": describe(error)[1]}),)
 
-    def _probabilities(self, probs: tuple[TokenProbs, ...]) -> dict[str, Any]:
-        sampling = self._asked.request.params.sampling
+    def whole(self) -> dict[str, Any]:
+        return self._last("".join(self._texts), self._tokens, self._probs)
+
+    def _probabilities(self, probs: Sequence[TokenProbs]) -> dict[str, Any]:
+        sampling = self._pending.request.params.sampling
         if not sampling.n_probs or not probs:
             return {}
         shown = tokens_json(probs, sampling.n_probs, is_after_sampling=sampling.post_sampling_probs)
         return {"completion_probabilities": shown}
 
-    def whole(
-        self, text: str, tokens: tuple[int, ...], finished: Finished, probs: tuple[TokenProbs, ...] = ()
-    ) -> dict[str, Any]:
-        """Return the answer as one object; the token that ended it counts, though it has no text."""
-        timings = finished.timings
-        if finished.end_token is not None:
-            tokens = (*tokens, finished.end_token)
-        if finished.end_probs is not None:
-            probs = (*probs, finished.end_probs)
+    def _last(self, text: str, tokens: Sequence[int], probs: Sequence[TokenProbs]) -> dict[str, Any]:
+        """Return the object with the counts: the last of a stream, or the whole."""
+        finished, timings = self.finished, self.finished.timings
         reply = {
-            "index": self._asked.index,
+            "index": self._pending.index,
             "content": text,
             "tokens": tokens if self._params.returns_tokens else (),
             "id_slot": finished.slot,
             "stop": True,
-            "model": self._asked.model,
+            "model": self._pending.model,
             "tokens_predicted": timings.num_generated_tokens,
-            "tokens_evaluated": len(self._asked.request.prompt.tokens),
-            "generation_settings": self._params.settings(self._asked.request.params, self._asked.forbidden),
-            "prompt": self._asked.prompt(),
-            "has_new_line": self._has_new_line or "\n" in text,
+            "tokens_evaluated": len(self._pending.request.prompt.tokens),
+            "generation_settings": self._params.settings(self._pending.request.params, self._pending.forbidden),
+            "prompt": self._pending.prompt(),
+            "has_new_line": any("\n" in each for each in self._texts),
             "truncated": finished.is_truncated,
             "stop_type": _STOP_TYPES[finished.reason],
             "stopping_word": finished.stopping_string,

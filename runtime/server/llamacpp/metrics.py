@@ -7,8 +7,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from runtime.engine.values.meter import Meter
-from runtime.server.answering.errors import NotOffered
 from runtime.server.asking.fields import operation
+from runtime.server.refusals import NotOffered
 from runtime.server.service import Service
 
 # Prometheus's text format, version 0.0.4: https://prometheus.io/docs/instrumenting/exposition_formats/
@@ -23,8 +23,8 @@ class Metrics:
         self._last = Meter()
 
     @operation("Counters and gauges for Prometheus")
-    async def read(self, _request: Request) -> Response:
-        if not self._service.offer.has_metrics:
+    async def metrics(self, _request: Request) -> Response:
+        if not self._service.flags.has_metrics:
             raise NotOffered("this server keeps its numbers to itself; start it with --metrics")
         engine = await self._service.engine()
         meter, self._last = engine.meter(), self._last

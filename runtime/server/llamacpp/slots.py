@@ -1,6 +1,5 @@
 """llama.cpp's `/slots`: what each slot is doing, and its KV cache saved to a file, brought back, or emptied."""
 
-import asyncio
 import re
 import time
 from pathlib import Path
@@ -9,15 +8,16 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 
+from runtime.checked import JsonObject, wrong
 from runtime.engine.interface import AnyEngine
 from runtime.engine.values.commands import Command, EraseSlot, ListSlots, RestoreSlot, SaveSlot, SlotState
-from runtime.errors import HoldallError, RequestError, Unavailable
-from runtime.server.answering.errors import NotOffered
-from runtime.server.answering.generation import while_connected
+from runtime.errors import RequestError, Unavailable
+from runtime.server.answering.awaited import Awaited
 from runtime.server.answering.responses import JsonResponse
 from runtime.server.answering.settings import generation_settings
-from runtime.server.asking.body import Body, read_body
+from runtime.server.asking.body import read_body
 from runtime.server.asking.fields import Text, operation
+from runtime.server.refusals import NotOffered
 from runtime.server.service import Service
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ class Slots:
 
     @operation("What each slot is doing")
     async def list(self, request: Request) -> Response:
-        if not self._service.offer.has_slots:
+        if not self._service.flags.has_slots:
             raise NotOffered("this server doesn't tell of its slots; start it with --slots")
         engine = await self._service.engine()
         states = await _ask(request, engine, ListSlots())
@@ -46,12 +46,12 @@ class Slots:
 
     @operation("Save, restore or erase (?action=) a slot's KV cache", FILENAME)
     async def act(self, request: Request) -> Response:
-        folder = self._service.offer.slot_folder
+        folder = self._service.flags.slot_folder
         if folder is None:
             raise NotOffered("this server saves no slots; start it with --slot-save-path FOLDER")
         action = request.query_params.get("action")
         if action not in ("save", "restore", "erase"):
-            raise RequestError("'action' must be save, restore or erase", "action")
+            raise wrong("action", "save, restore or erase")
         engine = await self._service.engine()
         slot = _slot_index(request.path_params["id"], engine.info.num_slots)
         if action == "erase":
@@ -69,21 +69,10 @@ class Slots:
 
 
 async def _ask(request: Request, engine: AnyEngine, command: Command[T]) -> T:
-    """Return what came of a command. Raises what it failed with, or ClientDisconnect."""
-    answer: asyncio.Future[T | HoldallError] = asyncio.get_running_loop().create_future()
-
-    def hear(outcome: T | HoldallError) -> None:
-        if not answer.done():  # who asked may be gone by now
-            answer.set_result(outcome)
-
-    async def wait() -> T | HoldallError:
-        return await answer
-
-    engine.command(command, hear)
-    outcome = await while_connected(request.receive, wait())
-    if isinstance(outcome, HoldallError):
-        raise outcome
-    return outcome
+    """Return what came of a command. Raises the command's error, or ClientDisconnect."""
+    answer = Awaited[T]()
+    engine.command(command, answer.hear)
+    return await answer.result(request.receive)
 
 
 def _slot_index(text: str, num_slots: int) -> int:
@@ -92,10 +81,10 @@ def _slot_index(text: str, num_slots: int) -> int:
     return int(text)
 
 
-def _plain_name(body: Body) -> str:
-    name = FILENAME.read(body, "")
+def _plain_name(body: JsonObject) -> str:
+    name = FILENAME.value_in(body, "")
     if not _PLAIN_NAME.fullmatch(name) or len(name.encode()) > _MAX_NAME_BYTES or Path(name).name != name:
-        raise RequestError("'filename' must be a plain file name, without folders and not hidden", FILENAME.name)
+        raise wrong(FILENAME.name, "a plain file name, without folders and not hidden")
     return name
 
 

@@ -4,14 +4,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from runtime.chat.template import CHATML
+from runtime.checked import JsonObject
 from runtime.engine.values.media import MARK, MediaKind
 from runtime.errors import RequestError
-from runtime.server.answering.errors import NotOffered
 from runtime.server.answering.responses import JsonResponse
-from runtime.server.asking.body import Body, read_body
+from runtime.server.asking.body import read_body
 from runtime.server.asking.fields import operation
 from runtime.server.lifecycle import Loading, Ready
 from runtime.server.llamacpp.completion import CompletionParams
+from runtime.server.refusals import NotOffered
 from runtime.server.service import Service
 
 
@@ -37,8 +38,8 @@ class Status:
     @operation("The model, its context and the default settings")
     async def props(self, _request: Request) -> Response:
         engine = await self._service.engine()
-        info, offer = engine.info, self._service.offer
-        defaults = CompletionParams.of(Body({"stream": True}), self._service)
+        info, flags = engine.info, self._service.flags
+        defaults = CompletionParams.of(JsonObject({"stream": True}), self._service)
         return JsonResponse(
             {
                 "default_generation_settings": {
@@ -56,9 +57,9 @@ class Status:
                     "audio": MediaKind.SOUND in info.media_kinds,
                 },
                 "media_marker": MARK,
-                "endpoint_slots": offer.has_slots,
-                "endpoint_props": offer.has_props,
-                "endpoint_metrics": offer.has_metrics,
+                "endpoint_slots": flags.has_slots,
+                "endpoint_props": flags.has_props,
+                "endpoint_metrics": flags.has_metrics,
                 "chat_template": info.chat_template or CHATML,
                 "bos_token": info.bos_token,
                 "eos_token": info.eos_token,
@@ -70,7 +71,7 @@ class Status:
 
     @operation("Accepted for llama-server's clients; there is no property that can be changed")
     async def set_props(self, request: Request) -> Response:
-        if not self._service.offer.has_props:
+        if not self._service.flags.has_props:
             raise NotOffered("this server's properties can't be changed; --props only accepts the request")
         body = await read_body(request)
         name = next(iter(body), None)

@@ -13,17 +13,18 @@ from starlette.responses import Response
 
 from runtime.chat.infill import Snippet
 from runtime.chat.turn import prompt_of
+from runtime.checked import JsonObject, elements, wrong
 from runtime.engine.interface import AnyEngine
 from runtime.engine.values.request import Prompt
 from runtime.errors import RequestError
-from runtime.server.answering.generation import Generation, whole_answers
-from runtime.server.answering.responses import EventStream, JsonResponse
-from runtime.server.asking.body import Body, read_body
+from runtime.server.answering.generation import Generation
+from runtime.server.answering.responses import JsonResponse, respond
+from runtime.server.asking.body import read_body
 from runtime.server.asking.conversation import CONVERSATION_FIELDS, MESSAGES, read_conversation
 from runtime.server.asking.fields import Flag, Special, Text, operation
 from runtime.server.asking.infill import fill_tokens
-from runtime.server.asking.sampling import is_token, read_prompts
-from runtime.server.llamacpp.completion import ANSWER_FIELDS, Asked, CompletionParams, CompletionReply
+from runtime.server.asking.prompts import is_token, read_prompts
+from runtime.server.llamacpp.completion import ANSWER_FIELDS, CompletionParams, CompletionReply, PendingAnswer
 from runtime.server.service import Service
 
 _PROMPT = Special(
@@ -66,7 +67,7 @@ class LlamaCpp:
         body = await read_body(request)
         params = CompletionParams.of(body, self._service)
         prefix, suffix = (_required(declared, body) for declared in (_INPUT_PREFIX, _INPUT_SUFFIX))
-        beginning = _MIDDLE.read(body, "")
+        beginning = _MIDDLE.value_in(body, "")
         snippets = _snippets(body.raw(_INPUT_EXTRA.name))
         engine = await self._service.engine()
         tokens = await asyncio.to_thread(
@@ -89,18 +90,16 @@ class LlamaCpp:
         model = self._service.model_alias
         texts = [cache(partial(engine.vocabulary.detokenize, prompt.text_tokens)) for prompt in prompts]
         replies = [
-            CompletionReply(params, Asked(each, index, texts[index // params.num_answers], forbidden, model))
+            CompletionReply(params, PendingAnswer(each, index, texts[index // params.num_answers], forbidden, model))
             for index, each in enumerate(requests)
         ]
         parts = list(zip(generations, replies, strict=True))
-        if params.is_streamed:
-            return EventStream(*parts[0], *parts[1:])
-        answers = await whole_answers(request.receive, generations)
-        wholes = [
-            reply.whole(answer.text, answer.tokens, answer.finished, answer.probs)
-            for reply, answer in zip(replies, answers, strict=True)
-        ]
-        return JsonResponse(wholes[0] if len(wholes) == 1 else wholes)
+
+        def whole() -> object:
+            wholes = [reply.whole() for reply in replies]
+            return wholes[0] if len(wholes) == 1 else wholes
+
+        return await respond(request, parts, whole, is_streamed=params.is_streamed)
 
     @operation(
         "Messages to the prompt that the model's chat template makes of them",
@@ -115,10 +114,10 @@ class LlamaCpp:
     @operation("A text to token ids", _CONTENT, _ADD_SPECIAL, _PARSE_SPECIAL, _WITH_PIECES)
     async def tokenize(self, request: Request) -> Response:
         body = await read_body(request)
-        add_special = _ADD_SPECIAL.read(body, False)
-        parse_special = _PARSE_SPECIAL.read(body, True)
-        with_pieces = _WITH_PIECES.read(body, False)
-        text = _CONTENT.read(body, "")
+        add_special = _ADD_SPECIAL.value_in(body, False)
+        parse_special = _PARSE_SPECIAL.value_in(body, True)
+        with_pieces = _WITH_PIECES.value_in(body, False)
+        text = _CONTENT.value_in(body, "")
         vocabulary = (await self._service.engine()).vocabulary
         tokens = await asyncio.to_thread(
             vocabulary.tokenize, text, add_special=add_special, parse_special=parse_special
@@ -132,7 +131,7 @@ class LlamaCpp:
     async def detokenize(self, request: Request) -> Response:
         tokens = (await read_body(request)).raw(_TOKENS.name) or []
         if not isinstance(tokens, list) or not all(map(is_token, tokens)):
-            raise RequestError("'tokens' must be a list of token ids", _TOKENS.name)
+            raise wrong(_TOKENS.name, "a list of token ids")
         engine = await self._service.engine()
         return JsonResponse({"content": await asyncio.to_thread(engine.vocabulary.detokenize, tokens)})
 
@@ -141,26 +140,23 @@ def _end_tokens(engine: AnyEngine) -> tuple[int, ...]:
     return engine.vocabulary.end_tokens
 
 
-def _required(declared: Text, body: Body) -> str:
-    value = declared.read(body, None)
+def _required(declared: Text, body: JsonObject) -> str:
+    value = declared.value_in(body, None)
     if value is None:
         raise RequestError(f"'{declared.name}' is missing", declared.name)
     return value
 
 
 def _snippets(value: Any) -> tuple[Snippet, ...]:
-    if value is None:
-        return ()
-    if not isinstance(value, list):
-        raise RequestError("'input_extra' must be a list of objects with 'text' and 'filename'", _INPUT_EXTRA.name)
-    return tuple(_snippet(item, f"{_INPUT_EXTRA.name}[{index}]") for index, item in enumerate(value))
+    wanted = "a list of objects with 'text' and 'filename'"
+    return tuple(_snippet(*each) for each in elements([] if value is None else value, _INPUT_EXTRA.name, wanted))
 
 
 def _snippet(value: Any, param: str) -> Snippet:
     text = value.get("text") if isinstance(value, Mapping) else None
     filename = value.get("filename", "tmp") if isinstance(value, Mapping) else None
     if not isinstance(text, str) or not isinstance(filename, str):
-        raise RequestError(f"'{param}' must be an object with a text in 'text', and one in 'filename' if any", param)
+        raise wrong(param, "an object with a text in 'text', and one in 'filename' if any")
     return Snippet(text, filename)
 
 

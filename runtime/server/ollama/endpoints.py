@@ -9,15 +9,15 @@ import asyncio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runtime.chat.tools import parse_tools
 from runtime.engine.interface import AnyEngine
 from runtime.engine.values.embedding import normalized
 from runtime.errors import RequestError
-from runtime.server.answering.generation import Generation, whole_answer
-from runtime.server.answering.responses import JsonResponse, LineStream
+from runtime.server.answering.generation import Generation
+from runtime.server.answering.responses import JsonResponse, LineStream, respond
 from runtime.server.answering.vectors import EUCLIDEAN, MAX_TEXTS, one_vector_each
 from runtime.server.asking.body import read_body
 from runtime.server.asking.fields import Flag, Integer, Special, Text, Texts, operation
+from runtime.server.asking.tools import parse_tools
 from runtime.server.ollama.messages import MESSAGES, read_messages
 from runtime.server.ollama.params import ANSWER_FIELDS, KEEP_ALIVE, MODEL, OPTIONS, OllamaParams
 from runtime.server.ollama.prompts import PROMPT_FIELDS, Prepared, Prompt, prepare_chat
@@ -67,13 +67,13 @@ class Ollama:
     async def embed(self, request: Request) -> Response:
         clock = Clock()
         body = await read_body(request)
-        texts = [] if body.raw(_INPUT.name) == "" else list(_INPUT.read(body))
-        is_cut = _TRUNCATE.read(body, True)
-        num_dimensions = _DIMENSIONS.read(body, None)
+        texts = [] if body.raw(_INPUT.name) == "" else list(_INPUT.value_in(body))
+        is_cut = _TRUNCATE.value_in(body, True)
+        num_dimensions = _DIMENSIONS.value_in(body, None)
         tokens, vectors = await self._vectors(request, clock, texts, is_cut=is_cut)
         return JsonResponse(
             {
-                "model": MODEL.read(body, "") or self._service.model_alias,
+                "model": MODEL.value_in(body, "") or self._service.model_alias,
                 "embeddings": [normalized(vector[:num_dimensions], EUCLIDEAN) for vector in vectors],
                 **clock.durations(),
                 "prompt_eval_count": sum(map(len, tokens)),
@@ -84,7 +84,7 @@ class Ollama:
     async def embeddings(self, request: Request) -> Response:
         """Give one vector in the shape that `/api/embed` followed: as the model made it, not of length 1."""
         body = await read_body(request)
-        prompt = _TEXT.read(body, "")
+        prompt = _TEXT.value_in(body, "")
         _tokens, vectors = await self._vectors(request, Clock(), [prompt] if prompt else [], is_cut=True)
         return JsonResponse({"embedding": vectors[0] if vectors else []})
 
@@ -111,6 +111,4 @@ class Ollama:
 
 async def _answer(request: Request, engine: AnyEngine, prepared: Prepared, reply: OllamaReply) -> Response:
     generation = await Generation.begin(engine, prepared.request)
-    if reply.is_streamed:
-        return LineStream(generation, reply)
-    return JsonResponse(reply.whole(await whole_answer(request.receive, generation)))
+    return await respond(request, [(generation, reply)], reply.whole, is_streamed=reply.is_streamed, stream=LineStream)

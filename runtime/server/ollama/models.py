@@ -13,16 +13,17 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from runtime.chat.turn import manner_in
+from runtime.chat.turn import profile_in
+from runtime.checked import JsonObject
 from runtime.engine.values.facts import ModelInfo
 from runtime.engine.values.media import MediaKind
 from runtime.errors import RequestError
-from runtime.server.answering.errors import NotFound, NotOffered
 from runtime.server.answering.responses import JsonResponse
 from runtime.server.answering.streaming import line
-from runtime.server.asking.body import Body, read_body
+from runtime.server.asking.body import read_body
 from runtime.server.asking.fields import Flag, Text, operation
 from runtime.server.lifecycle import Ready
+from runtime.server.refusals import NotFound, NotOffered
 from runtime.server.service import Service
 
 # Clients ask what they may use by version number. This is the release of Ollama whose API is spoken here.
@@ -67,14 +68,14 @@ class OllamaModels:
         self._check_name(await read_body(request))
         engine = await self._service.engine()
         info, metadata = engine.info, engine.vocabulary.all_metadata()
-        manner = await asyncio.to_thread(manner_in, engine)
+        profile = await asyncio.to_thread(profile_in, engine)
         abilities = {
             "completion": info.is_causal,
             "insert": info.is_causal and engine.vocabulary.fill_tokens is not None,
             "embedding": info.pooling is not None,
             "vision": MediaKind.PICTURE in info.media_kinds,
-            "tools": info.is_causal and manner.can_call,
-            "thinking": info.is_causal and manner.marks.is_known,
+            "tools": info.is_causal and profile.can_call,
+            "thinking": info.is_causal and profile.marks.is_known,
         }
         return JsonResponse(
             {
@@ -94,7 +95,7 @@ class OllamaModels:
         """Say that the model is here, which is what pulling is for."""
         body = await read_body(request)
         self._check_name(body)
-        if not _STREAM.read(body, True):
+        if not _STREAM.value_in(body, True):
             return JsonResponse({"status": "success"})
         steps = ("pulling manifest", "verifying sha256 digest", "writing manifest", "success")
         lines = b"".join(line({"status": step}) for step in steps)
@@ -115,9 +116,9 @@ class OllamaModels:
     def _modified(self) -> str:
         return timestamp(self._service.model_file.modified or self._service.created)
 
-    def _check_name(self, body: Body) -> None:
+    def _check_name(self, body: JsonObject) -> None:
         """Raise NotFound unless the body names the model that is here. `name` is what `model` was called first."""
-        wanted = _MODEL.read(body, "") or _NAME.read(body, "")
+        wanted = _MODEL.value_in(body, "") or _NAME.value_in(body, "")
         if not wanted:
             raise RequestError("model is required", "model")
         if wanted.removesuffix(_TAG).lower() not in {name.removesuffix(_TAG).lower() for name in self._service.names}:

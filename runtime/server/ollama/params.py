@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from runtime.checked import JsonObject, wrong
 from runtime.engine.values.grammar import Grammar
 from runtime.engine.values.request import GenerationParams
-from runtime.errors import RequestError
-from runtime.server.asking.body import Body
 from runtime.server.asking.fields import Field, Flag, Integer, Special, Text
 from runtime.server.asking.formats import json_schema_grammar
 from runtime.server.asking.sampling import LORA, SAMPLING_FIELDS, STOP, held_to, read_generation
@@ -56,20 +55,20 @@ class OllamaParams:
     variables: Mapping[str, Any]
 
     @classmethod
-    def of(cls, body: Body, service: Service) -> "OllamaParams":
+    def of(cls, body: JsonObject, service: Service) -> "OllamaParams":
         thinking, effort = _read_think(body.raw(_THINK.name))
         options = body.nested(OPTIONS.name)
-        num_top = _TOP_LOGPROBS.read(body, 0)
-        num_top_logprobs = num_top if _LOGPROBS.read(body, False) else None
+        num_top = _TOP_LOGPROBS.value_in(body, 0)
+        num_top_logprobs = num_top if _LOGPROBS.value_in(body, False) else None
         generation = held_to(
             read_generation(options, service.defaults, _NUM_PREDICT.name),
             _read_format(body.raw(_FORMAT.name)),
             num_top_logprobs,
         )
         return cls(
-            model=MODEL.read(body, "") or service.model_alias,
-            generation=replace(generation, n_keep=_NUM_KEEP.read(options, service.defaults.n_keep)),
-            is_streamed=STREAM.read(body, True),
+            model=MODEL.value_in(body, "") or service.model_alias,
+            generation=replace(generation, n_keep=_NUM_KEEP.value_in(options, service.defaults.n_keep)),
+            is_streamed=STREAM.value_in(body, True),
             is_unloading=_read_is_unloading(body.raw(KEEP_ALIVE.name)),
             num_top_logprobs=num_top_logprobs,
             asks_to_think=thinking is True,
@@ -84,7 +83,7 @@ def _read_think(value: object) -> tuple[bool | None, str]:
         return value, ""
     if isinstance(value, str) and value in _LEVELS:
         return True, value
-    raise RequestError(f"'think' must be true, false or one of {', '.join(_LEVELS)}", _THINK.name)
+    raise wrong(_THINK.name, f"true, false or one of {', '.join(_LEVELS)}")
 
 
 def _read_format(value: object) -> Grammar | None:
@@ -93,7 +92,7 @@ def _read_format(value: object) -> Grammar | None:
     if value == "json":
         return json_schema_grammar({}, _FORMAT.name)
     if not isinstance(value, dict):
-        raise RequestError("'format' must be 'json' or a JSON schema", _FORMAT.name)
+        raise wrong(_FORMAT.name, "'json' or a JSON schema")
     return json_schema_grammar(value, _FORMAT.name)
 
 
@@ -105,4 +104,4 @@ def _read_is_unloading(keep_alive: object) -> bool:
         return not _SOME_TIME.search(keep_alive)
     if isinstance(keep_alive, (int, float)) and not isinstance(keep_alive, bool):
         return keep_alive == 0
-    raise RequestError("'keep_alive' must be a duration such as '5m', or a number of seconds", KEEP_ALIVE.name)
+    raise wrong(KEEP_ALIVE.name, "a duration such as '5m', or a number of seconds")

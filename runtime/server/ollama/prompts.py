@@ -5,16 +5,16 @@ from dataclasses import dataclass, replace
 from runtime.chat.conversation import Conversation, Tool, ToolUse
 from runtime.chat.messages import Message, Role
 from runtime.chat.reader import AnswerReader
-from runtime.chat.turn import manner_in, next_turn
+from runtime.chat.turn import next_turn, profile_in
+from runtime.checked import JsonObject, wrong
 from runtime.engine.interface import AnyEngine
 from runtime.engine.values.media import MARK
 from runtime.engine.values.request import GenerationRequest
 from runtime.engine.values.request import Prompt as EnginePrompt
 from runtime.errors import RequestError
-from runtime.server.asking.body import Body
 from runtime.server.asking.fields import Flag, Special, Text
 from runtime.server.asking.infill import fill_tokens
-from runtime.server.asking.sampling import is_token
+from runtime.server.asking.prompts import is_token
 from runtime.server.ollama.messages import read_images
 from runtime.server.ollama.params import OllamaParams
 
@@ -42,9 +42,9 @@ class Prompt:
     images: tuple[bytes, ...] = ()
 
     @classmethod
-    def of(cls, body: Body) -> "Prompt":
-        is_raw = _RAW.read(body, False)
-        if body.text("template"):
+    def of(cls, body: JsonObject) -> "Prompt":
+        is_raw = _RAW.value_in(body, False)
+        if body.text("template", None):
             raise RequestError("'template' can't be changed here; with 'raw' the prompt is taken as it is", "template")
         for each in _NOT_WHEN_RAW:
             if is_raw and body.raw(each.name):
@@ -54,9 +54,9 @@ class Prompt:
             if images and body.raw(each.name):
                 raise RequestError(f"'{_IMAGES.name}' and '{each.name}' can't be combined", _IMAGES.name)
         return cls(
-            text=_PROMPT.read(body, ""),
-            suffix=_SUFFIX.read(body, ""),
-            system=_SYSTEM.read(body, ""),
+            text=_PROMPT.value_in(body, ""),
+            suffix=_SUFFIX.value_in(body, ""),
+            system=_SYSTEM.value_in(body, ""),
             context=_read_context(body.raw(_CONTEXT.name)),
             is_raw=is_raw,
             images=images,
@@ -110,7 +110,7 @@ def prepare_chat(
     before: tuple[int, ...] = (),
 ) -> Prepared:
     """Return the same for a conversation; `before` are tokens that it follows. Raises RequestError. Takes long."""
-    if params.asks_to_think and not manner_in(engine).marks.is_known:
+    if params.asks_to_think and not profile_in(engine).marks.is_known:
         raise RequestError(f"{params.model!r} does not support thinking", "think")
     last = messages[-1]
     conversation = Conversation(
@@ -130,5 +130,5 @@ def _read_context(value: object) -> tuple[int, ...]:
     if value is None:
         return ()
     if not isinstance(value, list) or not all(map(is_token, value)):
-        raise RequestError("'context' must be a list of token ids, as an answer gave it", _CONTEXT.name)
+        raise wrong(_CONTEXT.name, "a list of token ids, as an answer gave it")
     return tuple(value)

@@ -5,7 +5,8 @@ Durations are nanoseconds. Clients divide counts by them, so they are never zero
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from runtime.chat.answer import AnswerEvent, ArgumentsPart, CallBegun, CallEnded, ReasoningPart, TextPart
@@ -13,24 +14,34 @@ from runtime.chat.messages import Message, Role, ToolCall
 from runtime.chat.reader import AnswerReader
 from runtime.engine.values.events import Finished, FinishReason, TextDelta, TokenProbs
 from runtime.server.answering.errors import ollama_error
-from runtime.server.answering.generation import Answer
-from runtime.server.answering.logprobs import HeldProbs, tokens_json
+from runtime.server.answering.logprobs import tokens_json
+from runtime.server.answering.replies import Reply
+from runtime.server.answering.scored import Scored, ScoredReader
 from runtime.server.answering.streaming import line
 from runtime.server.ollama.models import timestamp
 from runtime.server.ollama.params import OllamaParams
 
 
-class OllamaReply:
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """What an object adds to the message, the probabilities that come with it, and, at the end, the counts."""
+
+    message: Message
+    probs: tuple[TokenProbs, ...]
+    counts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class OllamaReply(Reply[_Piece]):
     """One answer. What differs between `/api/generate` and `/api/chat` is left to the subclasses."""
 
     def __init__(self, params: OllamaParams, clock: "Clock", reader: AnswerReader | None = None) -> None:
         self._params = params
         self._clock = clock
-        self._reader = reader or AnswerReader(None, None)
-        self._held_probs = HeldProbs()
-        self._untold_probs: tuple[TokenProbs, ...] = ()  # of text that the reader keeps back
+        self._reader = ScoredReader(reader or AnswerReader(None, None))
+        self._unreported: tuple[TokenProbs, ...] = ()  # of marks, and of parts that aren't shown by themselves
         self._call: CallBegun | None = None  # that is being written
         self._arguments = ""
+        self._pieces: list[_Piece] = []
 
     @property
     def is_streamed(self) -> bool:
@@ -48,21 +59,26 @@ class OllamaReply:
         num_top = self._params.num_top_logprobs
         return {} if num_top is None or not probs else {"logprobs": tokens_json(probs, num_top)}
 
-    def open(self) -> Iterable[bytes]:
-        return ()
+    def take(self, delta: TextDelta) -> Iterable[_Piece]:
+        return self._grow(self._reader.take(delta))
 
-    def delta(self, delta: TextDelta) -> Iterable[bytes]:
-        self._untold_probs += self._held_probs.shown_with(delta)
-        return self._show(self._reader.feed(delta.text))
+    def end(self, finished: Finished) -> Iterable[_Piece]:
+        yield from self._grow(self._reader.end())
+        yield self._grown(_answer(), self._end(finished))
 
-    def _show(self, events: Iterable[AnswerEvent]) -> Iterator[bytes]:
-        for event in events:
-            piece = self._piece(event)
-            if piece is not None:
-                probs, self._untold_probs = self._untold_probs, ()
-                yield line(self._object(piece, **self._logprobs(probs)))
+    def _grow(self, parts: Iterable[Scored]) -> Iterator[_Piece]:
+        for part in parts:
+            self._unreported += part.probs
+            message = self._shown(part.event)
+            if message is not None:
+                yield self._grown(message, {})
 
-    def _piece(self, event: AnswerEvent) -> Message | None:
+    def _grown(self, message: Message, counts: dict[str, Any]) -> _Piece:
+        piece, self._unreported = _Piece(message, self._unreported, counts), ()
+        self._pieces.append(piece)
+        return piece
+
+    def _shown(self, event: AnswerEvent | None) -> Message | None:
         """Return what an event adds to the message. A call is told when it is complete."""
         match event:
             case TextPart(text):
@@ -77,22 +93,21 @@ class OllamaReply:
                 return _answer(tool_calls=(ToolCall(self._call.id, self._call.name, self._arguments),))
         return None
 
-    def finish(self, finished: Finished) -> Iterable[bytes]:
-        yield from self._show(self._reader.finish())
-        yield line(self._object(_answer(), **self._logprobs(self._untold_probs), **self._end(finished)))
+    def frames(self, event: _Piece) -> Iterable[bytes]:
+        yield line(self._object(event.message, **self._logprobs(event.probs), **event.counts))
 
     def fail(self, error: Exception) -> Iterable[bytes]:
-        return (line(ollama_error(error)[1]),)
+        yield line(ollama_error(error)[1])
 
-    def whole(self, answer: Answer) -> dict[str, Any]:
-        pieces = [self._piece(event) for event in (*self._reader.feed(answer.text), *self._reader.finish())]
-        told = [piece for piece in pieces if piece is not None]
+    def whole(self) -> dict[str, Any]:
+        messages = [piece.message for piece in self._pieces]
         message = _answer(
-            "".join(piece.text for piece in told),
-            "".join(piece.reasoning for piece in told),
-            tuple(call for piece in told for call in piece.tool_calls),
+            "".join(each.text for each in messages),
+            "".join(each.reasoning for each in messages),
+            tuple(call for each in messages for call in each.tool_calls),
         )
-        return self._object(message, **self._logprobs(answer.probs), **self._end(answer.finished))
+        probs = tuple(each for piece in self._pieces for each in piece.probs)
+        return self._object(message, **self._logprobs(probs), **self._pieces[-1].counts)
 
     def loaded(self) -> dict[str, Any]:
         """Return the answer to a request for nothing, which clients send to have the model loaded or unloaded."""
@@ -132,15 +147,10 @@ class GenerateReply(OllamaReply):
     def _said(self, message: Message) -> dict[str, Any]:
         return {"response": message.text, **_thinking(message)}
 
-    def delta(self, delta: TextDelta) -> Iterable[bytes]:
+    def take(self, delta: TextDelta) -> Iterable[_Piece]:
         if self._tokens is not None:
             self._tokens += delta.tokens
-        return super().delta(delta)
-
-    def whole(self, answer: Answer) -> dict[str, Any]:
-        if self._tokens is not None:
-            self._tokens += answer.tokens
-        return super().whole(answer)
+        return super().take(delta)
 
     def _end(self, finished: Finished) -> dict[str, Any]:
         told = {} if self._tokens is None else {"context": self._tokens}

@@ -5,7 +5,7 @@ instead of `tools` calls by `function_call`, of which there is one.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,20 +14,22 @@ from starlette.responses import Response
 
 from runtime.chat.answer import AnswerEvent, ArgumentsPart, CallBegun, ReasoningPart, TextPart, whole_message
 from runtime.chat.turn import Turn, next_turn
+from runtime.checked import JsonObject
 from runtime.engine.interface import AnyEngine
-from runtime.engine.values.events import Finished, TextDelta, Timings, TokenProbs
+from runtime.engine.values.events import Finished, Progress, TextDelta, Timings, TokenProbs
 from runtime.engine.values.request import GenerationRequest
 from runtime.errors import RequestError
-from runtime.server.answering.generation import Answer, Generation
+from runtime.server.answering.generation import Generation
 from runtime.server.answering.logprobs import tokens_json
-from runtime.server.answering.responses import JsonResponse
+from runtime.server.answering.responses import JsonResponse, respond
+from runtime.server.answering.scored import Scored, ScoredReader
 from runtime.server.answering.settings import generation_settings
 from runtime.server.answering.streaming import TextFrame, frame
-from runtime.server.asking.body import Body, read_body
+from runtime.server.asking.body import read_body
 from runtime.server.asking.conversation import CONVERSATION_FIELDS, MESSAGES, has_functions, read_conversation
 from runtime.server.asking.fields import operation
 from runtime.server.openai.params import COMMON_FIELDS, CommonParams
-from runtime.server.openai.reply import Envelope, Reply, finish_reason, respond
+from runtime.server.openai.reply import ChoiceReply, Envelope, finish_reason
 from runtime.server.service import Service
 
 # Not done here; beside each, the values that ask for nothing.
@@ -39,37 +41,39 @@ _UNSUPPORTED: dict[str, tuple[object, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """An event of the answer, with how likely the tokens of its text were, if it is the answer's own text."""
+class _Piece:
+    """An event of the answer, and how likely the tokens of its text were, if it is the answer's own text."""
 
     event: AnswerEvent
     probs: tuple[TokenProbs, ...]
+    timings: Timings | None
 
 
-class ChatReply(Reply):
+class ChatReply(ChoiceReply[_Piece]):
     def __init__(self, envelope: Envelope, index: int, num_choices: int, turn: Turn, *, has_functions: bool) -> None:
         super().__init__(envelope, index, num_choices)
-        self._reader = turn.reader()
+        self._reader = ScoredReader(turn.reader())
         self._has_functions = has_functions
-        self._has_called = False
-        self._probs: tuple[TokenProbs, ...] = ()  # of tokens whose text the reader keeps back
         self._text_frame = TextFrame(envelope.chunk([self._choice({"content": TextFrame.GAP})]))
 
     def open(self) -> Iterable[bytes]:
         first = {"role": "assistant", "content": None, "refusal": None}
         return (frame(self.envelope.chunk([self._choice(first)])),)
 
-    def delta(self, delta: TextDelta) -> Iterable[bytes]:
-        return self._frames(self._read(delta), delta.timings)
+    def take(self, delta: TextDelta) -> Iterable[_Piece]:
+        return self._grow(self._reader.take(delta), delta.timings)
 
-    def finish(self, finished: Finished) -> Iterable[bytes]:
-        yield from self._frames(self._parts(self._reader.finish()), None)
-        yield from super().finish(finished)
+    def end(self, finished: Finished) -> Iterable[_Piece | Progress | Finished]:
+        yield from self._grow(self._reader.end(), None)
+        yield finished
 
-    def whole_choice(self, answer: Answer) -> dict[str, Any]:
-        parts = [part for delta in answer.deltas for part in self._read(delta)]
-        parts += self._parts(self._reader.finish())
-        said = whole_message(part.event for part in parts)
+    def _grow(self, parts: Iterable[Scored], timings: Timings | None) -> Iterator[_Piece]:
+        for part in parts:
+            if part.event is not None:
+                yield self._grown(_Piece(part.event, part.probs if isinstance(part.event, TextPart) else (), timings))
+
+    def whole(self) -> dict[str, Any]:
+        said = whole_message(piece.event for piece in self._pieces)
         message: dict[str, Any] = {
             "role": "assistant",
             "content": said.text or (None if said.tool_calls else ""),
@@ -82,44 +86,21 @@ class ChatReply(Reply):
         if calls and self._has_functions:
             message["function_call"] = calls[0][1]
         elif calls:
-            message["tool_calls"] = [
-                {"id": call_id, "type": "function", "function": called} for call_id, called in calls
-            ]
+            message["tool_calls"] = [{"id": each, "type": "function", "function": called} for each, called in calls]
         return {
             "index": self.index,
             "message": message,
-            "logprobs": self._logprobs(tuple(each for part in parts for each in part.probs)),
-            "finish_reason": self._finish_reason(answer.finished),
+            "logprobs": self._logprobs([each for piece in self._pieces for each in piece.probs]),
+            "finish_reason": self._finish_reason(),
         }
 
-    def _read(self, delta: TextDelta) -> list[_Part]:
-        self._probs += delta.probs
-        if not delta.text:
-            return []
-        parts = self._parts(self._reader.feed(delta.text))
-        if not self._reader.is_holding:
-            self._probs = ()
-        return parts
-
-    def _parts(self, events: list[AnswerEvent]) -> list[_Part]:
-        """Return the events with the probabilities that are due: with the first text; those of other parts go."""
-        self._has_called = self._has_called or any(isinstance(event, CallBegun) for event in events)
-        parts = []
-        for event in events:
-            probs, self._probs = self._probs, ()
-            parts.append(_Part(event, probs if isinstance(event, TextPart) else ()))
-        return parts
-
-    def _frames(self, parts: list[_Part], timings: Timings | None) -> Iterable[bytes]:
+    def _piece_frames(self, piece: _Piece) -> Iterable[bytes]:
         has_probs = self.envelope.params.num_top_logprobs is not None
-        for part in parts:
-            if isinstance(part.event, TextPart) and not has_probs and timings is None:
-                yield self._text_frame.with_text(part.event.text)
-                continue
-            delta = self._delta(part.event)
-            if delta is not None:
-                choice = {**self._choice(delta), "logprobs": self._logprobs(part.probs)}
-                yield frame(self.envelope.chunk([choice], timings))
+        if isinstance(piece.event, TextPart) and not has_probs and piece.timings is None:
+            yield self._text_frame.with_text(piece.event.text)
+        elif (delta := self._delta(piece.event)) is not None:
+            choice = {**self._choice(delta), "logprobs": self._logprobs(piece.probs)}
+            yield frame(self.envelope.chunk([choice], piece.timings))
 
     def _delta(self, event: AnswerEvent) -> dict[str, Any] | None:
         match event:
@@ -139,8 +120,8 @@ class ChatReply(Reply):
             case _:
                 return None
 
-    def _last_choice(self, finished: Finished) -> dict[str, Any]:
-        return self._choice({}, self._finish_reason(finished))
+    def _last_choice(self) -> dict[str, Any]:
+        return self._choice({}, self._finish_reason())
 
     def _empty_choice(self) -> dict[str, Any]:
         return self._choice({})
@@ -148,19 +129,19 @@ class ChatReply(Reply):
     def _choice(self, delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
         return {"index": self.index, "delta": delta, "logprobs": None, "finish_reason": reason}
 
-    def _finish_reason(self, finished: Finished) -> str:
-        reason = finish_reason(finished)
-        if reason == "length" or not self._has_called:
+    def _finish_reason(self) -> str:
+        reason = finish_reason(self.finished)
+        if reason == "length" or not any(isinstance(piece.event, CallBegun) for piece in self._pieces):
             return reason
         return "function_call" if self._has_functions else "tool_calls"
 
-    def _logprobs(self, probs: tuple[TokenProbs, ...]) -> dict[str, Any] | None:
+    def _logprobs(self, probs: Sequence[TokenProbs]) -> dict[str, Any] | None:
         num_top = self.envelope.params.num_top_logprobs
         return None if num_top is None else {"content": tokens_json(probs, num_top), "refusal": None}
 
 
-def _num_top_logprobs(body: Body) -> int | None:
-    num_top = body.optional_integer("top_logprobs", low=0, high=20)
+def _num_top_logprobs(body: JsonObject) -> int | None:
+    num_top = body.integer("top_logprobs", None, low=0, high=20)
     if body.flag("logprobs", False):
         return num_top or 0
     if num_top:
@@ -197,7 +178,12 @@ class OpenAIChat:
             ChatReply(envelope, index, len(generations), turn, has_functions=has_functions(body))
             for index in range(len(generations))
         ]
-        return await respond(request, generations, replies)
+        parts = list(zip(generations, replies, strict=True))
+
+        def whole() -> object:
+            return envelope.whole([reply.whole() for reply in replies], [reply.finished for reply in replies])
+
+        return await respond(request, parts, whole, is_streamed=params.is_streamed)
 
     @operation("How many tokens a chat completion's prompt has", *CONVERSATION_FIELDS, required=(MESSAGES.name,))
     async def count_tokens(self, request: Request) -> Response:
@@ -205,13 +191,13 @@ class OpenAIChat:
         turn = await self._turn(body, await self._service.engine(), None)
         return JsonResponse({"object": "response.input_tokens", "input_tokens": len(turn.prompt.tokens)})
 
-    async def _turn(self, body: Body, engine: AnyEngine, params: CommonParams | None) -> Turn:
+    async def _turn(self, body: JsonObject, engine: AnyEngine, params: CommonParams | None) -> Turn:
         conversation = read_conversation(body, self._service.chat)
         form = params.generation.sampling.grammar if params else None
         return await asyncio.to_thread(next_turn, engine, conversation, form)
 
     async def _extras(
-        self, body: Body, params: CommonParams, engine: AnyEngine, asked: GenerationRequest
+        self, body: JsonObject, params: CommonParams, engine: AnyEngine, asked: GenerationRequest
     ) -> dict[str, Any]:
         """Return what llama-server tells when it is verbose; its prompt is that of the tokens, with the first one."""
         if not body.flag("verbose", self._service.chat.shows_prompts):

@@ -2,27 +2,31 @@
 
 import asyncio
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from runtime.chat.reader import AnswerReader
+from runtime.checked import JsonObject, wrong
 from runtime.engine.interface import AnyEngine
-from runtime.engine.values.events import Finished, Progress, TextDelta, TokenProbs
+from runtime.engine.values.events import Finished, Progress, TextDelta, Timings, TokenProbs
 from runtime.engine.values.request import GenerationRequest, Prompt
 from runtime.errors import RequestError
-from runtime.server.answering.generation import Answer, Generation, whole_answers
-from runtime.server.answering.logprobs import HeldProbs, parallel_json
-from runtime.server.answering.responses import JsonResponse
+from runtime.server.answering.generation import Generation
+from runtime.server.answering.logprobs import parallel_json
+from runtime.server.answering.responses import respond
+from runtime.server.answering.scored import ScoredReader
 from runtime.server.answering.streaming import TextFrame, frame
-from runtime.server.asking.body import Body, read_body
+from runtime.server.asking.body import read_body
 from runtime.server.asking.fields import Flag, Integer, Special, Text, operation
 from runtime.server.asking.infill import fill_tokens
-from runtime.server.asking.sampling import MAX_PROBS, MAX_PROMPTS, numbered_answer, prompts_in, tokenize_prompt
+from runtime.server.asking.prompts import MAX_PROMPTS, prompts_in, tokenize_prompt
+from runtime.server.asking.sampling import MAX_PROBS, numbered_answer
 from runtime.server.openai.params import COMMON_FIELDS, CommonParams
-from runtime.server.openai.reply import Envelope, Reply, finish_reason, respond
+from runtime.server.openai.reply import ChoiceReply, Envelope, finish_reason
 from runtime.server.service import Service
 
 _PROMPT = Special(
@@ -46,16 +50,16 @@ class TextParams:
     num_tries: int  # for each prompt; the likeliest are its choices
 
     @classmethod
-    def of(cls, body: Body, service: Service) -> "TextParams":
-        common = CommonParams.of(body, service, _LOGPROBS.read(body, None))
+    def of(cls, body: JsonObject, service: Service) -> "TextParams":
+        common = CommonParams.of(body, service, _LOGPROBS.value_in(body, None))
         params = cls(
             common,
-            suffix=_SUFFIX.read(body, ""),
-            is_echoed=_ECHO.read(body, False),
-            num_tries=_BEST_OF.read(body, common.num_choices),
+            suffix=_SUFFIX.value_in(body, ""),
+            is_echoed=_ECHO.value_in(body, False),
+            num_tries=_BEST_OF.value_in(body, common.num_choices),
         )
         if params.num_tries < common.num_choices:
-            raise RequestError("'best_of' must be at least 'n'", _BEST_OF.name)
+            raise wrong(_BEST_OF.name, "at least 'n'")
         if params.is_ranked and common.is_streamed:
             raise RequestError("the best of several answers can't be streamed; leave out 'stream'", _BEST_OF.name)
         if params.is_echoed and params.suffix:
@@ -79,11 +83,11 @@ class TextParams:
             for number in range(self.num_tries):
                 yield GenerationRequest(Prompt(prompt.tokens), numbered_answer(params, number))
 
-    def likeliest(self, answers: list[Answer]) -> Iterator[Answer]:
+    def likeliest(self, tries: "list[TextReply]") -> "Iterator[TextReply]":
         """Yield of the tries at each prompt those whose tokens were the likeliest in the mean, best first."""
-        for first in range(0, len(answers), self.num_tries):
-            tries = sorted(answers[first : first + self.num_tries], key=_mean_logprob, reverse=True)
-            yield from tries[: self.common.num_choices]
+        for first in range(0, len(tries), self.num_tries):
+            ranked = sorted(tries[first : first + self.num_tries], key=TextReply.mean_logprob, reverse=True)
+            yield from ranked[: self.common.num_choices]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,52 +99,67 @@ class EchoedPrompt:
     first_piece: bytes = b""
 
 
-class TextReply(Reply):
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """More of a text; `first_piece` is there with an echo, whose first token has no predecessor."""
+
+    text: str
+    probs: tuple[TokenProbs, ...]
+    timings: Timings | None = None
+    first_piece: bytes | None = None
+
+
+class TextReply(ChoiceReply[_Piece]):
     def __init__(self, envelope: Envelope, index: int, num_choices: int, prompt: EchoedPrompt) -> None:
         super().__init__(envelope, index, num_choices)
         self._prompt = prompt
-        self._delta_frame = TextFrame(envelope.chunk([self._choice(TextFrame.GAP)]))
-        self._held_probs = HeldProbs()
-        self._prompt_probs: list[TokenProbs] = []
-        self._offset = 0  # in characters, of the text that is still to come
+        self._reader = ScoredReader(AnswerReader(None, None))
+        self._text_frame = TextFrame(envelope.chunk([self._choice(TextFrame.GAP)]))
+        self._prompt_probs: tuple[TokenProbs, ...] = ()
+        self._offset = 0  # in characters, of the text that is still to be framed
 
-    def progress(self, progress: Progress) -> Iterable[bytes]:
+    def progress(self, progress: Progress) -> Iterable[_Piece | Progress | Finished]:
         self._prompt_probs += progress.probs
         return super().progress(progress) if self.envelope.params.generation.wants_progress else ()
 
-    def delta(self, delta: TextDelta) -> Iterable[bytes]:
-        if self._prompt.echo:
-            yield self._echo()
-        if self.envelope.params.num_top_logprobs is None and delta.timings is None:
-            if delta.text:
-                yield self._delta_frame.with_text(delta.text)
+    def take(self, delta: TextDelta) -> Iterable[_Piece]:
+        yield from self._echo()
+        for part in self._reader.take(delta):
+            yield self._grown(_Piece(delta.text, part.probs, delta.timings))
+
+    def end(self, finished: Finished) -> Iterable[_Piece | Progress | Finished]:
+        yield from self._echo()
+        yield finished
+
+    def _echo(self) -> Iterator[_Piece]:
+        """Yield the prompt: once, and as late as this because its probabilities are known by now."""
+        if self._prompt.echo and not self._pieces:
+            yield self._grown(_Piece(self._prompt.echo, self._prompt_probs, first_piece=self._prompt.first_piece))
+
+    def whole(self) -> dict[str, Any]:
+        text = "".join(piece.text for piece in self._pieces)
+        first_piece = self._pieces[0].first_piece if self._pieces else None
+        logprobs = self._logprobs(self._probs(), 0, first_piece)
+        return {**self._choice(text, finish_reason(self.finished)), "logprobs": logprobs}
+
+    def mean_logprob(self) -> float:
+        probs = self._probs()
+        return sum(each.logprob for each in probs) / len(probs) if probs else -math.inf
+
+    def _probs(self) -> list[TokenProbs]:
+        return [each for piece in self._pieces for each in piece.probs]
+
+    def _piece_frames(self, piece: _Piece) -> Iterable[bytes]:
+        if self.envelope.params.num_top_logprobs is None and piece.timings is None:
+            yield self._text_frame.with_text(piece.text)
             return
-        probs = self._held_probs.shown_with(delta)
-        if delta.text:
-            choice = {**self._choice(delta.text), "logprobs": self._logprobs(probs)}
-            yield frame(self.envelope.chunk([choice], delta.timings))
+        logprobs = self._logprobs(piece.probs, self._offset, piece.first_piece)
+        if logprobs is not None:
+            self._offset += sum(map(len, logprobs["tokens"]))
+        yield frame(self.envelope.chunk([{**self._choice(piece.text), "logprobs": logprobs}], piece.timings))
 
-    def finish(self, finished: Finished) -> Iterable[bytes]:
-        if self._prompt.echo:
-            yield self._echo()
-        yield from super().finish(finished)
-
-    def _echo(self) -> bytes:
-        """Return the prompt in a frame: once, and as late as this because its probabilities are known by now."""
-        prompt, self._prompt = self._prompt, EchoedPrompt(())
-        logprobs = self._logprobs(self._prompt_probs, unforetold=prompt.first_piece)
-        return frame(self.envelope.chunk([{**self._choice(prompt.echo), "logprobs": logprobs}]))
-
-    def whole_choice(self, answer: Answer) -> dict[str, Any]:
-        prompt = self._prompt
-        logprobs = self._logprobs(
-            (*answer.prompt_probs, *answer.probs), unforetold=prompt.first_piece if prompt.echo else None
-        )
-        choice = self._choice(prompt.echo + answer.text, finish_reason(answer.finished))
-        return {**choice, "logprobs": logprobs}
-
-    def _last_choice(self, finished: Finished) -> dict[str, Any]:
-        return self._choice("", finish_reason(finished))
+    def _last_choice(self) -> dict[str, Any]:
+        return self._choice("", finish_reason(self.finished))
 
     def _empty_choice(self) -> dict[str, Any]:
         return self._choice("")
@@ -148,13 +167,9 @@ class TextReply(Reply):
     def _choice(self, text: str, reason: str | None = None) -> dict[str, Any]:
         return {"index": self.index, "text": text, "logprobs": None, "finish_reason": reason}
 
-    def _logprobs(self, probs: Iterable[TokenProbs], unforetold: bytes | None = None) -> dict[str, Any] | None:
+    def _logprobs(self, probs: Sequence[TokenProbs], offset: int, first_piece: bytes | None) -> dict[str, Any] | None:
         num_top = self.envelope.params.num_top_logprobs
-        if num_top is None:
-            return None
-        shown = parallel_json(probs, num_top, self._offset, unforetold=unforetold)
-        self._offset += sum(map(len, shown["tokens"]))
-        return shown
+        return None if num_top is None else parallel_json(probs, num_top, offset, first_piece=first_piece)
 
 
 class OpenAICompletions:
@@ -183,14 +198,17 @@ class OpenAICompletions:
         )
         num_choices = len(prompts) * params.common.num_choices
         replies = [
-            TextReply(envelope, index, num_choices, prompts[index // params.common.num_choices])
-            for index in range(num_choices)
+            TextReply(envelope, index, num_choices, prompts[index // params.num_tries])
+            for index in range(len(generations))
         ]
-        if not params.is_ranked:
-            return await respond(request, generations, replies)
-        answers = await whole_answers(request.receive, generations)
-        choices = [reply.whole_choice(answer) for reply, answer in zip(replies, params.likeliest(answers), strict=True)]
-        return JsonResponse(envelope.whole(choices, [answer.finished for answer in answers]))
+        parts = list(zip(generations, replies, strict=True))
+
+        def whole() -> object:
+            chosen = params.likeliest(replies) if params.is_ranked else replies
+            choices = [{**reply.whole(), "index": index} for index, reply in enumerate(chosen)]
+            return envelope.whole(choices, [reply.finished for reply in replies])
+
+        return await respond(request, parts, whole, is_streamed=params.common.is_streamed)
 
 
 async def _read_prompt(engine: AnyEngine, given: object, params: TextParams) -> EchoedPrompt:
@@ -206,7 +224,3 @@ async def _read_prompt(engine: AnyEngine, given: object, params: TextParams) -> 
         return EchoedPrompt(tokens)
     echo = given if isinstance(given, str) else await asyncio.to_thread(engine.vocabulary.detokenize, tokens)
     return EchoedPrompt(tokens, echo, engine.vocabulary.piece(tokens[0]))
-
-
-def _mean_logprob(answer: Answer) -> float:
-    return sum(each.logprob for each in answer.probs) / len(answer.probs) if answer.probs else -math.inf

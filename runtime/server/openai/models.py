@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from runtime.engine.values.media import MediaKind
-from runtime.server.answering.errors import NotFound
 from runtime.server.answering.responses import JsonResponse
+from runtime.server.refusals import NotFound
 from runtime.server.service import Service
 
 _MODALITIES = {MediaKind.PICTURE: "image", MediaKind.SOUND: "audio"}  # as llama-server calls them

@@ -8,19 +8,12 @@ breaks on both. It gives itself away by an `options` object, which no other clie
 
 from dataclasses import dataclass, replace
 
+from runtime.checked import JsonObject
 from runtime.engine.values.request import GenerationParams, GenerationRequest
-from runtime.server.asking.body import Body
 from runtime.server.asking.fields import Flag, Integer, Special, Text
 from runtime.server.asking.formats import read_response_format
-from runtime.server.asking.sampling import (
-    LORA,
-    MAX_PROMPTS,
-    SAMPLING_FIELDS,
-    STOP,
-    held_to,
-    numbered_answer,
-    read_generation,
-)
+from runtime.server.asking.prompts import MAX_PROMPTS
+from runtime.server.asking.sampling import LORA, SAMPLING_FIELDS, STOP, held_to, numbered_answer, read_generation
 from runtime.server.service import Service
 
 _MODEL = Text("model", "Any name: there is one model.")
@@ -61,25 +54,25 @@ class CommonParams:
     num_top_logprobs: int | None
 
     @classmethod
-    def of(cls, body: Body, service: Service, num_top_logprobs: int | None) -> "CommonParams":
+    def of(cls, body: JsonObject, service: Service, num_top_logprobs: int | None) -> "CommonParams":
         """`num_top_logprobs` is how many of the likeliest tokens to report beside each; None reports nothing of any."""
         is_llamaindex = "options" in body
         given = body.over(body.nested("options"))
         names = (_MAX_COMPLETION_TOKENS.name, _MAX_TOKENS.name, _N_PREDICT.name)
         generation = read_generation(given, service.defaults, *names)
-        is_streamed = _STREAM.read(given, False)
-        slot = _ID_SLOT.read(given, -1)
+        is_streamed = _STREAM.value_in(given, False)
+        slot = _ID_SLOT.value_in(given, -1)
         return cls(
-            model=_MODEL.read(given, "") or service.model_alias,
+            model=_MODEL.value_in(given, "") or service.model_alias,
             generation=replace(
                 held_to(generation, read_response_format(body), num_top_logprobs),
-                ignore_eos=_IGNORE_EOS.read(given, False),
-                cache_prompt=_CACHE_PROMPT.read(given, True),
+                ignore_eos=_IGNORE_EOS.value_in(given, False),
+                cache_prompt=_CACHE_PROMPT.value_in(given, True),
                 slot=slot if slot >= 0 else None,
-                wants_progress=is_streamed and _RETURN_PROGRESS.read(given, False),
-                wants_timings=is_streamed and _TIMINGS_PER_TOKEN.read(given, False),
+                wants_progress=is_streamed and _RETURN_PROGRESS.value_in(given, False),
+                wants_timings=is_streamed and _TIMINGS_PER_TOKEN.value_in(given, False),
             ),
-            num_choices=_N.read(body, 1),
+            num_choices=_N.value_in(body, 1),
             is_streamed=is_streamed,
             includes_usage=given.nested(_STREAM_OPTIONS.name).flag("include_usage", False) and not is_llamaindex,
             ends_with_done=not is_llamaindex,

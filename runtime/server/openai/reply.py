@@ -6,18 +6,16 @@ Nullable keys of the schema are present, and llama-server's `timings` is an extr
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from starlette.requests import Request
-from starlette.responses import Response
-
-from runtime.engine.values.events import Finished, FinishReason, Progress, TextDelta, Timings
+from runtime.engine.values.events import Finished, FinishReason, Progress, Timings
 from runtime.server.answering.errors import openai_error
-from runtime.server.answering.generation import Answer, Generation, whole_answers
-from runtime.server.answering.responses import EventStream, JsonResponse
+from runtime.server.answering.replies import Reply
 from runtime.server.answering.streaming import DONE, frame
-from runtime.server.asking.sampling import progress_json, timings_json
+from runtime.server.answering.timings import progress_json, timings_json
 from runtime.server.openai.params import CommonParams
+
+P = TypeVar("P")
 
 
 class Envelope:
@@ -53,8 +51,8 @@ class Envelope:
         chunk = {**self._head, "object": self._chunk_object, "choices": choices, **self._tail}
         return chunk if timings is None else {**chunk, "timings": timings_json(timings)}
 
-    def finish(self, choice: dict[str, Any], finished: Finished, num_choices: int) -> Iterable[bytes]:
-        """Return a choice's last chunk, and what follows the last of `num_choices`."""
+    def last_frames(self, choice: dict[str, Any], finished: Finished, num_choices: int) -> Iterable[bytes]:
+        """Yield a choice's last chunk, and what follows the last of `num_choices`."""
         self._finished[choice["index"]] = finished
         yield frame({**self.chunk([choice], finished.timings), **self._extras})
         if len(self._finished) < num_choices:
@@ -77,50 +75,42 @@ class Envelope:
         }
 
 
-class Reply:
-    """One choice: a framer of its stream, and the writer of its whole. Its kind says what it looks like."""
+class ChoiceReply(Reply[P | Progress | Finished], Generic[P]):
+    """One choice, which grows by pieces. Its kind says what they look like."""
 
     def __init__(self, envelope: Envelope, index: int, num_choices: int) -> None:
         self.envelope = envelope
         self.index = index
         self._num_choices = num_choices
+        self._pieces: list[P] = []
 
-    def open(self) -> Iterable[bytes]:
-        return ()
+    def progress(self, progress: Progress) -> Iterable[P | Progress | Finished]:
+        return (progress,)
 
-    def progress(self, progress: Progress) -> Iterable[bytes]:
-        chunk = self.envelope.chunk([self._empty_choice()], progress.timings)
-        return (frame({**chunk, "prompt_progress": progress_json(progress)}),)
-
-    def delta(self, delta: TextDelta) -> Iterable[bytes]:
-        raise NotImplementedError
-
-    def finish(self, finished: Finished) -> Iterable[bytes]:
-        return self.envelope.finish(self._last_choice(finished), finished, self._num_choices)
+    def frames(self, event: P | Progress | Finished) -> Iterable[bytes]:
+        if isinstance(event, Finished):
+            return self.envelope.last_frames(self._last_choice(), event, self._num_choices)
+        if isinstance(event, Progress):
+            chunk = self.envelope.chunk([self._empty_choice()], event.timings)
+            return (frame({**chunk, "prompt_progress": progress_json(event)}),)
+        return self._piece_frames(event)
 
     def fail(self, error: Exception) -> Iterable[bytes]:
         yield frame(openai_error(error)[1])
 
-    def whole_choice(self, answer: Answer) -> dict[str, Any]:
+    def _grown(self, piece: P) -> P:
+        self._pieces.append(piece)
+        return piece
+
+    def _piece_frames(self, piece: P) -> Iterable[bytes]:
         raise NotImplementedError
 
-    def _last_choice(self, finished: Finished) -> dict[str, Any]:
+    def _last_choice(self) -> dict[str, Any]:
         raise NotImplementedError
 
     def _empty_choice(self) -> dict[str, Any]:
         """Return a choice that says nothing, for a chunk that tells of something else."""
         raise NotImplementedError
-
-
-async def respond(request: Request, generations: Sequence[Generation], replies: Sequence[Reply]) -> Response:
-    """Return the completion whose choices these generations make."""
-    parts = list(zip(generations, replies, strict=True))
-    envelope = replies[0].envelope
-    if envelope.params.is_streamed:
-        return EventStream(*parts[0], *parts[1:])
-    answers = await whole_answers(request.receive, generations)
-    choices = [reply.whole_choice(answer) for reply, answer in zip(replies, answers, strict=True)]
-    return JsonResponse(envelope.whole(choices, [answer.finished for answer in answers]))
 
 
 def finish_reason(finished: Finished) -> str:

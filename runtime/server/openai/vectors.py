@@ -15,16 +15,17 @@ from collections.abc import Sequence
 from starlette.requests import Request
 from starlette.responses import Response
 
+from runtime.checked import JsonObject, wrong
 from runtime.engine.interface import AnyEngine
 from runtime.engine.values.embedding import normalized
 from runtime.engine.values.facts import Pooling
 from runtime.errors import RequestError
-from runtime.server.answering.errors import NotOffered
 from runtime.server.answering.responses import JsonResponse
 from runtime.server.answering.vectors import MAX_TEXTS, computed_vectors, no_vectors, one_vector_each
-from runtime.server.asking.body import Body, read_body
+from runtime.server.asking.body import read_body
 from runtime.server.asking.fields import Flag, Integer, Special, Text, operation
-from runtime.server.asking.sampling import is_token, tokenize_prompts
+from runtime.server.asking.prompts import is_token, tokenize_prompts
+from runtime.server.refusals import NotOffered
 from runtime.server.service import Service
 
 _ANY = {"type": ["string", "array"]}
@@ -54,9 +55,9 @@ class Embeddings:
     async def openai(self, request: Request) -> Response:
         body = await read_body(request)
         is_base64 = _read_is_base64(body)
-        kind = _NORMALIZE.read(body, self._service.embd_normalize)
+        kind = _NORMALIZE.value_in(body, self._service.embd_normalize)
         engine = await self._service.engine()
-        num_dimensions = _DIMENSIONS.read(body, engine.info.n_embd)
+        num_dimensions = _DIMENSIONS.value_in(body, engine.info.n_embd)
         if num_dimensions > engine.info.n_embd:
             raise RequestError(f"'dimensions' can be at most {engine.info.n_embd} with this model", "dimensions")
         name = _name_of_input(body)
@@ -70,7 +71,7 @@ class Embeddings:
             {
                 "object": "list",
                 "data": data,
-                "model": body.text("model") or self._service.model_alias,
+                "model": body.text("model", None) or self._service.model_alias,
                 "usage": _usage(texts),
             }
         )
@@ -79,7 +80,7 @@ class Embeddings:
     async def llamacpp(self, request: Request) -> Response:
         body = await read_body(request)
         is_base64 = _read_is_base64(body)
-        kind = _NORMALIZE.read(body, self._service.embd_normalize)
+        kind = _NORMALIZE.value_in(body, self._service.embd_normalize)
         engine = await self._service.engine()
         if engine.pooling is Pooling.RANK:
             raise no_vectors(engine, _name_of_input(body))
@@ -98,7 +99,7 @@ class Embeddings:
     @operation("Texts to vectors, as llamafile's server", _CONTENT, _INPUT, _NORMALIZE)
     async def llamafile(self, request: Request) -> Response:
         body = await read_body(request)
-        kind = _NORMALIZE.read(body, self._service.embd_normalize)
+        kind = _NORMALIZE.value_in(body, self._service.embd_normalize)
         engine = await self._service.engine()
         name = _name_of_input(body)
         vectors = await one_vector_each(request, engine, await _tokenized(engine, body, name), name)
@@ -121,7 +122,7 @@ class Rerank:
     )
     async def rank(self, request: Request) -> Response:
         body = await read_body(request)
-        query = _QUERY.read(body, None)
+        query = _QUERY.value_in(body, None)
         if query is None:
             raise RequestError("'query' is missing", _QUERY.name)
         is_tei = _TEXTS.name in body
@@ -132,12 +133,12 @@ class Rerank:
             raise NotOffered("this model wasn't trained to rank; use a reranking model, without another --pooling")
         texts = await asyncio.to_thread(lambda: [_rank_prompt(engine, query, document) for document in documents])
         scores = [vectors[0][0] for vectors in await computed_vectors(request, engine, texts, name)]
-        best = sorted(range(len(documents)), key=lambda index: -scores[index])[: _TOP_N.read(body, len(documents))]
+        best = sorted(range(len(documents)), key=lambda index: -scores[index])[: _TOP_N.value_in(body, len(documents))]
         if is_tei:
-            with_text = _RETURN_TEXT.read(body, False)
+            with_text = _RETURN_TEXT.value_in(body, False)
             told = [{"index": i, "score": scores[i], **({"text": documents[i]} if with_text else {})} for i in best]
             return JsonResponse(told)
-        with_text = _RETURN_DOCUMENTS.read(body, False)
+        with_text = _RETURN_DOCUMENTS.value_in(body, False)
         results = [
             {
                 "index": i,
@@ -148,7 +149,7 @@ class Rerank:
         ]
         return JsonResponse(
             {
-                "model": body.text("model") or self._service.model_alias,
+                "model": body.text("model", None) or self._service.model_alias,
                 "object": "list",
                 "usage": _usage(texts),
                 "results": results,
@@ -156,20 +157,20 @@ class Rerank:
         )
 
 
-def _name_of_input(body: Body) -> str:
+def _name_of_input(body: JsonObject) -> str:
     return _INPUT.name if _INPUT.name in body or _CONTENT.name not in body else _CONTENT.name
 
 
-async def _tokenized(engine: AnyEngine, body: Body, name: str) -> list[tuple[int, ...]]:
+async def _tokenized(engine: AnyEngine, body: JsonObject, name: str) -> list[tuple[int, ...]]:
     if name not in body:
         raise RequestError(f"'{name}' is missing", name)
     return await tokenize_prompts(engine, body.raw(name), name, at_most=MAX_TEXTS)
 
 
-def _read_is_base64(body: Body) -> bool:
-    wanted = body.text(_ENCODING_FORMAT.name) or "float"
+def _read_is_base64(body: JsonObject) -> bool:
+    wanted = body.text(_ENCODING_FORMAT.name, None) or "float"
     if wanted not in ("float", "base64"):
-        raise RequestError("'encoding_format' must be float or base64", _ENCODING_FORMAT.name)
+        raise wrong(_ENCODING_FORMAT.name, "float or base64")
     return wanted == "base64"
 
 
@@ -185,17 +186,17 @@ def _usage(texts: Sequence[Sequence[int]]) -> dict[str, int]:
     return {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
 
 
-def _read_documents(body: Body, name: str) -> tuple[str, ...]:
+def _read_documents(body: JsonObject, name: str) -> tuple[str, ...]:
     """Return the texts to rank; Jina's clients may send each as an object with `text`."""
     given = body.raw(name)
     if not isinstance(given, list) or not given:
-        raise RequestError(f"'{name}' must be a list of at least one text", name)
+        raise wrong(name, "a list of at least one text")
     if len(given) > MAX_TEXTS:
         raise RequestError(f"'{name}' holds {len(given)} texts; at most {MAX_TEXTS} go into a request", name)
     texts = [item.get("text") if isinstance(item, dict) else item for item in given]
     documents = tuple(text for text in texts if isinstance(text, str))
     if len(documents) < len(texts):
-        raise RequestError(f"'{name}' must be a list of texts", name)
+        raise wrong(name, "a list of texts")
     return documents
 
 

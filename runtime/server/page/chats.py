@@ -7,12 +7,14 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from runtime.errors import HistoryError, RequestError
-from runtime.server.answering.errors import Endpoint, NotFound
+from runtime.checked import wrong
+from runtime.errors import HistoryError
+from runtime.server.answering.errors import Endpoint
 from runtime.server.answering.responses import JsonResponse, log_fault
 from runtime.server.asking.body import MAX_BODY_BYTES, parse_object, read_bytes
 from runtime.server.page.guard import reading, writing
 from runtime.server.page.history import History
+from runtime.server.refusals import NotFound
 from runtime.store import documents
 from runtime.store.chat import Chat, now
 
@@ -27,7 +29,7 @@ def chat_endpoints(history: History | None) -> Iterator[tuple[str, str, Endpoint
     yield "GET", "/chats", chats.summaries if chats else _not_kept
     yield "GET", "/chats/export", chats.export if chats else _not_kept
     yield "POST", "/chats/import", chats.import_document if chats else _not_kept
-    yield "GET", one, chats.read if chats else _not_kept
+    yield "GET", one, chats.chat if chats else _not_kept
     yield "PUT", one, chats.put if chats else _not_kept
     yield "PATCH", one, chats.change if chats else _not_kept
     yield "DELETE", one, chats.delete if chats else _not_kept
@@ -49,13 +51,13 @@ class Chats:
     async def summaries(self, request: Request) -> Response:
         query = request.query_params.get("search", "")
         if len(query) > _MAX_QUERY:
-            raise RequestError(f"'search' must be at most {_MAX_QUERY} characters long", "search")
+            raise wrong("search", f"at most {_MAX_QUERY} characters long")
         found = await self._history.run(lambda store: store.summaries(query))
         is_search = bool(query.strip())
         return JsonResponse({"chats": [documents.summary_to_json(each, with_snippet=is_search) for each in found]})
 
     @reading
-    async def read(self, request: Request) -> Response:
+    async def chat(self, request: Request) -> Response:
         chat_id = _chat_id(request)
         chat = await self._history.run(lambda store: store.chat(chat_id))
         if chat is None:

@@ -25,7 +25,7 @@ class PageFacts:
         self._history = history
 
     @reading
-    async def read(self, _request: Request) -> Response:
+    async def page_json(self, _request: Request) -> Response:
         manifest = self._manifest
         face = manifest.face if manifest else Face()
         problem = await self._history.problem() if self._history else None

@@ -12,7 +12,7 @@ from typing import TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runtime.server.answering.errors import Forbidden
+from runtime.server.refusals import Forbidden
 
 S = TypeVar("S")
 Method = Callable[[S, Request], Awaitable[Response]]

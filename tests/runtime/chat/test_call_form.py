@@ -2,8 +2,8 @@
 
 import pytest
 
-from runtime.chat.call_form import CallForm, Hole, TaggedArguments, learn_call_form
-from runtime.chat.template import Spelling, load_template
+from runtime.chat.call_form import CallForm, Placeholder, TaggedArguments, learn_call_form
+from runtime.chat.template import MessageFormat, load_template
 
 _HEAD = "{% for t in tools or [] %}{{ t | tojson }}{% endfor %}{% for m in messages %}<|{{ m.role }}|>"
 _TAIL = "<|end|>\n{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -28,7 +28,7 @@ LEARNT = {
             between=('}\n</tool_call>\n<tool_call>\n{"name": "',),
             closing=("}\n</tool_call>",),
         ),
-        Spelling(),
+        MessageFormat(),
     ),
     "a list with ids": (
         template(
@@ -38,10 +38,10 @@ LEARNT = {
         CallForm(
             opening=('[TOOL_CALLS][{"name": "',),
             middle=('", "arguments": ',),
-            between=(', "id": "', Hole.ID, '"}, {"name": "'),
-            closing=(', "id": "', Hole.ID, '"}]'),
+            between=(', "id": "', Placeholder.ID, '"}, {"name": "'),
+            closing=(', "id": "', Placeholder.ID, '"}]'),
         ),
-        Spelling(arguments_are_text=True),
+        MessageFormat(arguments_are_text=True),
     ),
     "numbered": (
         template(
@@ -50,11 +50,11 @@ LEARNT = {
         ),
         CallForm(
             opening=("<|calls|><|call|>functions.",),
-            middle=(":", Hole.NUMBER, "<|arguments|>"),
+            middle=(":", Placeholder.NUMBER, "<|arguments|>"),
             between=("<|done|><|call|>functions.",),
             closing=("<|done|><|called|>",),
         ),
-        Spelling(),
+        MessageFormat(),
     ),
     "arguments one by one": (
         template(
@@ -68,7 +68,7 @@ LEARNT = {
             closing=("</function>\n</call>",),
             arguments=TaggedArguments("<parameter=", ">\n", "\n</parameter>\n"),
         ),
-        Spelling(),
+        MessageFormat(),
     ),
     "an object without a mark, and one only": (
         template(
@@ -77,7 +77,7 @@ LEARNT = {
             '"parameters": {{ m.tool_calls[0].function.arguments | tojson }}}'
         ),
         CallForm(opening=('{"name": "',), middle=('", "parameters": ',), between=None, closing=("}",)),
-        Spelling(),
+        MessageFormat(),
     ),
     "no content is null": (
         template(
@@ -86,17 +86,19 @@ LEARNT = {
             "{% else %}{{ m.content }}{% endif %}",
         ),
         CallForm(opening=("<do>",), middle=(" ",), between=("</do><do>",), closing=("</do>",)),
-        Spelling(arguments_are_text=True, no_text_is_null=True),
+        MessageFormat(arguments_are_text=True, no_text_is_null=True),
     ),
 }
 
 
-@pytest.mark.parametrize(("source", "form", "spelling"), LEARNT.values(), ids=LEARNT.keys())
-def test_the_form_is_learnt_from_what_the_template_writes(source: str, form: CallForm, spelling: Spelling) -> None:
+@pytest.mark.parametrize(("source", "form", "message_format"), LEARNT.values(), ids=LEARNT.keys())
+def test_the_form_is_learnt_from_what_the_template_writes(
+    source: str, form: CallForm, message_format: MessageFormat
+) -> None:
     learnt = learn_call_form(load_template(source, "<s>", "</s>"))
     assert learnt is not None
     assert learnt.form == form
-    assert learnt.spelling == spelling
+    assert learnt.message_format == message_format
     assert learnt.describes_tools
 
 

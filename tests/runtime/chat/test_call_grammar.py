@@ -8,11 +8,11 @@ from typing import Any
 import jsonschema
 import pytest
 
-from runtime.chat.call_form import GENERIC, CallForm, Hole, TaggedArguments
+from runtime.chat.call_form import GENERIC, CallForm, Placeholder, TaggedArguments
 from runtime.chat.call_grammar import Calls, GrammarWriter, arguments_schema, loosened
 from runtime.chat.calls import CallReader
 from runtime.chat.conversation import Tool
-from runtime.chat.reasoning import Stage, ThinkingMarks, Thought
+from runtime.chat.reasoning import Stage, ThinkingMarks, ThinkingState
 from runtime.engine.guidance import Guide
 from runtime.engine.native import Library, Model
 from runtime.engine.values.grammar import Grammar, GrammarKind
@@ -40,7 +40,7 @@ TAGGED = CallForm(
 NESTED = CallForm(
     opening=("<calls>\n<call>",), middle=(" ",), between=("</call>\n<call>",), closing=("</call>\n</calls>",)
 )
-NUMBERED = CallForm(("<calls>",), (":", Hole.NUMBER, "<args>"), ("</call>",), ("</calls>",))
+NUMBERED = CallForm(("<calls>",), (":", Placeholder.NUMBER, "<args>"), ("</call>",), ("</calls>",))
 END = 2
 THINKING = ThinkingMarks(is_known=True)
 
@@ -90,7 +90,7 @@ TWO = f'{ONE}\n<tool_call>\n{{"name": "time", "arguments": {{}}}}\n</tool_call>'
 def test_an_answer_that_must_call_holds_to_the_form_and_the_schemas(
     guide: Guide, writer: GrammarWriter, text: str, is_parallel: bool, is_fit: bool
 ) -> None:
-    grammar = writer.must(calls=calls(GENERIC, WEATHER, TIME, is_parallel=is_parallel), answer=None, thought=None)
+    grammar = writer.strict(calls=calls(GENERIC, WEATHER, TIME, is_parallel=is_parallel), answer=None, thinking=None)
     assert fits(guide, grammar, text) is is_fit
 
 
@@ -110,21 +110,21 @@ def test_an_answer_that_must_call_holds_to_the_form_and_the_schemas(
 def test_arguments_that_are_written_one_by_one_hold_to_the_schema(
     guide: Guide, writer: GrammarWriter, text: str, is_fit: bool
 ) -> None:
-    assert fits(guide, writer.must(calls=calls(TAGGED, WEATHER, TIME), answer=None, thought=None), text) is is_fit
+    assert fits(guide, writer.strict(calls=calls(TAGGED, WEATHER, TIME), answer=None, thinking=None), text) is is_fit
 
 
 def test_holes_may_be_filled(guide: Guide, writer: GrammarWriter) -> None:
-    grammar = writer.must(calls=calls(NUMBERED, TIME), answer=None, thought=None)
+    grammar = writer.strict(calls=calls(NUMBERED, TIME), answer=None, thinking=None)
     assert fits(guide, grammar, "<calls>time:0<args>{}</call>time:12<args>{}</calls>")
     assert not fits(guide, grammar, "<calls>time:<args>{}</calls>")
 
 
 def test_where_two_texts_begin_alike_either_may_come(guide: Guide, writer: GrammarWriter) -> None:
     longer = Tool("time:zone")
-    nested = writer.must(calls=calls(NESTED, TIME, longer), answer=None, thought=None)
+    nested = writer.strict(calls=calls(NESTED, TIME, longer), answer=None, thinking=None)
     assert fits(guide, nested, "<calls>\n<call>time {}</call>\n</calls>")
     assert fits(guide, nested, "<calls>\n<call>time {}</call>\n<call>time:zone {}</call>\n</calls>")
-    numbered = writer.must(calls=calls(NUMBERED, TIME, longer), answer=None, thought=None)
+    numbered = writer.strict(calls=calls(NUMBERED, TIME, longer), answer=None, thinking=None)
     assert fits(guide, numbered, "<calls>time:0<args>{}</call>time:zone:1<args>{}</calls>")
 
 
@@ -144,13 +144,13 @@ def test_where_two_texts_begin_alike_either_may_come(guide: Guide, writer: Gramm
 def test_thinking_comes_before_calls(
     guide: Guide, writer: GrammarWriter, stage: Stage, text: str, is_fit: bool
 ) -> None:
-    thought = Thought(THINKING, stage)
-    assert fits(guide, writer.must(calls=calls(GENERIC, WEATHER), answer=None, thought=thought), text) is is_fit
+    state = ThinkingState(THINKING, stage)
+    assert fits(guide, writer.strict(calls=calls(GENERIC, WEATHER), answer=None, thinking=state), text) is is_fit
 
 
 def test_an_answer_may_be_of_a_form_or_a_call(guide: Guide, writer: GrammarWriter) -> None:
     form = Grammar(GrammarKind.JSON_SCHEMA, '{"type": "integer"}')
-    grammar = writer.must(calls=calls(GENERIC, WEATHER), answer=form, thought=None)
+    grammar = writer.strict(calls=calls(GENERIC, WEATHER), answer=form, thinking=None)
     assert fits(guide, grammar, "12")
     assert fits(guide, grammar, ONE)
     assert not fits(guide, grammar, "twelve")
@@ -172,17 +172,17 @@ def test_an_answer_may_be_of_a_form_or_a_call(guide: Guide, writer: GrammarWrite
 def test_an_answer_that_may_call_is_free_until_it_does(
     guide: Guide, writer: GrammarWriter, text: str, is_fit: bool
 ) -> None:
-    assert fits(guide, writer.may(calls(GENERIC, WEATHER), Thought(THINKING)), text) is is_fit
+    assert fits(guide, writer.lazy(calls(GENERIC, WEATHER), ThinkingState(THINKING)), text) is is_fit
 
 
 def test_control_tokens_are_written_as_tokens() -> None:
     writer = GrammarWriter({"<tool_call>": 7, "</tool_call>": 8, "</think>": 9}.get, [])
-    must = writer.must(calls=calls(GENERIC, TIME), answer=None, thought=Thought(THINKING, Stage.BEGUN))
-    assert "<[7]>" in must.source
-    assert "thinking <[9]>" in must.source
-    assert "tool_call" not in must.source
-    may = writer.may(calls(GENERIC, TIME), None)
-    assert (may.triggers, may.trigger_tokens) == ((), frozenset({7}))
+    strict = writer.strict(calls=calls(GENERIC, TIME), answer=None, thinking=ThinkingState(THINKING, Stage.BEGUN))
+    assert "<[7]>" in strict.source
+    assert "thinking <[9]>" in strict.source
+    assert "tool_call" not in strict.source
+    lazy = writer.lazy(calls(GENERIC, TIME), None)
+    assert (lazy.triggers, lazy.trigger_tokens) == ((), frozenset({7}))
     assert writer.control_tokens(*GENERIC.texts) == {7, 8}
 
 
@@ -201,7 +201,7 @@ SCHEMAS: list[dict[str, Any]] = [
 def test_any_schema_can_be_held_to_as_far_as_it_goes(guide: Guide, writer: GrammarWriter, schema: object) -> None:
     assert isinstance(schema, dict)
     tool = Tool("do", parameters=schema)
-    guide.constraint(writer.must(calls=calls(GENERIC, tool), answer=None, thought=None))
+    guide.constraint(writer.strict(calls=calls(GENERIC, tool), answer=None, thinking=None))
 
 
 def test_a_strict_schema_is_held_to_or_refused() -> None:
@@ -220,7 +220,7 @@ def test_a_loosened_tool_keeps_the_names_of_its_arguments() -> None:
 def test_what_the_grammar_lets_through_the_reader_reads(guide: Guide, writer: GrammarWriter) -> None:
     reader = CallReader(TAGGED, [WEATHER])
     text = "<call>weather\n<key>city</key><value>a</value>\n<key>days</key><value>-3</value>\n</call>"
-    assert fits(guide, writer.must(calls=calls(TAGGED, WEATHER), answer=None, thought=None), text)
+    assert fits(guide, writer.strict(calls=calls(TAGGED, WEATHER), answer=None, thinking=None), text)
     events = [*reader.feed(text), *reader.finish()]
     arguments = json.loads("".join(event.text for event in events if hasattr(event, "text")))
     jsonschema.validate(arguments, dict(WEATHER.parameters))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from runtime.chat.conversation import Conversation, Tool, ToolUse
 from runtime.chat.messages import Message, Role, ToolCall
 from runtime.chat.named_template import NamedTemplate
-from runtime.chat.turn import manner_of, prompt_of
+from runtime.chat.turn import profile_of, prompt_of
 from tests.fakes import ScriptedEngine
 
 
@@ -23,9 +23,9 @@ def test_roles_and_texts_are_written() -> None:
 
 
 def test_nothing_is_learnt_of_calls_and_thinking() -> None:
-    manner = manner_of(NamedTemplate("llama9", write))
-    assert manner.call_form is None
-    assert not manner.marks.is_known
+    profile = profile_of(NamedTemplate("llama9", write))
+    assert profile.call_form is None
+    assert not profile.marks.is_known
 
 
 def test_an_engine_whose_template_has_a_name_writes_by_it_with_tools_in_the_generic_form() -> None:

@@ -3,27 +3,30 @@
 import pytest
 
 from runtime.chat.answer import whole_message
-from runtime.chat.call_form import GENERIC, CallForm, Hole, TaggedArguments
+from runtime.chat.call_form import GENERIC, CallForm, Placeholder, TaggedArguments
 from runtime.chat.calls import CallReader
 from runtime.chat.conversation import Tool
 from runtime.chat.messages import Message
 from runtime.chat.reader import AnswerReader
-from runtime.chat.reasoning import Stage, ThinkingMarks, Thought
+from runtime.chat.reasoning import Stage, ThinkingMarks, ThinkingState
 
 WEATHER = Tool("weather", parameters={"properties": {"city": {"type": "string"}, "days": {"type": "integer"}}})
 WEATHER_LATER = Tool("weather_later")
 TOOLS = (WEATHER, WEATHER_LATER)
-THINK = Thought(ThinkingMarks())
-BEGUN = Thought(ThinkingMarks(), Stage.BEGUN)
-ENDED = Thought(ThinkingMarks(), Stage.ENDED)
+THINK = ThinkingState(ThinkingMarks())
+BEGUN = ThinkingState(ThinkingMarks(), Stage.BEGUN)
+ENDED = ThinkingState(ThinkingMarks(), Stage.ENDED)
 MISTRAL = CallForm(
     opening=('[CALLS][{"name": "',),
     middle=('", "arguments": ',),
-    between=(', "id": "', Hole.ID, '"}, {"name": "'),
-    closing=(', "id": "', Hole.ID, '"}]'),
+    between=(', "id": "', Placeholder.ID, '"}, {"name": "'),
+    closing=(', "id": "', Placeholder.ID, '"}]'),
 )
 NUMBERED = CallForm(
-    opening=("<calls>functions.",), middle=(":", Hole.NUMBER, "<args>"), between=("</call>functions.",), closing=()
+    opening=("<calls>functions.",),
+    middle=(":", Placeholder.NUMBER, "<args>"),
+    between=("</call>functions.",),
+    closing=(),
 )
 TAGGED = CallForm(
     opening=("<call>",),
@@ -36,8 +39,8 @@ UNMARKED = CallForm(opening=('{"name": "',), middle=('", "parameters": ',), betw
 TO_CHANNEL = CallForm(("to=",), ("<|channel|>json<|message|>",), None, ())
 
 
-def read(pieces: list[str], thought: Thought | None, form: CallForm | None) -> Message:
-    reader = AnswerReader(thought, CallReader(form, TOOLS) if form else None)
+def read(pieces: list[str], thinking: ThinkingState | None, form: CallForm | None) -> Message:
+    reader = AnswerReader(thinking, CallReader(form, TOOLS) if form else None)
     events = [event for piece in pieces for event in reader.feed(piece)]
     return whole_message([*events, *reader.finish()])
 
@@ -46,7 +49,7 @@ def parts(message: Message) -> tuple[str, str, list[tuple[str, str]]]:
     return message.text, message.reasoning, [(call.name, call.arguments) for call in message.tool_calls]
 
 
-def in_every_way(text: str, thought: Thought | None, form: CallForm | None) -> tuple:
+def in_every_way(text: str, thought: ThinkingState | None, form: CallForm | None) -> tuple:
     whole = parts(read([text], thought, form))
     assert parts(read(list(text), thought, form)) == whole
     for cut in range(len(text) + 1):
@@ -70,7 +73,7 @@ def in_every_way(text: str, thought: Thought | None, form: CallForm | None) -> t
         ("\n\nHello ", ENDED, ("Hello ", "")),
     ],
 )
-def test_thinking_is_told_from_the_answer(text: str, thought: Thought, expected: tuple[str, str]) -> None:
+def test_thinking_is_told_from_the_answer(text: str, thought: ThinkingState, expected: tuple[str, str]) -> None:
     assert in_every_way(text, thought, None) == (*expected, [])
 
 
@@ -166,19 +169,19 @@ CHANNELS = ThinkingMarks(
     ],
 )
 def test_the_answers_own_mark_is_no_part_of_it(text: str, expected: tuple[str, str]) -> None:
-    assert in_every_way(text, Thought(CHANNELS), None) == (*expected, [])
+    assert in_every_way(text, ThinkingState(CHANNELS), None) == (*expected, [])
 
 
 @pytest.mark.parametrize("head", ["", "<|channel|>commentary "])
 @pytest.mark.parametrize("thought", ["", "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant"])
 def test_a_call_may_stand_where_the_answers_own_mark_would(head: str, thought: str) -> None:
     text = f'{thought}{head}to=weather<|channel|>json<|message|>{{"days": 1}}'
-    message = in_every_way(text, Thought(CHANNELS), TO_CHANNEL)
+    message = in_every_way(text, ThinkingState(CHANNELS), TO_CHANNEL)
     assert message == ("", "Hm." if thought else "", [("weather", '{"days": 1}')])
 
 
 def test_an_answer_in_a_channel_of_its_own_is_text_with_tools_as_well() -> None:
     text = "<|channel|>final<|message|>Hello to=nobody"
-    assert in_every_way(text, Thought(CHANNELS), TO_CHANNEL) == ("Hello to=nobody", "", [])
+    assert in_every_way(text, ThinkingState(CHANNELS), TO_CHANNEL) == ("Hello to=nobody", "", [])
     unheard = "<|channel|>" + "x" * 120
-    assert in_every_way(unheard, Thought(CHANNELS), TO_CHANNEL) == (unheard, "", [])
+    assert in_every_way(unheard, ThinkingState(CHANNELS), TO_CHANNEL) == (unheard, "", [])

@@ -100,8 +100,8 @@ def test_thinking_is_as_the_template_and_the_request_want_it(
 ) -> None:
     turn = next_turn(ScriptedEngine(chat_template=source), Conversation((HI,), thinking=thinking))
     assert text_of(turn).endswith(ending)
-    assert turn.thought is not None
-    assert turn.thought.stage is stage
+    assert turn.thinking is not None
+    assert turn.thinking.stage is stage
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_begun_message_goes_on_where_it_stands(begun: Message, ending: str, st
     engine = ScriptedEngine(chat_template=FORCED)
     turn = next_turn(engine, Conversation((HI, begun), continues_last=True))
     assert text_of(turn).endswith(ending)
-    assert (turn.thought and turn.thought.stage) == stage
+    assert (turn.thinking and turn.thinking.stage) == stage
 
 
 def test_a_grammar_of_the_callers_own_leaves_no_room_for_thinking() -> None:

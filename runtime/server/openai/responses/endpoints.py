@@ -11,26 +11,27 @@ from starlette.responses import Response
 from runtime.chat.messages import Message
 from runtime.chat.shortening import shortened
 from runtime.chat.turn import Turn, next_turn
+from runtime.checked import JsonObject
 from runtime.engine.interface import AnyEngine
 from runtime.errors import RequestError
-from runtime.server.answering.errors import NotFound
-from runtime.server.answering.generation import Generation, whole_answer
-from runtime.server.answering.responses import EventStream, JsonResponse
+from runtime.server.answering.generation import Generation
+from runtime.server.answering.responses import JsonResponse, respond
 from runtime.server.answering.streaming import to_json
-from runtime.server.asking.body import Body, read_body
+from runtime.server.asking.body import read_body
 from runtime.server.asking.fields import operation
 from runtime.server.openai.responses.items import Item, messages_of, read_items
 from runtime.server.openai.responses.pages import AFTER, LIMIT, ORDER, Page
 from runtime.server.openai.responses.params import FIELDS, INPUT, PREVIOUS, ResponseParams
 from runtime.server.openai.responses.reply import ResponseReply
 from runtime.server.openai.responses.store import ResponseStore, StoredResponse
+from runtime.server.refusals import NotFound
 from runtime.server.service import Service
 
 _CUT_OFF_CALL = ("function_call", "incomplete")
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _Input:
     """A request's new items, the messages of the whole conversation, and about how large it was before."""
 
     items: tuple[Item, ...]
@@ -54,24 +55,22 @@ class OpenAIResponses:
         turn = await asyncio.to_thread(_turn, engine, params, asked.messages)
         generation = await Generation.begin(engine, turn.ask(params.generation))
         reply = ResponseReply(params, turn.reader(), partial(self._keep, asked) if params.is_stored else None)
-        if params.is_streamed:
-            return EventStream(generation, reply)
-        return JsonResponse(reply.whole(await whole_answer(request.receive, generation)))
+        return await respond(request, [(generation, reply)], reply.whole, is_streamed=params.is_streamed)
 
-    def _read_input(self, body: Body) -> _Asked:
+    def _read_input(self, body: JsonObject) -> _Input:
         items = tuple(read_items(body.raw(INPUT.name), self._store.find_item))
         messages = tuple(messages_of(items))
-        previous_id = PREVIOUS.read(body, None)
+        previous_id = PREVIOUS.value_in(body, None)
         if previous_id is None:
-            return _Asked(items, messages)
+            return _Input(items, messages)
         previous = self._store.get(previous_id)
         if previous is None:
             raise RequestError(
                 f"there is no response '{previous_id}' here; send the conversation in 'input' instead", PREVIOUS.name
             )
-        return _Asked(items, (*previous.messages, *messages), previous.num_bytes)
+        return _Input(items, (*previous.messages, *messages), previous.num_bytes)
 
-    def _keep(self, asked: _Asked, response: dict[str, Any]) -> None:
+    def _keep(self, asked: _Input, response: dict[str, Any]) -> None:
         # A call that was cut off can't be gone on from.
         output = [item for item in response["output"] if (item["type"], item["status"]) != _CUT_OFF_CALL]
         messages = (*asked.messages, *messages_of(output, "output"))

@@ -8,8 +8,10 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from runtime.chat.messages import Message, Role, ToolCall, parse_arguments, parse_content
+from runtime.chat.messages import Message, Role, ToolCall
+from runtime.checked import JsonObject, elements
 from runtime.errors import RequestError
+from runtime.server.asking.messages import parse_arguments, parse_content
 
 FindItem = Callable[[str], Mapping[str, Any] | None]
 Item = dict[str, Any]
@@ -21,25 +23,22 @@ def read_items(value: object, find: FindItem) -> list[Item]:
     """Return a request's `input` as items, references to earlier ones looked up. Raises RequestError."""
     if isinstance(value, str):
         value = [{"role": "user", "content": value}]
-    if not isinstance(value, list) or not value:
-        raise RequestError("'input' must be a text or a list of at least one item", "input")
-    return [_read_item(each, f"input[{index}]", find) for index, each in enumerate(value)]
+    listed = elements(value, "input", "a text or a list of at least one item", is_filled=True)
+    return [_read_item(JsonObject.of(each, where), find) for each, where in listed]
 
 
-def _read_item(value: object, param: str, find: FindItem) -> Item:
-    if not isinstance(value, dict):
-        raise RequestError(f"'{param}' must be an object", param)
-    kind = value.get("type")
-    if kind != "item_reference" and (kind is not None or "role" in value):
-        return _complete(value)
-    item_id = value.get("id")
+def _read_item(item: JsonObject, find: FindItem) -> Item:
+    kind = item.raw("type")
+    if kind != "item_reference" and (kind is not None or "role" in item.fields):
+        return _complete(item.fields)
+    item_id = item.raw("id")
     found = find(item_id) if isinstance(item_id, str) else None
     if found is None:
-        raise RequestError(f"'{param}' refers to an item that isn't kept here; send the item itself", param)
+        raise RequestError(f"'{item.path}' refers to an item that isn't kept here; send the item itself", item.path)
     return dict(found)
 
 
-def _complete(item: Item) -> Item:
+def _complete(item: Mapping[str, Any]) -> Item:
     """Return an item as it is kept and told again: with a type, an id, and its text in a part."""
     kept = {name: value for name, value in item.items() if value is not None}
     text = kept.get("content")
@@ -54,7 +53,7 @@ def messages_of(items: Sequence[Item], param: str = "input") -> list[Message]:
     """Return the messages that items make. Raises RequestError that names the item which is wrong."""
     turns = _Turns()
     for index, item in enumerate(items):
-        _take(turns, item, f"{param}[{index}]")
+        _take(turns, JsonObject(item, f"{param}[{index}]"))
     return turns.end()
 
 
@@ -96,43 +95,39 @@ class _Turns:
         self._reasoning, self._text, self._calls = "", None, []
 
 
-def _take(turns: _Turns, item: Item, param: str) -> None:
+def _take(turns: _Turns, item: JsonObject) -> None:
     attachments: list[bytes] = []
-    match item["type"]:
+    match item.raw("type"):
         case "message":
-            name = item.get("role")
-            role = _ROLES.get(name) if isinstance(name, str) else None
-            if role is None:
-                raise RequestError(f"'{param}.role' must be one of {', '.join(_ROLES)}", f"{param}.role")
-            text = parse_content(item.get("content"), f"{param}.content", attachments)
+            role = item.choice("role", _ROLES)
+            text = parse_content(item.raw("content"), item.path_of("content"), attachments)
             if role is Role.ASSISTANT:
                 turns.say(text)
             else:
                 turns.add(Message(role, text, attachments=tuple(attachments)))
         case "reasoning":
-            turns.think(_reasoning(item, param))
+            turns.think(_reasoning(item))
         case "function_call":
-            arguments = parse_arguments(item.get("arguments"), f"{param}.arguments")
-            turns.call(ToolCall(_text(item, "call_id", param), _text(item, "name", param), arguments))
+            arguments = parse_arguments(item.raw("arguments"), item.path_of("arguments"))
+            turns.call(ToolCall(_filled(item, "call_id"), _filled(item, "name"), arguments))
         case "function_call_output":
-            result = parse_content(item.get("output"), f"{param}.output", attachments)
-            call_id = _text(item, "call_id", param)
-            turns.add(Message(Role.TOOL, result, tool_call_id=call_id, attachments=tuple(attachments)))
+            result = parse_content(item.raw("output"), item.path_of("output"), attachments)
+            turns.add(Message(Role.TOOL, result, tool_call_id=_filled(item, "call_id"), attachments=tuple(attachments)))
         case kind:
             shown = kind if isinstance(kind, str) else "untyped"
-            raise RequestError(f"'{param}' is an item of type {shown}, which can't be used here", f"{param}.type")
+            raise RequestError(
+                f"'{item.path}' is an item of type {shown}, which can't be used here", item.path_of("type")
+            )
 
 
-def _reasoning(item: Item, param: str) -> str:
+def _reasoning(item: JsonObject) -> str:
     """Return the thinking, or the summary where only that was kept; none where it is encrypted by somebody else."""
-    parts = item.get("content") or item.get("summary") or []
+    parts = item.raw("content") or item.raw("summary") or []
     if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
-        raise RequestError(f"'{param}.content' must be a list of parts", f"{param}.content")
-    return "\n".join(_text(part, "text", f"{param}.content[{index}]") for index, part in enumerate(parts))
+        raise item.wrong("content", "a list of parts")
+    listed = elements(parts, item.path_of("content"), "a list of parts")
+    return "\n".join(_filled(JsonObject.of(part, where), "text") for part, where in listed)
 
 
-def _text(item: Mapping[str, Any], name: str, param: str) -> str:
-    found = item.get(name)
-    if not isinstance(found, str) or not found:
-        raise RequestError(f"'{param}.{name}' must be a text", f"{param}.{name}")
-    return found
+def _filled(item: JsonObject, name: str) -> str:
+    return item.required_text(name, is_filled=True)

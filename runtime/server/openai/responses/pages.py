@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from runtime.checked import JsonObject, wrong
 from runtime.errors import RequestError
-from runtime.server.asking.body import Body
 from runtime.server.asking.fields import Integer, Text
 
 LIMIT = Integer("limit", "How many at most.", low=1, high=100)
@@ -26,11 +26,11 @@ class Page:
     def of(cls, query: Mapping[str, str]) -> "Page":
         """Read a URL's query. Raises RequestError."""
         limit = query.get(LIMIT.name, "")
-        fields = Body({**query, LIMIT.name: int(limit)} if limit.isdecimal() and len(limit) < 10 else dict(query))
-        order = ORDER.read(fields, "desc")
+        fields = JsonObject({**query, LIMIT.name: int(limit)} if limit.isdecimal() and len(limit) < 10 else dict(query))
+        order = ORDER.value_in(fields, "desc")
         if order not in ("asc", "desc"):
-            raise RequestError(f"'{ORDER.name}' must be asc or desc", ORDER.name)
-        return cls(LIMIT.read(fields, _DEFAULT_LIMIT), order == "asc", AFTER.read(fields, None))
+            raise wrong(ORDER.name, "asc or desc")
+        return cls(LIMIT.value_in(fields, _DEFAULT_LIMIT), order == "asc", AFTER.value_in(fields, None))
 
     def of_items(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return this part of `items`, which are oldest first. Raises RequestError when `after` is none of theirs."""

@@ -6,22 +6,15 @@ from typing import Any
 
 from runtime.chat.conversation import Conversation, Tool, ToolUse
 from runtime.chat.messages import Message, Role
-from runtime.chat.tools import checked_tools, parse_function
+from runtime.checked import JsonObject, elements, wrong
 from runtime.engine.values.grammar import Grammar
 from runtime.engine.values.request import GenerationParams
 from runtime.errors import RequestError
-from runtime.server.asking.body import Body
 from runtime.server.asking.conversation import ChatDefaults, read_tool_choice
 from runtime.server.asking.fields import Field, Flag, Integer, Special, Text
 from runtime.server.asking.formats import json_schema_grammar
-from runtime.server.asking.sampling import (
-    LORA,
-    SAMPLING_FIELDS,
-    STOP,
-    held_to,
-    read_generation,
-    read_max_tokens,
-)
+from runtime.server.asking.sampling import LORA, SAMPLING_FIELDS, STOP, held_to, read_generation, read_max_tokens
+from runtime.server.asking.tools import check_is_function, checked_tools, parse_function
 from runtime.server.service import Service
 
 INPUT = Special(
@@ -91,26 +84,26 @@ class ResponseParams:
     echoed: dict[str, Any]
 
     @classmethod
-    def of(cls, body: Body, service: Service) -> "ResponseParams":
+    def of(cls, body: JsonObject, service: Service) -> "ResponseParams":
         for name, harmless in _REFUSED.items():
             body.refuse(name, but=harmless)
         num_top_logprobs = _num_top_logprobs(body)
         generation = read_generation(body, service.defaults, _MAX_OUTPUT_TOKENS.name)
         generation = held_to(generation, _read_format(body.nested(_TEXT.name)), num_top_logprobs)
-        is_streamed = _STREAM.read(body, False)
-        effort = body.nested(_REASONING.name).text("effort")
-        is_stored = _STORE.read(body, True)
-        truncation = _TRUNCATION.read(body, "disabled")
+        is_streamed = _STREAM.value_in(body, False)
+        effort = body.nested(_REASONING.name).text("effort", None)
+        is_stored = _STORE.value_in(body, True)
+        truncation = _TRUNCATION.value_in(body, "disabled")
         if truncation not in ("auto", "disabled"):
-            raise RequestError(f"'{_TRUNCATION.name}' must be auto or disabled", _TRUNCATION.name)
+            raise wrong(_TRUNCATION.name, "auto or disabled")
         tool_use = _read_tool_use(body)
         max_tokens = read_max_tokens(body, _MAX_OUTPUT_TOKENS.name, default=None)
         echoed = {
-            "model": _MODEL.read(body, "") or service.model_alias,
-            "instructions": INSTRUCTIONS.read(body, None),
-            "previous_response_id": PREVIOUS.read(body, None),
+            "model": _MODEL.value_in(body, "") or service.model_alias,
+            "instructions": INSTRUCTIONS.value_in(body, None),
+            "previous_response_id": PREVIOUS.value_in(body, None),
             "max_output_tokens": max_tokens,
-            "max_tool_calls": body.optional_integer("max_tool_calls"),
+            "max_tool_calls": body.integer("max_tool_calls", None),
             "temperature": generation.sampling.temperature,
             "top_p": generation.sampling.top_p,
             "top_logprobs": num_top_logprobs or 0,
@@ -124,16 +117,16 @@ class ResponseParams:
             "background": False,
             "service_tier": "default",
             "truncation": truncation,
-            **{field.name: value for field in _ECHOED if (value := field.read(body, None)) is not None},
+            **{field.name: value for field in _ECHOED if (value := field.value_in(body, None)) is not None},
         }
         return cls(
             generation=replace(
                 generation,
-                wants_progress=_PROGRESS.read(body, False) and is_streamed,
-                wants_timings=_TIMINGS.read(body, False) and is_streamed,
+                wants_progress=_PROGRESS.value_in(body, False) and is_streamed,
+                wants_timings=_TIMINGS.value_in(body, False) and is_streamed,
             ),
             tool_use=tool_use,
-            instructions=INSTRUCTIONS.read(body, ""),
+            instructions=INSTRUCTIONS.value_in(body, ""),
             effort=effort,
             defaults=service.chat,
             is_streamed=is_streamed,
@@ -155,24 +148,24 @@ class ResponseParams:
         )
 
 
-def _num_top_logprobs(body: Body) -> int | None:
+def _num_top_logprobs(body: JsonObject) -> int | None:
     include = body.raw(_INCLUDE.name) or []
     if not isinstance(include, list) or not all(isinstance(each, str) for each in include):
-        raise RequestError("'include' must be a list of texts", _INCLUDE.name)
-    num_top = _TOP_LOGPROBS.read(body, 0)
+        raise wrong(_INCLUDE.name, "a list of texts")
+    num_top = _TOP_LOGPROBS.value_in(body, 0)
     return num_top if num_top or _LOGPROBS in include else None
 
 
-def _read_metadata(body: Body) -> dict[str, str]:
+def _read_metadata(body: JsonObject) -> dict[str, str]:
     metadata = body.raw(_METADATA.name)
     if metadata is None:
         return {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise RequestError("'metadata' must be an object of texts", _METADATA.name)
+        raise wrong(_METADATA.name, "an object of texts")
     return metadata
 
 
-def _read_format(text: Body) -> Grammar | None:
+def _read_format(text: JsonObject) -> Grammar | None:
     """Return the grammar of `text.format`: what `response_format` is elsewhere, with one level less."""
     wanted, param = text.nested("format"), "text.format"
     match wanted.raw("type"):
@@ -186,25 +179,23 @@ def _read_format(text: Body) -> Grammar | None:
     raise RequestError(f"'{param}.type' must be 'text', 'json_object' or 'json_schema'", f"{param}.type")
 
 
-def _told_text(body: Body) -> dict[str, Any]:
+def _told_text(body: JsonObject) -> dict[str, Any]:
     text = body.nested(_TEXT.name)
     return {"format": {"type": "text"}, **{name: text.raw(name) for name in text if name in text}}
 
 
-def _read_tool_use(body: Body) -> ToolUse:
+def _read_tool_use(body: JsonObject) -> ToolUse:
     given, choice = body.raw(_TOOLS.name) or [], body.raw(_TOOL_CHOICE.name)
-    if not isinstance(given, list):
-        raise RequestError("'tools' must be a list of functions", _TOOLS.name)
-    tools = tuple(_read_tool(each, f"{_TOOLS.name}[{index}]") for index, each in enumerate(given))
+    tools = tuple(_read_tool(each, where) for each, where in elements(given, _TOOLS.name, "a list of functions"))
     if isinstance(choice, dict) and choice.get("type") == "allowed_tools":  # one level less than elsewhere
         choice = {"type": "allowed_tools", "allowed_tools": choice}
-    is_parallel = _PARALLEL.read(body, True)
+    is_parallel = _PARALLEL.value_in(body, True)
     return read_tool_choice(checked_tools(tools, _TOOLS.name), choice, _TOOL_CHOICE.name, is_parallel=is_parallel)
 
 
 def _read_tool(value: object, param: str) -> Tool:
-    if isinstance(value, dict) and value.get("type") != "function":
-        raise RequestError(f"'{param}.type' must be 'function': this server has no tools of its own", f"{param}.type")
+    if isinstance(value, dict):
+        check_is_function(JsonObject(value, param), value.get("type"))
     return parse_function(value, param)
 
 

@@ -2,37 +2,36 @@
 
 import secrets
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from runtime.chat.answer import AnswerEvent, TextPart
+from runtime.chat.answer import TextPart
 from runtime.chat.reader import AnswerReader
-from runtime.engine.values.events import Finished, FinishReason, Progress, TextDelta, TokenProbs
+from runtime.engine.values.events import Finished, FinishReason, Progress, TextDelta
 from runtime.server.answering.errors import describe
-from runtime.server.answering.generation import Answer
 from runtime.server.answering.logprobs import tokens_json
+from runtime.server.answering.replies import Reply
+from runtime.server.answering.scored import Scored, ScoredReader
 from runtime.server.answering.streaming import named_frame
-from runtime.server.asking.sampling import progress_json, timings_json
+from runtime.server.answering.timings import progress_json, timings_json
 from runtime.server.openai.responses.output import Event, Output
 from runtime.server.openai.responses.params import ResponseParams
 
 _STATUSES = {"completed": "response.completed", "incomplete": "response.incomplete"}
 
 
-class ResponseReply:
-    """A framer of the stream, and the writer of the whole. `keep`, if any, is called with the response at the end."""
+class ResponseReply(Reply[Event]):
+    """One response. `keep`, if any, is called with it at the end."""
 
     def __init__(
         self, params: ResponseParams, reader: AnswerReader, keep: Callable[[dict[str, Any]], None] | None
     ) -> None:
         self._params = params
-        self._reader = reader
+        self._reader = ScoredReader(reader)
         self._keep = keep
         self._output = Output()
         self._num_events = 0
         self._num_thinking_tokens = 0
-        self._unshown_probs: tuple[TokenProbs, ...] = ()
         self._response: dict[str, Any] = {
             "id": f"resp_{secrets.token_hex(24)}",
             "object": "response",
@@ -46,62 +45,22 @@ class ResponseReply:
         }
 
     def open(self) -> Iterable[bytes]:
-        yield self._frame({"type": "response.created", "response": self._response})
-        yield self._frame({"type": "response.in_progress", "response": self._response})
+        for kind in ("response.created", "response.in_progress"):
+            yield from self.frames({"type": kind, "response": self._response})
 
-    def progress(self, progress: Progress) -> Iterable[bytes]:
+    def progress(self, progress: Progress) -> Iterable[Event]:
         told = {"response": self._response, "prompt_progress": progress_json(progress)}
-        return (self._frame({"type": "response.in_progress", **told}),)
+        yield {"type": "response.in_progress", **told}
 
-    def delta(self, delta: TextDelta) -> Iterable[bytes]:
+    def take(self, delta: TextDelta) -> Iterable[Event]:
         timings = {} if delta.timings is None else {"timings": timings_json(delta.timings)}
-        for event in self._take(delta):
-            yield self._frame({**event, **timings})
-
-    def finish(self, finished: Finished) -> Iterable[bytes]:
-        yield from map(self._frame, self._end(finished))
-        last = {"type": _STATUSES[self._response["status"]], "response": self._response}
-        yield self._frame({**last, "timings": timings_json(finished.timings)})
-
-    def fail(self, error: Exception) -> Iterable[bytes]:
-        described = describe(error)[1]
-        told = {"code": described["type"], "message": described["message"]}
-        yield self._frame({"type": "error", **told, "param": described["param"]})
-        error_json = {"code": "server_error", "message": described["message"]}
-        self._response |= {"status": "failed", "error": error_json, "output": self._output.items}
-        yield self._frame({"type": "response.failed", "response": self._response})
-
-    def whole(self, answer: Answer) -> dict[str, Any]:
-        """Return the response after all that a stream would tell has been told to nobody."""
-        for delta in answer.deltas:
-            deque(self._take(delta), maxlen=0)
-        deque(self._end(answer.finished), maxlen=0)
-        return self._response
-
-    def _frame(self, event: Event) -> bytes:
-        self._num_events += 1
-        return named_frame(event["type"], {**event, "sequence_number": self._num_events - 1})
-
-    def _take(self, delta: TextDelta) -> Iterator[Event]:
-        self._unshown_probs += delta.probs
-        for event in self._reader.feed(delta.text) if delta.text else ():
-            yield from self._output.take(event, self._logprobs_of(event))
-        if not self._reader.is_holding:  # then what isn't shown was a mark
-            self._unshown_probs = ()
+        for event in self._grow(self._reader.take(delta)):
+            yield {**event, **timings}
         if self._output.is_thinking:
             self._num_thinking_tokens += len(delta.tokens)
 
-    def _logprobs_of(self, event: AnswerEvent) -> list[dict[str, Any]]:
-        """Return those of the tokens since the last text, if this is text; what a mark was made of comes with none."""
-        probs, self._unshown_probs = self._unshown_probs, ()
-        num_top = self._params.num_top_logprobs
-        return tokens_json(probs, num_top) if isinstance(event, TextPart) and num_top is not None else []
-
-    def _end(self, finished: Finished) -> Iterator[Event]:
-        if finished.stopping_string:  # its tokens' text is never shown
-            self._unshown_probs = ()
-        for event in self._reader.finish():
-            yield from self._output.take(event, self._logprobs_of(event))
+    def end(self, finished: Finished) -> Iterable[Event]:
+        yield from self._grow(self._reader.end())
         is_cut_off = finished.reason is FinishReason.LENGTH
         yield from self._output.end_all(is_cut_off=is_cut_off)
         self._response |= {
@@ -113,6 +72,30 @@ class ResponseReply:
         }
         if self._keep is not None:
             self._keep(self._response)
+        last = {"type": _STATUSES[self._response["status"]], "response": self._response}
+        yield {**last, "timings": timings_json(finished.timings)}
+
+    def frames(self, event: Event) -> Iterable[bytes]:
+        self._num_events += 1
+        yield named_frame(event["type"], {**event, "sequence_number": self._num_events - 1})
+
+    def fail(self, error: Exception) -> Iterable[bytes]:
+        described = describe(error)[1]
+        told = {"code": described["type"], "message": described["message"]}
+        yield from self.frames({"type": "error", **told, "param": described["param"]})
+        error_json = {"code": "server_error", "message": described["message"]}
+        self._response |= {"status": "failed", "error": error_json, "output": self._output.items}
+        yield from self.frames({"type": "response.failed", "response": self._response})
+
+    def whole(self) -> dict[str, Any]:
+        return self._response
+
+    def _grow(self, parts: Iterable[Scored]) -> Iterator[Event]:
+        num_top = self._params.num_top_logprobs
+        for part in parts:
+            if part.event is not None:
+                has_logprobs = isinstance(part.event, TextPart) and num_top is not None
+                yield from self._output.take(part.event, tokens_json(part.probs, num_top or 0) if has_logprobs else [])
 
     def _usage(self, finished: Finished) -> dict[str, Any]:
         timings = finished.timings

@@ -3,10 +3,10 @@ import pytest
 from hypothesis import strategies as st
 
 from runtime.errors import QueueFull, Unavailable
-from runtime.server.answering.errors import Unauthorized, anthropic_error
+from runtime.server.answering.errors import anthropic_error
 from runtime.server.asking import body as body_module
-from runtime.server.asking.body import BodyTooLarge
 from runtime.server.door.security import Access
+from runtime.server.refusals import BodyTooLarge, Unauthorized
 from tests.fakes import ScriptedEngine
 from tests.serving import ask, make_app
 

@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from runtime.engine.values.events import TextDelta, TokenProbs
-from runtime.server.answering.logprobs import HeldProbs, parallel_json, tokens_json
+from runtime.engine.values.events import TokenProbs
+from runtime.server.answering.logprobs import parallel_json, tokens_json
 
 CAT = TokenProbs(7, b" cat", -0.5, ((7, b" cat", -0.5), (8, b"\xc3", -2.0)))
 NEVER = TokenProbs(9, "é".encode(), -math.inf, ())
@@ -41,11 +41,3 @@ def test_the_parallel_lists_of_text_completions() -> None:
     assert lists["token_logprobs"][::2] == [-0.5, -0.5]
     assert lists["top_logprobs"] == [{" cat": -0.5}, {}, {" cat": -0.5}]
     assert lists["text_offset"] == [10, 14, 15]
-
-
-def test_probabilities_come_with_their_text_or_not_at_all() -> None:
-    held = HeldProbs()
-    assert held.shown_with(TextDelta("", (9,), (NEVER,))) == ()
-    assert held.shown_with(TextDelta("é cat", (7,), (CAT,))) == (NEVER, CAT)
-    assert held.shown_with(TextDelta("", (7,), (CAT,))) == ()
-    assert held.shown_with(TextDelta("rest", ())) == (CAT,)

@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
+from runtime.checked import JsonObject
 from runtime.engine.values.grammar import Grammar, GrammarKind
 from runtime.errors import RequestError
-from runtime.server.asking.body import Body
 from runtime.server.asking.formats import read_grammar, read_response_format
 
 SCHEMA = {"type": "object", "properties": {"b": {}, "a": {}}}
@@ -29,7 +29,7 @@ def schema(value: object) -> Grammar:
     ],
 )
 def test_llama_cpps_fields(fields: dict[str, Any], grammar: Grammar | None) -> None:
-    assert read_grammar(Body(fields)) == grammar
+    assert read_grammar(JsonObject(fields)) == grammar
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_llama_cpps_fields(fields: dict[str, Any], grammar: Grammar | None) -> N
     ],
 )
 def test_openais_response_format(response_format: object, grammar: Grammar | None) -> None:
-    assert read_response_format(Body({"response_format": response_format})) == grammar
+    assert read_response_format(JsonObject({"response_format": response_format})) == grammar
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_openais_response_format(response_format: object, grammar: Grammar | Non
 )
 def test_what_is_no_grammar_is_refused(fields: dict[str, Any], param: str) -> None:
     with pytest.raises(RequestError) as caught:
-        read_grammar(Body(fields))
+        read_grammar(JsonObject(fields))
     assert caught.value.param == param
 
 
@@ -76,5 +76,5 @@ def test_what_is_no_grammar_is_refused(fields: dict[str, Any], param: str) -> No
 )
 def test_a_response_format_that_is_none_is_refused(response_format: object, param: str) -> None:
     with pytest.raises(RequestError) as caught:
-        read_response_format(Body({"response_format": response_format}))
+        read_response_format(JsonObject({"response_format": response_format}))
     assert caught.value.param == param

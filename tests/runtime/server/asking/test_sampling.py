@@ -1,19 +1,17 @@
-import asyncio
 from typing import Any
 
 import pytest
 
+from runtime.checked import JsonObject
 from runtime.engine.values.sampling import DEFAULT_ORDER, Sampler, SamplingParams
 from runtime.errors import RequestError
-from runtime.server.asking.body import Body
-from runtime.server.asking.sampling import read_sampling, tokenize_prompts
-from tests.fakes import ScriptedEngine
+from runtime.server.asking.sampling import read_sampling
 
 DEFAULTS = SamplingParams()
 
 
 def read(**fields: Any) -> SamplingParams:
-    return read_sampling(Body(fields), DEFAULTS)
+    return read_sampling(JsonObject(fields), DEFAULTS)
 
 
 def test_nothing_given_is_the_servers_defaults() -> None:
@@ -100,25 +98,3 @@ def test_a_logit_bias_that_makes_no_sense_is_refused(given: object) -> None:
 def test_sequence_breakers_must_be_texts(given: object) -> None:
     with pytest.raises(RequestError, match="dry_sequence_breakers"):
         read(dry_sequence_breakers=given)
-
-
-@pytest.mark.parametrize("num_chars", [10, 10_000])  # without a thread, and in one
-def test_others_have_their_turn_between_many_prompts(num_chars: int) -> None:
-    async def count_turns() -> tuple[int, list[tuple[int, ...]]]:
-        num_turns, is_done = 0, False
-
-        async def other() -> None:
-            nonlocal num_turns
-            while not is_done:
-                num_turns += 1
-                await asyncio.sleep(0)
-
-        waiting = asyncio.create_task(other())
-        prompts = await tokenize_prompts(ScriptedEngine(), ["x" * num_chars] * 50)  # type: ignore[arg-type]
-        is_done = True
-        await waiting
-        return num_turns, prompts
-
-    num_turns, prompts = asyncio.run(count_turns())
-    assert num_turns >= 50
-    assert prompts == [(ord("x"),) * num_chars] * 50

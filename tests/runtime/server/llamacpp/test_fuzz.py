@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from runtime.server.asking.fields import Field, Flag, Integer, Number
 from runtime.server.llamacpp.completion import ANSWER_FIELDS
-from runtime.server.service import Offer
+from runtime.server.service import EndpointFlags
 from tests.fuzzing import ANYTHING, SCALARS, Target, a_target, requests
 
 # Held to elsewhere: they are compiled, which takes its time.
@@ -26,8 +26,8 @@ FIELDS = [declared for declared in ANSWER_FIELDS if declared.name not in NOT_HER
 
 @pytest.fixture(scope="module")
 def target(stories260k: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    offer = Offer(has_metrics=True, has_props=True, slot_folder=tmp_path_factory.mktemp("slots"))
-    with a_target(stories260k, offer=offer) as target:
+    flags = EndpointFlags(has_metrics=True, has_props=True, slot_folder=tmp_path_factory.mktemp("slots"))
+    with a_target(stories260k, flags=flags) as target:
         yield target
 
 

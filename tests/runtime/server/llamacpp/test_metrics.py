@@ -1,6 +1,6 @@
 from runtime.engine.values.meter import Meter
 from runtime.server.llamacpp.metrics import exposition
-from runtime.server.service import Offer
+from runtime.server.service import EndpointFlags
 from tests.fakes import ScriptedEngine
 from tests.serving import ask, make_app
 
@@ -58,7 +58,7 @@ def test_large_counts_are_written_out() -> None:
 
 def test_the_page_is_served_where_it_may() -> None:
     engine = ScriptedEngine()
-    app = make_app(engine, offer=Offer(has_metrics=True))
+    app = make_app(engine, flags=EndpointFlags(has_metrics=True))
     ask(app, "POST", "/completion", json={"prompt": "Hi"})
     response = ask(app, "GET", "/metrics")
     assert response.headers["content-type"].startswith("text/plain; version=0.0.4")

@@ -6,7 +6,7 @@ import pytest
 from runtime.engine.values.commands import EraseSlot, ListSlots, RestoreSlot, Saved, SaveSlot, SlotState, Work
 from runtime.engine.values.events import Timings
 from runtime.errors import RequestError, Unavailable
-from runtime.server.service import Offer
+from runtime.server.service import EndpointFlags
 from tests.asking import request_for
 from tests.fakes import ScriptedEngine
 from tests.serving import ask, make_app
@@ -15,7 +15,7 @@ BUSY = SlotState(1, 12, Work(7, request_for((1, 2), max_tokens=10), Timings(8, 2
 
 
 def act(path: str, engine: ScriptedEngine, folder: Path | None, **request: Any) -> tuple[int, dict[str, Any]]:
-    response = ask(make_app(engine, offer=Offer(slot_folder=folder)), "POST", path, **request)
+    response = ask(make_app(engine, flags=EndpointFlags(slot_folder=folder)), "POST", path, **request)
     return response.status_code, response.json()
 
 
@@ -39,7 +39,7 @@ def test_who_asks_for_an_idle_slot_hears_whether_there_is_one() -> None:
 
 
 def test_slots_are_told_of_only_where_they_may() -> None:
-    response = ask(make_app(ScriptedEngine(), offer=Offer(has_slots=False)), "GET", "/slots")
+    response = ask(make_app(ScriptedEngine(), flags=EndpointFlags(has_slots=False)), "GET", "/slots")
     assert (response.status_code, response.json()["error"]["type"]) == (501, "not_supported_error")
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from runtime.server.service import Offer
+from runtime.server.service import EndpointFlags
 from tests.fakes import ScriptedEngine
 from tests.serving import ask, make_app
 
@@ -23,7 +23,7 @@ def test_properties_can_not_be_changed() -> None:
 
 @pytest.mark.parametrize(("body", "status"), [({}, 200), ({"n_ctx": 5}, 400)])
 def test_the_flag_only_accepts_the_request(body: dict[str, object], status: int) -> None:
-    response = ask(make_app(ScriptedEngine(), offer=Offer(has_props=True)), "POST", "/props", json=body)
+    response = ask(make_app(ScriptedEngine(), flags=EndpointFlags(has_props=True)), "POST", "/props", json=body)
     assert response.status_code == status
     if status == 200:
         assert response.json() == {"success": True}

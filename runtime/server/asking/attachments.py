@@ -7,6 +7,7 @@ import base64
 import binascii
 import re
 
+from runtime.checked import wrong
 from runtime.errors import RequestError
 
 _DATA_URL = re.compile(r"data:(?P<kind>[^,;]*)(;[^,;]*)*?(?P<base64>;base64)?,", re.IGNORECASE)
@@ -17,7 +18,7 @@ _SPACE = re.compile(r"\s+")
 def from_base64(value: object, param: str) -> bytes:
     """Return what a field holds in base64. Raises RequestError."""
     if not isinstance(value, str) or not value:
-        raise RequestError(f"'{param}' must be a text in base64", param)
+        raise wrong(param, "a text in base64")
     try:
         return base64.b64decode(_SPACE.sub("", value), validate=True)
     except (binascii.Error, ValueError):
@@ -27,7 +28,7 @@ def from_base64(value: object, param: str) -> bytes:
 def from_url(value: object, param: str) -> bytes:
     """Return what a `data:` URL of a picture or a sound holds; bare base64 is understood, too. Raises RequestError."""
     if not isinstance(value, str) or not value:
-        raise RequestError(f"'{param}' must be a data: URL", param)
+        raise wrong(param, "a data: URL")
     found = _DATA_URL.match(value)
     if found is None:
         if _ADDRESS.match(value):

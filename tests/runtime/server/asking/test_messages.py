@@ -1,7 +1,8 @@
 import pytest
 
-from runtime.chat.messages import Message, Role, parse_messages
+from runtime.chat.messages import Message, Role
 from runtime.errors import RequestError
+from runtime.server.asking.messages import parse_messages
 
 
 def test_text_parts_become_one_text_of_as_many_lines() -> None:
