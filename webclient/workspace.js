@@ -102,7 +102,14 @@ export class Workspace {
   /** Open a chat by its id; null, and one that is not there, opens a new one. */
   async open(id) {
     const known = this.#opened.get(id);
-    const chat = known ?? (id === null ? null : await this.#chats.read(id).then((json) => json && Chat.fromJson(json)).catch(() => null));
+    const chat =
+      known ??
+      (id === null
+        ? null
+        : await this.#chats
+            .read(id)
+            .then((json) => json && Chat.fromJson(json))
+            .catch(() => null));
     this.#chat = chat ?? new Chat();
     if (!chat) this.#chat.settings = this.#presets.latest;
     history.replaceState(null, "", chat ? `#${chat.id}` : " ");
@@ -143,11 +150,18 @@ export class Workspace {
   }
 
   async exportAll() {
-    saveFile(fileName(`${this.#face().name ?? "holdall"} chats`, "json"), JSON.stringify(await this.#chats.exported(), null, 1), "application/json");
+    saveFile(
+      fileName(`${this.#face().name ?? "holdall"} chats`, "json"),
+      JSON.stringify(await this.#chats.exported(), null, 1),
+      "application/json",
+    );
   }
 
   async import(file) {
-    const document = await file.text().then(JSON.parse).catch(() => null);
+    const document = await file
+      .text()
+      .then(JSON.parse)
+      .catch(() => null);
     try {
       if (document?.format !== "holdall.chats") throw new Error(strings.notAChatFile);
       toast(strings.imported(await this.#chats.import(document)));

@@ -13,6 +13,11 @@ export function toMarkdown(chat, words) {
 
 /** A file's name from a title: what some system does not allow in one is left out. */
 export function fileName(title, extension) {
-  const name = title.replace(/[\\/:*?"<>|\p{Cc}…]/gu, " ").replace(/\s+/g, " ").trim().slice(0, 80).replace(/[. ]+$/, "");
+  const name = title
+    .replace(/[\\/:*?"<>|\p{Cc}…]/gu, " ")
+    .replace(/\s+/g, " ")
+    .trim()
+    .slice(0, 80)
+    .replace(/[. ]+$/, "");
   return `${name || "chat"}.${extension}`;
 }

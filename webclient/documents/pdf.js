@@ -13,7 +13,10 @@ export async function pdfText(bytes) {
   await pdf.open();
   const pages = [];
   for (const page of pdf.pages().slice(0, MAX_PAGES)) pages.push(await pdf.textOfPage(page));
-  return pages.map((page) => page.trim()).filter(Boolean).join("\n\n");
+  return pages
+    .map((page) => page.trim())
+    .filter(Boolean)
+    .join("\n\n");
 }
 
 /** Bytes as text with a character for each byte. */
@@ -78,7 +81,8 @@ class Pdf {
     const contents = this.#value(source, "Contents") ?? "";
     const fonts = await this.#fontsOf(source);
     const parts = [];
-    for (const [, number] of contents.matchAll(/(\d+)\s+\d+\s+R/g)) parts.push(latin(await this.#stream(this.#objects.get(Number(number)))));
+    for (const [, number] of contents.matchAll(/(\d+)\s+\d+\s+R/g))
+      parts.push(latin(await this.#stream(this.#objects.get(Number(number)))));
     return readText(parts.join("\n"), fonts);
   }
 
@@ -120,8 +124,10 @@ class Pdf {
     if (open === null) return /^\d+\s+\d+\s+R|^[^\s/<>[\]]+|^\/[^\s/<>[\]]+/.exec(rest)?.[0] ?? "";
     let depth = 0;
     for (let at = 0; at < rest.length; at++) {
-      if (rest.startsWith(open, at)) (depth++, (at += open.length - 1));
-      else if (rest.startsWith(close, at)) {
+      if (rest.startsWith(open, at)) {
+        depth++;
+        at += open.length - 1;
+      } else if (rest.startsWith(close, at)) {
         at += close.length - 1;
         if (--depth === 0) return rest.slice(0, at + 1);
       }
@@ -196,7 +202,8 @@ function readToUnicode(source, isWide) {
   return { isWide: codes ? codes[1].length > 2 : isWide, characters };
 }
 
-const OPERATOR = /\((?:\\[\s\S]|[^\\()])*(?:\((?:\\[\s\S]|[^\\()])*\)(?:\\[\s\S]|[^\\()])*)*\)|<[\da-fA-F\s]*>|\/[^\s/<>[\]()]+|-?\d*\.?\d+|[[\]]|[A-Za-z'"*]+/g;
+const STRING = /\((?:\\[\s\S]|[^\\()])*(?:\((?:\\[\s\S]|[^\\()])*\)(?:\\[\s\S]|[^\\()])*)*\)/;
+const OPERATOR = new RegExp(`${STRING.source}|<[\\da-fA-F\\s]*>|/[^\\s/<>[\\]()]+|-?\\d*\\.?\\d+|[[\\]]|[A-Za-z'"*]+`, "g");
 const ESCAPES = { n: "\n", r: "\r", t: "\t", b: "\b", f: "\f" };
 
 /** Run the text operators of a page: only what moves to another line or leaves a gap matters of where things stand. */

@@ -42,6 +42,7 @@ export function textOf(bytes) {
     return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch {
     const text = new TextDecoder("windows-1252").decode(bytes);
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
     const numControls = (text.match(/[\u0001-\u0008\u000e-\u001f]/g) ?? []).length;
     return numControls > text.length / 100 ? null : text;
   }

@@ -133,8 +133,7 @@ export default {
   errorContextFullBy: (needed, available) =>
     `Cette conversation est devenue plus longue que ce que le modèle peut retenir : ${number(needed)} jetons, et il ` +
     `y a de la place pour ${number(available)}. Commencez-en une nouvelle pour continuer.`,
-  errorTooLong:
-    "Ce message est plus long que ce que le modèle peut retenir. Essayez-en un plus court dans une nouvelle conversation.",
+  errorTooLong: "Ce message est plus long que ce que le modèle peut retenir. Essayez-en un plus court dans une nouvelle conversation.",
   errorAnswer: (reason) => `Le modèle n’a pas pu répondre : ${reason}`,
   errorStatus: (status) => `le programme a renvoyé l’erreur ${status}.`,
   quitTitle: "Quitter le programme ?",

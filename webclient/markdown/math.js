@@ -3,12 +3,22 @@
 
 const MATHML = "http://www.w3.org/1998/Math/MathML";
 const SYMBOLS = symbols(
-  "alpha α beta β gamma γ delta δ epsilon ϵ varepsilon ε zeta ζ eta η theta θ iota ι kappa κ lambda λ mu μ nu ν xi ξ pi π rho ρ sigma σ tau τ upsilon υ phi ϕ varphi φ chi χ psi ψ omega ω Gamma Γ Delta Δ Theta Θ Lambda Λ Xi Ξ Pi Π Sigma Σ Phi Φ Psi Ψ Omega Ω infty ∞ partial ∂ nabla ∇ hbar ℏ ell ℓ emptyset ∅ angle ∠ degree ° prime ′",
+  "alpha α beta β gamma γ delta δ epsilon ϵ varepsilon ε zeta ζ eta η theta θ iota ι kappa κ lambda λ mu μ nu ν xi ξ pi π rho ρ " +
+    "sigma σ tau τ upsilon υ phi ϕ varphi φ chi χ psi ψ omega ω Gamma Γ Delta Δ Theta Θ Lambda Λ Xi Ξ Pi Π Sigma Σ Phi Φ Psi Ψ Omega Ω " +
+    "infty ∞ partial ∂ nabla ∇ hbar ℏ ell ℓ emptyset ∅ angle ∠ degree ° prime ′",
 );
 const OPERATORS = symbols(
-  "times × cdot ⋅ div ÷ pm ± mp ∓ le ≤ leq ≤ ge ≥ geq ≥ ne ≠ neq ≠ approx ≈ equiv ≡ sim ∼ propto ∝ to → rightarrow → leftarrow ← Rightarrow ⇒ Leftarrow ⇐ implies ⟹ iff ⟺ leftrightarrow ↔ mapsto ↦ in ∈ notin ∉ subset ⊂ subseteq ⊆ supset ⊃ cup ∪ cap ∩ setminus ∖ forall ∀ exists ∃ neg ¬ land ∧ wedge ∧ lor ∨ vee ∨ oplus ⊕ otimes ⊗ perp ⊥ parallel ∥ mid ∣ ldots … cdots ⋯ dots … vdots ⋮ ddots ⋱ sum ∑ prod ∏ int ∫ iint ∬ oint ∮ langle ⟨ rangle ⟩ lfloor ⌊ rfloor ⌋ lceil ⌈ rceil ⌉ circ ∘ star ⋆ ll ≪ gg ≫ therefore ∴ because ∵ { { } } | ‖ % % $ $ # # & & _ _",
+  "times × cdot ⋅ div ÷ pm ± mp ∓ le ≤ leq ≤ ge ≥ geq ≥ ne ≠ neq ≠ approx ≈ equiv ≡ sim ∼ propto ∝ to → rightarrow → leftarrow ← " +
+    "Rightarrow ⇒ Leftarrow ⇐ implies ⟹ iff ⟺ leftrightarrow ↔ mapsto ↦ in ∈ notin ∉ subset ⊂ subseteq ⊆ supset ⊃ cup ∪ cap ∩ setminus " +
+    "∖ forall ∀ exists ∃ neg ¬ land ∧ wedge ∧ lor ∨ vee ∨ oplus ⊕ otimes ⊗ perp ⊥ parallel ∥ mid ∣ ldots … cdots ⋯ dots … vdots ⋮ " +
+    "ddots ⋱ sum ∑ prod ∏ int ∫ iint ∬ oint ∮ langle ⟨ rangle ⟩ lfloor ⌊ rfloor ⌋ lceil ⌈ rceil ⌉ circ ∘ star ⋆ ll ≪ gg ≫ therefore ∴ " +
+    "because ∵ { { } } | ‖ % % $ $ # # & & _ _",
 );
-const FUNCTIONS = new Set("sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln exp lim max min sup inf det dim ker gcd deg arg mod Pr".split(" "));
+const FUNCTIONS = new Set(
+  ("sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln " + "exp lim max min sup inf det dim ker gcd deg arg mod Pr").split(
+    " ",
+  ),
+);
 const SPACES = { ",": "0.17em", ":": "0.22em", ";": "0.28em", " ": "0.25em", quad: "1em", qquad: "2em", "!": "0" };
 const ACCENTS = { hat: "^", widehat: "^", bar: "¯", overline: "¯", vec: "→", dot: "˙", ddot: "¨", tilde: "~" };
 const LETTERS = { mathbb: "double-struck", mathbf: "bold", mathcal: "script", mathrm: "normal" };
@@ -38,7 +48,8 @@ class Formula {
   row(...ends) {
     const parts = [];
     while (this.#at < this.#tokens.length && !ends.includes(this.#next)) {
-      if (this.#next === "}") this.#at++; // one too many
+      if (this.#next === "}")
+        this.#at++; // one too many
       else parts.push(this.#scripted());
     }
     this.#at++;
@@ -119,7 +130,9 @@ class Formula {
       case "big":
       case "Big":
       case "bigg":
-        return this.#next === "." ? (this.#at++, make("mrow")) : this.#argument();
+        if (this.#next !== ".") return this.#argument();
+        this.#at++;
+        return make("mrow");
       case "displaystyle":
       case "limits":
       case "begin":

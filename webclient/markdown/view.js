@@ -161,7 +161,6 @@ class QuoteView extends View {
 class ListView extends View {
   #isOrdered;
   #items = [];
-  #shown = [];
 
   constructor({ isOrdered }) {
     super();
@@ -177,8 +176,8 @@ class ListView extends View {
     if (this.#isOrdered && this.root.start !== start) this.root.start = start;
     this.root.classList.toggle("tight", isTight);
     items.forEach((item, index) => {
-      const view = (this.#items[index] ??= this.#newItem());
-      view.show(item, isGrowing && index === items.length - 1);
+      this.#items[index] ??= this.#newItem();
+      this.#items[index].show(item, isGrowing && index === items.length - 1);
     });
     for (const view of this.#items.splice(items.length)) view.root.remove();
   }
@@ -234,8 +233,8 @@ class TableView extends View {
   show({ head, rows, columns }, isGrowing) {
     this.#columns = JSON.stringify(columns);
     [head, ...rows].forEach((cells, index) => {
-      const row = (this.#rows[index] ??= this.#newRow(columns, index === 0));
-      cells.forEach((text, column) => row[column].show(text, isGrowing && index === rows.length));
+      this.#rows[index] ??= this.#newRow(columns, index === 0);
+      for (const [column, text] of cells.entries()) this.#rows[index][column].show(text, isGrowing && index === rows.length);
     });
     for (const row of this.#rows.splice(rows.length + 1)) row[0].cell.parentElement.remove();
   }

@@ -34,7 +34,10 @@ export class Notebook {
     });
     area.addEventListener("pointermove", ({ clientX, clientY }) => this.#point(clientX, clientY));
     area.addEventListener("pointerleave", () => this.#showChances(null));
-    document.addEventListener("selectionchange", () => document.activeElement === area && this.#showChances(this.#tokens.at(area.selectionStart), area));
+    document.addEventListener(
+      "selectionchange",
+      () => document.activeElement === area && this.#showChances(this.#tokens.at(area.selectionStart), area),
+    );
     area.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.#generate();
     });
@@ -66,7 +69,8 @@ export class Notebook {
 
   async #generate() {
     if (this.isRunning || !this.#canWrite || this.#tokens.text === "") return;
-    const { signal } = (this.#controller = new AbortController());
+    this.#controller = new AbortController();
+    const { signal } = this.#controller;
     this.#before = this.#tokens.text;
     $("text-trouble").hidden = true;
     this.#follower.resume();
@@ -128,7 +132,9 @@ export class Notebook {
     const parts = [];
     for (const token of all.slice(same)) {
       if (token.start > at) parts.push(text.slice(at, token.start));
-      parts.push(element("span", { className: `sure-${sureness(token.logprob)}`, "data-start": token.start }, text.slice(token.start, token.end)));
+      parts.push(
+        element("span", { className: `sure-${sureness(token.logprob)}`, "data-start": token.start }, text.slice(token.start, token.end)),
+      );
       at = token.end;
     }
     mirror.append(...parts, `${text.slice(at)}\n`);

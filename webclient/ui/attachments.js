@@ -92,7 +92,10 @@ export class Attachments {
   }
 
   #numTokens(but) {
-    return this.#items.reduce((sum, item) => sum + (item !== but && item.attachment.kind === "text" ? (item.attachment.tokens ?? 0) : 0), 0);
+    return this.#items.reduce(
+      (sum, item) => sum + (item !== but && item.attachment.kind === "text" ? (item.attachment.tokens ?? 0) : 0),
+      0,
+    );
   }
 
   #remove(item) {
@@ -139,7 +142,13 @@ export function attachmentChip({ kind, name, tokens, data }, { words = null, hin
     "div",
     { className: "chip" },
     picture,
-    element("span", { className: "chip-text" }, element("span", { className: "chip-name", dir: "auto" }, name), facts, hint && element("span", { className: "soft" }, hint)),
+    element(
+      "span",
+      { className: "chip-text" },
+      element("span", { className: "chip-name", dir: "auto" }, name),
+      facts,
+      hint && element("span", { className: "soft" }, hint),
+    ),
     remove,
   );
 }

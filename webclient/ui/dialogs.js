@@ -35,7 +35,17 @@ export function openModelCard(face) {
   const facts = rows.flatMap(([term, value]) => [element("dt", {}, term), element("dd", { dir: "auto" }, value || strings.unknown)]);
   openDialog(
     strings.aboutModel,
-    element("div", { className: "card-head" }, pictureOf(picture, 56), element("div", {}, element("h3", { dir: "auto" }, name || model.name || strings.someModel), description && element("p", { className: "soft", dir: "auto" }, description))),
+    element(
+      "div",
+      { className: "card-head" },
+      pictureOf(picture, 56),
+      element(
+        "div",
+        {},
+        element("h3", { dir: "auto" }, name || model.name || strings.someModel),
+        description && element("p", { className: "soft", dir: "auto" }, description),
+      ),
+    ),
     element("dl", { className: "facts" }, ...facts),
   );
 }
@@ -77,9 +87,24 @@ export function openApi(modelName, hasKey) {
   openDialog(
     strings.api,
     element("p", {}, `${strings.apiHint} ${hasKey ? strings.ownKey : strings.anyKey}`),
-    element("div", { className: "field" }, element("label", { for: "base-url" }, strings.baseUrl), element("div", { className: "row" }, element("input", { id: "base-url", readOnly: true, value: address, dir: "ltr" }), copyButton(strings, () => address))),
+    element(
+      "div",
+      { className: "field" },
+      element("label", { for: "base-url" }, strings.baseUrl),
+      element(
+        "div",
+        { className: "row" },
+        element("input", { id: "base-url", readOnly: true, value: address, dir: "ltr" }),
+        copyButton(strings, () => address),
+      ),
+    ),
     list,
-    element("div", { className: "snippet" }, box, copyButton({ copy: strings.copyCode, copied: strings.copied }, () => code.textContent)),
+    element(
+      "div",
+      { className: "snippet" },
+      box,
+      copyButton({ copy: strings.copyCode, copied: strings.copied }, () => code.textContent),
+    ),
   );
 }
 
@@ -123,13 +148,29 @@ export function openPreferences(handlers) {
     field("language", strings.language_, language),
     field("appearance", strings.appearance, appearance),
     element("h3", {}, strings.yourChats),
-    element("div", { className: "row wrap" }, textButton(strings.exportAll, handlers.onExport, { name: "save" }), textButton(strings.importChats, importFile, { name: "open" })),
+    element(
+      "div",
+      { className: "row wrap" },
+      textButton(strings.exportAll, handlers.onExport, { name: "save" }),
+      textButton(strings.importChats, importFile, { name: "open" }),
+    ),
     element("h3", {}, strings.keyboard),
-    element("dl", { className: "facts" }, ...keys.flatMap(([what, key]) => [element("dt", {}, what), element("dd", {}, ...key.split(" ").map((each) => element("kbd", {}, each)))])),
+    element(
+      "dl",
+      { className: "facts" },
+      ...keys.flatMap(([what, key]) => [
+        element("dt", {}, what),
+        element("dd", {}, ...key.split(" ").map((each) => element("kbd", {}, each))),
+      ]),
+    ),
   );
 }
 
 export function openQuit(hasHistory, onQuit) {
+  const quit = () => {
+    close();
+    onQuit();
+  };
   const close = openDialog(
     strings.quitTitle,
     element("p", {}, hasHistory ? strings.quitHint : strings.quitHintNoHistory),
@@ -137,7 +178,7 @@ export function openQuit(hasHistory, onQuit) {
       "div",
       { className: "row to-end" },
       textButton(strings.cancel, () => close()),
-      textButton(strings.quit, () => (close(), onQuit()), { className: "strong" }),
+      textButton(strings.quit, quit, { className: "strong" }),
     ),
   );
 }

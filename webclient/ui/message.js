@@ -79,11 +79,7 @@ export class QuestionView extends MessageView {
   }
 
   buttons(isBusy) {
-    return [
-      iconButton("edit", strings.edit, () => this.edit(), { disabled: isBusy }),
-      this.copyButton(),
-      this.removeButton(isBusy),
-    ];
+    return [iconButton("edit", strings.edit, () => this.edit(), { disabled: isBusy }), this.copyButton(), this.removeButton(isBusy)];
   }
 
   /** Let the question be written anew, in its place. */
@@ -218,7 +214,12 @@ export class AnswerView extends MessageView {
     if (this.#thoughts === null) {
       const title = element("span");
       const text = document.createTextNode("");
-      const box = element("details", { className: "thoughts" }, element("summary", {}, icon("spark"), title), element("div", { dir: "auto" }, text));
+      const box = element(
+        "details",
+        { className: "thoughts" },
+        element("summary", {}, icon("spark"), title),
+        element("div", { dir: "auto" }, text),
+      );
       this.#thoughts = { title, text, box };
       this.#text.before(box);
     }

@@ -87,8 +87,13 @@ export class Sidebar {
   }
 
   #openMenu(anchor, chat) {
-    const item = (name, words, run) =>
-      element("button", { type: "button", role: "menuitem", onclick: () => (menu.hidePopover(), run()) }, icon(name), words);
+    const item = (name, words, run) => {
+      const onclick = () => {
+        menu.hidePopover();
+        run();
+      };
+      return element("button", { type: "button", role: "menuitem", onclick }, icon(name), words);
+    };
     const menu = element(
       "div",
       { className: "menu", role: "menu", popover: "auto" },
@@ -152,7 +157,9 @@ export class Sidebar {
   }
 
   #focus(id) {
-    $("chats").querySelector(`[data-chat="${CSS.escape(id)}"] .open`)?.focus();
+    $("chats")
+      .querySelector(`[data-chat="${CSS.escape(id)}"] .open`)
+      ?.focus();
   }
 }
 

@@ -53,7 +53,12 @@ test("a chat comes back from its JSON as it was, and an unfinished answer is bro
 });
 
 test("a chat from a stranger's file may hold anything and still opens", () => {
-  const ring = [{ id: "a", parent: "b" }, { id: "b", parent: "a" }, { id: "c", parent: "c" }, { id: "d", parent: "gone" }];
+  const ring = [
+    { id: "a", parent: "b" },
+    { id: "b", parent: "a" },
+    { id: "c", parent: "c" },
+    { id: "d", parent: "gone" },
+  ];
   const messages = [...ring, null, 7, { id: {}, role: "system", content: ["x"], stats: "x", attachments: [null, { kind: 1 }] }];
   const chat = Chat.fromJson({ id: 1, title: {}, leaf: "a", settings: [], messages });
   assert.ok(chat.path.length > 0);
@@ -71,8 +76,14 @@ test("questions without an answer are not sent, the last one is, and so is an an
   answered(chat, "q1", "a1");
   answered(chat, "q2", "");
   const [, third] = answered(chat, "q3", "a3");
-  assert.deepEqual(messagesFor(chat.path, { system: " " }).map(({ content }) => content), ["q1", "a1", "q3", "a3"]);
-  assert.deepEqual(messagesFor(chat.tree.path(third.parent), { system: "Be kind" }).map(({ role }) => role), ["system", "user", "assistant", "user"]);
+  assert.deepEqual(
+    messagesFor(chat.path, { system: " " }).map(({ content }) => content),
+    ["q1", "a1", "q3", "a3"],
+  );
+  assert.deepEqual(
+    messagesFor(chat.tree.path(third.parent), { system: "Be kind" }).map(({ role }) => role),
+    ["system", "user", "assistant", "user"],
+  );
 });
 
 test("files go before the question, fenced so that they cannot end their fence, and pictures as parts", () => {
