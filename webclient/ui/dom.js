@@ -116,7 +116,7 @@ export function copyButton(words, read, properties = {}) {
 }
 
 /** Hand the reader a file. */
-export function saveFile(name, content, type) {
+export function saveFile({ name, content, type }) {
   const address = URL.createObjectURL(new Blob([content], { type }));
   const link = element("a", { href: address, download: name });
   link.click();

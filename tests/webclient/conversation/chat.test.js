@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Chat, End, titleFor } from "../../../webclient/conversation/chat.js";
-import { fileName, toMarkdown } from "../../../webclient/conversation/markdown.js";
 import { numToShow, wholeCharacters } from "../../../webclient/conversation/pace.js";
 import { messagesFor } from "../../../webclient/conversation/prompt.js";
 
@@ -103,14 +102,6 @@ test("a title is the question's first line, cut at a word", () => {
   assert.equal(titleFor("  Hello\nthere"), "Hello");
   assert.equal(titleFor("word ".repeat(30)), `${"word ".repeat(11)}word…`);
   assert.equal(titleFor("é".repeat(100)), `${"é".repeat(60)}…`);
-});
-
-test("a chat as Markdown, and a name for its file", () => {
-  const chat = new Chat();
-  answered(chat, "q", "**a**");
-  assert.equal(toMarkdown(chat, { you: "You", model: "Model" }), "# q\n\n**You**\n\nq\n\n**Model**\n\n**a**\n");
-  assert.equal(fileName('a/b:c*"?…', "md"), "a b c.md");
-  assert.equal(fileName("???", "md"), "chat.md");
 });
 
 test("what waits is shown soon, and never half a character", () => {
