@@ -10,7 +10,7 @@ import { Fault } from "./api/api.js";
 import { Saver } from "./api/saver.js";
 import { Attachments } from "./ui/attachments.js";
 import { Composer } from "./ui/composer.js";
-import { $, saveFile } from "./ui/dom.js";
+import { $, on, saveFile } from "./ui/dom.js";
 import { explain, explainFull } from "./ui/face.js";
 import { ChatSettings } from "./ui/settings.js";
 import { Sidebar } from "./ui/sidebar.js";
@@ -79,7 +79,7 @@ export class Workspace {
       onSave: (id, kind) => this.#save(id, kind),
     });
     this.#settings = new ChatSettings(presets, (chat) => this.#keeping.saveSettings(chat));
-    $("new-chat").addEventListener("click", () => this.open(null));
+    on("new-chat", "click", () => this.open(null));
     addEventListener("hashchange", () => location.hash.slice(1) !== this.#chat.id && this.open(location.hash.slice(1) || null));
     addEventListener("pagehide", () => this.#saver.flush());
   }

@@ -225,6 +225,8 @@ export default {
   tokens: (n) => (n < 2 ? `${number(n)} jeton` : `${number(n)} jetons`),
   fileUnreadable: (name) => `${name} n’est pas un texte lisible ici.`,
   fileNoPdfText: (name) => `${name} ne contient pas de texte lisible : peut-être est-ce une numérisation.`,
+  fileEncrypted: (name) => `${name} est chiffré, donc illisible ici.`,
+  fileDamaged: (name) => `${name} est abîmé : il n’a pas de page.`,
   fileTooLarge: (name, limit) => `${name} est trop volumineux : la limite est de ${limit}.`,
   imageUnseen: (name) => `Ce modèle ne voit pas les images ; ${name} a été laissé de côté.`,
   searchesDocument: (room) =>

@@ -5,15 +5,15 @@ const MATHML = "http://www.w3.org/1998/Math/MathML";
 const SYMBOLS = symbols(
   "alpha α beta β gamma γ delta δ epsilon ϵ varepsilon ε zeta ζ eta η theta θ iota ι kappa κ lambda λ mu μ nu ν xi ξ pi π rho ρ " +
     "sigma σ tau τ upsilon υ phi ϕ varphi φ chi χ psi ψ omega ω Gamma Γ Delta Δ Theta Θ Lambda Λ Xi Ξ Pi Π Sigma Σ Phi Φ Psi Ψ Omega Ω " +
-    "infty ∞ partial ∂ nabla ∇ hbar ℏ ell ℓ emptyset ∅ varnothing ∅ aleph ℵ Re ℜ Im ℑ angle ∠ degree ° prime ′",
+    "infty ∞ partial ∂ nabla ∇ hbar ℏ ell ℓ emptyset ∅ varnothing ∅ angle ∠ degree ° prime ′",
 );
 const OPERATORS = symbols(
-  "times × cdot ⋅ div ÷ pm ± mp ∓ le ≤ leq ≤ leqslant ⩽ ge ≥ geq ≥ geqslant ⩾ ne ≠ neq ≠ approx ≈ equiv ≡ cong ≅ sim ∼ propto ∝ " +
-    "to → rightarrow → longrightarrow ⟶ leftarrow ← gets ← uparrow ↑ downarrow ↓ Rightarrow ⇒ Longrightarrow ⟹ Leftarrow ⇐ implies ⟹ " +
+  "times × cdot ⋅ div ÷ pm ± mp ∓ le ≤ leq ≤ ge ≥ geq ≥ ne ≠ neq ≠ approx ≈ equiv ≡ cong ≅ sim ∼ propto ∝ " +
+    "to → rightarrow → leftarrow ← gets ← Rightarrow ⇒ Leftarrow ⇐ implies ⟹ " +
     "iff ⟺ leftrightarrow ↔ Leftrightarrow ⇔ mapsto ↦ in ∈ notin ∉ subset ⊂ subseteq ⊆ supset ⊃ supseteq ⊇ cup ∪ cap ∩ bigcup ⋃ " +
     "bigcap ⋂ setminus ∖ forall ∀ exists ∃ neg ¬ land ∧ wedge ∧ lor ∨ vee ∨ oplus ⊕ otimes ⊗ perp ⊥ parallel ∥ mid ∣ ldots … " +
     "cdots ⋯ dots … vdots ⋮ ddots ⋱ sum ∑ prod ∏ int ∫ iint ∬ oint ∮ langle ⟨ rangle ⟩ lfloor ⌊ rfloor ⌋ lceil ⌈ rceil ⌉ " +
-    "lvert | rvert | vert | lVert ‖ rVert ‖ Vert ‖ circ ∘ bullet ∙ ast ∗ star ⋆ ll ≪ gg ≫ therefore ∴ because ∵ colon : bmod mod " +
+    "lvert | rvert | vert | lVert ‖ rVert ‖ Vert ‖ circ ∘ star ⋆ ll ≪ gg ≫ therefore ∴ bmod mod " +
     "{ { } } | ‖ % % $ $ # # & & _ _",
 );
 const FUNCTIONS = new Set(
@@ -23,44 +23,35 @@ const FUNCTIONS = new Set(
   ).split(" "),
 );
 const SPACES = { ",": "0.17em", ":": "0.22em", ";": "0.28em", " ": "0.25em", quad: "1em", qquad: "2em", "!": "0", "\\": "0" };
-const ACCENTS = symbols("hat ^ widehat ^ bar ¯ overline ¯ vec → overrightarrow → dot ˙ ddot ¨ tilde ~ widetilde ~ overbrace ⏞");
+const ACCENTS = symbols("hat ^ widehat ^ bar ¯ overline ¯ vec → dot ˙ ddot ¨ tilde ~ overbrace ⏞");
 const UNDER = symbols("underline _ underbrace ⏟");
 const DOUBLE_STRUCK = symbols("C ℂ H ℍ N ℕ P ℙ Q ℚ R ℝ Z ℤ");
-const FENCES = symbols("pmatrix () bmatrix [] Bmatrix {} vmatrix || Vmatrix ‖‖ cases {");
+const FENCES = symbols("pmatrix () bmatrix [] vmatrix || cases {");
 const HAS_LIMITS = /^(?:[∑∏⋃⋂]|lim|limsup|liminf|max|min|sup|inf|det|gcd|Pr|arg\s?max|arg\s?min)$|[⏞⏟]$/;
 const SCRIPT = /^(?:[_^']|\\(?:no)?limits)$/;
 const DELIMITER = /^(?:left|right|middle|[bB]igg?[lrm]?)$/;
 const TEXT = /^\\(text(?:bf|it|rm|sf|tt)?|mbox|operatorname\*?)(?![a-zA-Z])(?:\s*\{([^{}]*)\})?$/;
 const TOKEN = new RegExp(`${TEXT.source.slice(1, -2)}|\\\\(?:[a-zA-Z]+|[\\s\\S])|\\s+|\\d+(?:\\.\\d+)?|[\\s\\S]`, "gu");
 const MAX_DEPTH = 40;
-const FRACTION = (formula) => make("mfrac", formula.argument(), formula.argument());
+const FRACTION = (f) => make("mfrac", f.argument(), f.argument());
 const NOTHING = () => make("mrow");
 
-/** What a command makes of what follows it. */
+/** What a command makes of what follows it in the formula `f`. */
 const COMMANDS = {
   frac: FRACTION,
   dfrac: FRACTION,
   tfrac: FRACTION,
   cfrac: FRACTION,
-  binom: (formula) => make("mrow", make("mo", "("), make("mtable", row(formula.argument()), row(formula.argument())), make("mo", ")")),
-  sqrt: (formula) => formula.root(),
-  overset: (formula) => swapped("mover", formula),
-  stackrel: (formula) => swapped("mover", formula),
-  underset: (formula) => swapped("munder", formula),
-  xrightarrow: (formula) => make("mover", make("mo", "→"), formula.argument()),
-  pmod: (formula) => make("mrow", make("mo", "("), make("mi", "mod"), space("0.25em"), formula.argument(), make("mo", ")")),
-  not: (formula) => make("mo", `${formula.argument().textContent}\u0338`.normalize()),
-  boxed: (formula) => classed("boxed", make("mrow", formula.argument())),
-  mathbf: (formula) => classed("bold", formula.argument()),
-  boldsymbol: (formula) => classed("bold", formula.argument()),
-  mathbb: (formula) => doubleStruck(formula.argument()),
-  mathrm: (formula) => upright(formula.argument()),
-  mathcal: (formula) => formula.argument(),
-  color: colourless,
-  textcolor: colourless,
+  binom: (f) => make("mrow", make("mo", "("), make("mtable", row(f.argument()), row(f.argument())), make("mo", ")")),
+  sqrt: (f) => f.root(),
+  not: (f) => make("mo", `${f.argument().textContent}\u0338`.normalize()),
+  boxed: (f) => classed("boxed", make("mrow", f.argument())),
+  mathbf: (f) => classed("bold", f.argument()),
+  mathbb: (f) => doubleStruck(f.argument()),
+  mathrm: (f) => upright(f.argument()),
+  mathcal: (f) => f.argument(),
   displaystyle: NOTHING,
-  hline: NOTHING,
-  begin: (formula) => formula.environment(),
+  begin: (f) => f.environment(),
 };
 
 /** The element of a formula. */
@@ -201,18 +192,6 @@ class Formula {
     const [before = "", after = ""] = FENCES.get(name) ?? "";
     return make("mrow", before && make("mo", before), make("mtable", table), after && make("mo", after));
   }
-}
-
-/** Take a colour away; what it is for follows. */
-function colourless(formula) {
-  formula.argument();
-  return make("mrow");
-}
-
-/** A base that is written after what stands above or below it. */
-function swapped(tag, formula) {
-  const mark = formula.argument();
-  return make(tag, formula.argument(), mark);
 }
 
 /** The words of a text. A space at an end of <mtext> would not be seen, one that doesn't break is. */

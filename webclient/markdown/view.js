@@ -130,7 +130,7 @@ class HeadingView extends View {
     super();
     this.#level = level;
     // The page's own headings are above an answer's.
-    this.root = element(`h${Math.min(level + 3, 6)}`, { dir: "auto", className: `level-${level}` });
+    this.root = element(`h${Math.min(level + 3, 6)}`, { dir: "auto", class: `level-${level}` });
     this.#inline = new InlineView(this.root);
   }
 
@@ -221,7 +221,7 @@ class TableView extends View {
     super();
     this.root = element(
       "div",
-      { className: "table", tabIndex: 0, role: "region", "aria-label": strings.table, dir: "auto" },
+      { class: "table", tabIndex: 0, role: "region", "aria-label": strings.table, dir: "auto" },
       element("table", {}, this.#head, this.#body),
     );
   }
@@ -241,7 +241,7 @@ class TableView extends View {
 
   #newRow(columns, isHead) {
     const views = columns.map((alignment) => {
-      const cell = element(isHead ? "th" : "td", { dir: "auto", className: alignment && `to-${alignment}` });
+      const cell = element(isHead ? "th" : "td", { dir: "auto", class: alignment && `to-${alignment}` });
       const inline = new InlineView(cell);
       return { cell, show: (text, isGrowing) => inline.show(text, isGrowing) };
     });
@@ -251,7 +251,7 @@ class TableView extends View {
 }
 
 class MathView extends View {
-  root = element("div", { className: "formula" });
+  root = element("div", { class: "formula" });
   #text = null;
 
   show({ text }) {
@@ -276,7 +276,7 @@ class CodeView extends View {
     const copy = copyButton({ copy: strings.copyCode, copied: strings.copied }, () => this.#text);
     const caption = element("figcaption", {}, element("span", {}, this.#caption), copy);
     const box = element("pre", { tabIndex: 0, dir: "ltr", role: "region", "aria-label": language || strings.code }, this.#code);
-    this.root = element("figure", { className: "code" }, caption, box);
+    this.root = element("figure", { class: "code" }, caption, box);
     this.#caption.data = language || strings.code;
   }
 
@@ -297,7 +297,7 @@ class CodeView extends View {
 
   #newLine(text, hasBreak) {
     const { tokens, state } = highlightLine(this.#language, text, this.#lines.at(-1)?.state ?? null);
-    const parts = tokens.map(([kind, part]) => (kind ? element("span", { className: `of-${kind}` }, part) : part));
+    const parts = tokens.map(([kind, part]) => (kind ? element("span", { class: `of-${kind}` }, part) : part));
     const root = element("span", {}, ...parts, ...(hasBreak ? ["\n"] : []));
     // The last line gets its break when another follows, for which it is made anew.
     this.#lines.push({ text: hasBreak ? text : null, state, root });

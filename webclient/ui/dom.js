@@ -43,11 +43,16 @@ export function $(id) {
   return document.getElementById(id);
 }
 
-/** Make an element. Properties with a dash and `role` are attributes, `onclick` and the like listeners. */
+/** Listen to what happens to an element, given itself or by its id. */
+export function on(target, type, listener) {
+  (typeof target === "string" ? $(target) : target).addEventListener(type, listener);
+}
+
+/** Make an element. Properties with a dash, `class`, `for` and `role` are attributes, `onclick` and the like listeners. */
 export function element(tag, properties = {}, ...children) {
   const created = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
-    if (name.includes("-") || name === "role" || name === "for") created.setAttribute(name, value);
+    if (name.includes("-") || /^(?:class|for|role)$/.test(name)) created.setAttribute(name, value);
     else if (name.startsWith("on")) created.addEventListener(name.slice(2), value);
     else created[name] = value;
   }
@@ -72,11 +77,11 @@ export function drawIcons() {
 
 /** A button with an icon; its words are its name and its tooltip. */
 export function iconButton(name, label, onclick, properties = {}) {
-  return element("button", { type: "button", className: "icon", title: label, "aria-label": label, onclick, ...properties }, icon(name));
+  return element("button", { type: "button", class: "icon", title: label, "aria-label": label, onclick, ...properties }, icon(name));
 }
 
-export function textButton(label, onclick, { name = null, className = "quiet", ...properties } = {}) {
-  return element("button", { type: "button", className, onclick, ...properties }, name && icon(name), label);
+export function textButton(label, onclick, { name = null, ...properties } = {}) {
+  return element("button", { type: "button", class: "quiet", onclick, ...properties }, name && icon(name), label);
 }
 
 /** Copy a text; true when it worked. */
@@ -88,7 +93,7 @@ export async function copyText(text) {
     );
   }
   // Over plain HTTP from another machine there is no clipboard API; selecting the text and the old command remain.
-  const area = element("textarea", { value: text, className: "for-screen-readers" });
+  const area = element("textarea", { value: text, class: "for-screen-readers" });
   const focused = document.activeElement;
   document.body.append(area);
   area.select();

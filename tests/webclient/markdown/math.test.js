@@ -71,11 +71,8 @@ const TABLE = {
     ["\\left( a \\right.", row("<mo>(</mo>", a, nothing)],
     ["\\Bigl[ a \\Bigr]", row("<mo>[</mo>", a, "<mo>]</mo>")],
     ["\\vec{x}", `<mover>${x}<mo>→</mo></mover>`],
-    ["\\overset{a}{b}", `<mover>${b}${a}</mover>`],
-    ["\\underset{a}{b}", `<munder>${b}${a}</munder>`],
     ["a\\quad b", row(a, '<mspace width="1em"></mspace>', b)],
     ["\\boxed{1}", '<mrow class="boxed"><mn>1</mn></mrow>'],
-    ["\\textcolor{red}{x}", row(nothing, x)],
   ],
   letters: [
     ["\\text{if } x", row("<mtext>if\u00a0</mtext>", x)],
