@@ -8,7 +8,7 @@ import { hasKey, setKey, whenKeyIsWanted } from "./api/key.js";
 import { watchServer } from "./api/watch.js";
 import { Presets } from "./settings/presets.js";
 import { applyAppearance, openApi, openModelCard, openPreferences, openQuit } from "./ui/dialogs.js";
-import { $, drawIcons, isTouch } from "./ui/dom.js";
+import { $, drawIcons, isTouch, on } from "./ui/dom.js";
 import { explain, showEnd, showFace, showNotice } from "./ui/face.js";
 import { Workspace } from "./workspace.js";
 
@@ -22,7 +22,7 @@ let lock = null; // `{isWrong}` while the program wants a key
 let workspace = null;
 let notebook = null;
 const checkServer = watchServer(showHealth);
-document.addEventListener("visibilitychange", () => document.hidden || checkServer());
+on(document, "visibilitychange", () => document.hidden || checkServer());
 listen();
 
 async function showHealth(now) {
@@ -74,20 +74,20 @@ function listen() {
     showState();
     if (isNews) $("key").focus(); // and not again while it is being typed
   });
-  $("key-form").addEventListener("submit", async (event) => {
+  on("key-form", "submit", async (event) => {
     event.preventDefault();
     setKey($("key").value.trim());
     await meet();
     if (lock) $("key").select();
     else $("question").focus();
   });
-  document.querySelector(".skip").addEventListener("click", (event) => {
+  on(document.querySelector(".skip"), "click", (event) => {
     event.preventDefault(); // the address names the open chat
     placeToWrite().focus();
   });
-  $("about-model").addEventListener("click", () => openModelCard(face));
-  $("open-api").addEventListener("click", () => openApi(face.model?.name ?? face.name, hasKey()));
-  $("open-preferences").addEventListener("click", () =>
+  on("about-model", "click", () => openModelCard(face));
+  on("open-api", "click", () => openApi(face.model?.name ?? face.name, hasKey()));
+  on("open-preferences", "click", () =>
     openPreferences({
       onLanguage: () => {
         showFace(face, { onSuggestion: (text) => workspace.ask(text) });
@@ -98,18 +98,18 @@ function listen() {
       onImport: (file) => workspace.import(file),
     }),
   );
-  $("open-quit").addEventListener("click", () => openQuit(face.has_history, end));
-  $("open-settings").addEventListener("click", () => togglePanel($("settings"), $("open-settings")));
-  $("close-settings").addEventListener("click", () => togglePanel($("settings"), $("open-settings")));
-  $("open-menu").addEventListener("click", () => setMenu(true));
-  $("close-menu").addEventListener("click", () => setMenu(false));
-  $("scrim").addEventListener("click", () => setMenu(false));
-  $("sidebar").addEventListener("click", ({ target }) => {
+  on("open-quit", "click", () => openQuit(face.has_history, end));
+  on("open-settings", "click", () => togglePanel($("settings"), $("open-settings")));
+  on("close-settings", "click", () => togglePanel($("settings"), $("open-settings")));
+  on("open-menu", "click", () => setMenu(true));
+  on("close-menu", "click", () => setMenu(false));
+  on("scrim", "click", () => setMenu(false));
+  on("sidebar", "click", ({ target }) => {
     if (target.closest(".open, #new-chat")) setMode("chat");
     if (target.closest(".open, #new-chat, .modes button")) setMenu(false);
   });
-  for (const mode of ["chat", "notebook"]) $(`mode-${mode}`).addEventListener("click", () => setMode(mode));
-  document.addEventListener("keydown", pressed);
+  for (const mode of ["chat", "notebook"]) on(`mode-${mode}`, "click", () => setMode(mode));
+  on(document, "keydown", pressed);
 }
 
 function pressed(event) {

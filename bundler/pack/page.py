@@ -4,17 +4,26 @@ The source in `webclient/` stays what the browser runs as it is; nothing here ha
 template literal within another is beyond rjsmin, and a test refuses every module that it would change.
 """
 
+import re
 import shutil
 from pathlib import Path
 
 import rcssmin
 import rjsmin
 
-_MINIFIERS = {".js": rjsmin.jsmin, ".css": rcssmin.cssmin}
+_INDENT = re.compile(r"\n\s+")
+
+
+def _without_indent(html: str) -> str:
+    """Return HTML whose lines begin at the margin; a browser sees the same white space."""
+    return _INDENT.sub("\n", html)
+
+
+_MINIFIERS = {".js": rjsmin.jsmin, ".css": rcssmin.cssmin, ".html": _without_indent}
 
 
 def pack_page(source: Path, target: Path) -> None:
-    """Write each file below `source` to the same place below `target`, scripts and styles made smaller."""
+    """Write each file below `source` to the same place below `target`, all but pictures made smaller."""
     for path in sorted(source.rglob("*")):
         packed = target / path.relative_to(source)
         if path.is_dir():

@@ -1,11 +1,7 @@
 """axe-core finds no serious fault in the page's main states; it comes from npm, once, into the cache."""
 
-import os
 import re
-import shutil
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -15,6 +11,7 @@ from tests.e2e.browser import DESKTOP, PHONE, Faults
 from tests.page.person import ask_and_wait, open_menu
 from tests.page.scripted import Script, message
 from tests.page.test_attachments import DROP
+from tests.webclient.npm import installed
 
 State = Callable[[Page, Script], object]
 
@@ -41,18 +38,7 @@ RUN_AXE = """async () => {
 
 @pytest.fixture(scope="session")
 def axe() -> str:
-    cache = Path(os.environ.get("HOLDALL_CACHE", Path.home() / ".cache" / "holdall")) / "npm" / AXE.replace("@", "-")
-    source = cache / "node_modules" / "axe-core" / "axe.min.js"
-    npm = shutil.which("npm")
-    if not source.is_file():
-        if npm is None:
-            pytest.skip("npm is not installed, and axe-core is not in the cache")
-        cache.mkdir(parents=True, exist_ok=True)
-        command = [npm, "install", "--prefix", str(cache), "--ignore-scripts", "--no-audit", "--no-fund", AXE]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-        if done.returncode != 0:
-            pytest.skip(f"axe-core can't be had: {done.stderr[-200:]}")
-    return source.read_text()
+    return (installed(AXE) / "axe-core" / "axe.min.js").read_text()
 
 
 def with_answer(page: Page, script: Script) -> None:

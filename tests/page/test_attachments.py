@@ -46,14 +46,16 @@ def sent(script: Script) -> str:
     return str(script.requests[-1]["messages"][-1]["content"])
 
 
-def pdf(text: str) -> bytes:
-    stream = zlib.compress(f"BT /F1 12 Tf 72 700 Td ({text}) Tj 0 -14 Td [(Second) -300 (line)] TJ ET".encode())
+def pdf(content: str, trailer: bytes = b"") -> bytes:
+    """A file of one page with this content; `trailer` is more of what its trailer says."""
+    stream = zlib.compress(content.encode())
     return b"".join([
         b"%PDF-1.4\n1 0 obj\n<</Type /Catalog /Pages 2 0 R>>\nendobj\n",
         b"2 0 obj\n<</Type /Pages /Kids [3 0 R] /Count 1>>\nendobj\n",
         b"3 0 obj\n<</Type /Page /Parent 2 0 R /Contents 4 0 R /Resources <</Font <</F1 5 0 R>>>>>>\nendobj\n",
         b"4 0 obj\n<</Length %d /Filter /FlateDecode>>\nstream\n%s\nendstream\nendobj\n" % (len(stream), stream),
-        b"5 0 obj\n<</Type /Font /Subtype /Type1 /BaseFont /Helvetica>>\nendobj\ntrailer\n<</Root 1 0 R>>\n%%EOF\n",
+        b"5 0 obj\n<</Type /Font /Subtype /Type1 /BaseFont /Helvetica>>\nendobj\n",
+        b"trailer\n<</Root 1 0 R %s>>\n%%%%EOF\n" % trailer,
     ])  # fmt: skip
 
 
@@ -86,7 +88,9 @@ def test_a_long_pasted_text_becomes_a_file_and_a_short_one_does_not(chat: Page) 
 
 
 def test_the_text_of_a_pdf_is_read(chat: Page, script: Script, tmp_path: Path) -> None:
-    (tmp_path / "paper.pdf").write_bytes(pdf("Whales sing \\(at night\\)."))
+    (tmp_path / "paper.pdf").write_bytes(
+        pdf("BT /F1 12 Tf 72 700 Td (Whales sing \\(at night\\).) Tj 0 -14 Td [(Second) -300 (line)] TJ ET")
+    )
     pick(chat, tmp_path / "paper.pdf")
     ask_and_wait(chat, "When?")
     assert "Whales sing (at night).\nSecond line" in sent(script)
@@ -96,10 +100,12 @@ def test_the_text_of_a_pdf_is_read(chat: Page, script: Script, tmp_path: Path) -
     ("name", "content", "english", "french"),
     [
         ("song.mp3", b"\xff\xfb\x00\x00" * 40, "is not a text", "pas un texte lisible"),
-        ("scan.pdf", b"%PDF-1.4\nnothing here", "holds no text", "ne contient pas de texte"),
+        ("scan.pdf", pdf("q /Image Do Q"), "holds no text", "ne contient pas de texte"),
+        ("locked.pdf", pdf("BT ET", b"/Encrypt <</Filter /Standard>>"), "is encrypted", "est chiffré"),
+        ("broken.pdf", b"%PDF-1.4\nnothing here", "is damaged", "est abîmé"),
         ("cat.png", PIXEL, "cannot see pictures", "ne voit pas les images"),
     ],
-    ids=["sound", "scan", "picture"],
+    ids=["sound", "scan", "encrypted", "damaged", "picture"],
 )
 def test_what_cannot_be_read_is_refused_in_words(
     chat: Page, tmp_path: Path, name: str, content: bytes, english: str, french: str

@@ -51,7 +51,9 @@ export class PassingChats {
   async list(words = "") {
     const wanted = words.toLowerCase();
     return [...this.#chats.values()]
-      .filter(({ title, messages }) => [title, ...messages.map(({ content }) => content)].some((text) => text.toLowerCase().includes(wanted)))
+      .filter(({ title, messages }) =>
+        [title, ...messages.map(({ content }) => content)].some((text) => text.toLowerCase().includes(wanted)),
+      )
       .sort((one, other) => other.is_pinned - one.is_pinned || other.updated - one.updated)
       .map(({ messages, ...chat }) => ({ ...chat, num_messages: messages.length }));
   }

@@ -53,7 +53,8 @@ export class Saver {
   flush() {
     clearTimeout(this.#timer);
     this.#timer = null;
-    return (this.#running = this.#running.then(() => this.#saveAll()));
+    this.#running = this.#running.then(() => this.#saveAll());
+    return this.#running;
   }
 
   /** Save a chat with all its messages, be it one that was refused before. */

@@ -31,10 +31,7 @@ function contentOf({ content, attachments }) {
   const words = [...parts, content].filter(Boolean).join("\n\n");
   const images = attachments.filter(({ kind }) => kind === "image");
   if (images.length === 0) return words;
-  return [
-    ...images.map(({ data }) => ({ type: "image_url", image_url: { url: data } })),
-    { type: "text", text: words },
-  ];
+  return [...images.map(({ data }) => ({ type: "image_url", image_url: { url: data } })), { type: "text", text: words }];
 }
 
 /** A text between fences longer than any of its own. */

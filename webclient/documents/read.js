@@ -1,6 +1,6 @@
 // A file as something that can be attached: its text, or a picture the model can take. What can't be is said by name.
 
-import { pdfText } from "./pdf.js";
+import { readPdf } from "./pdf.js";
 
 const MAX_TEXT_BYTES = 3_000_000;
 const MAX_FILE_BYTES = 40_000_000;
@@ -25,11 +25,17 @@ export async function readAttachment(file, { canSee }) {
   }
   const bytes = new Uint8Array(await file.arrayBuffer());
   const isPdf = String.fromCharCode(...bytes.subarray(0, 5)) === "%PDF-";
-  const text = isPdf ? await pdfText(bytes).catch(() => "") : textOf(bytes);
-  if (isPdf && text.trim() === "") throw new FileTrouble("fileNoPdfText", name);
+  const { text, trouble } = isPdf ? await readPdf(bytes, MAX_TEXT_BYTES).catch(unforeseen) : { text: textOf(bytes), trouble: null };
+  if (trouble) throw new FileTrouble(trouble, name);
   if (text === null) throw new FileTrouble("fileUnreadable", name);
   if (text.length > MAX_TEXT_BYTES) throw new FileTrouble("fileTooLarge", name);
   return { kind: "text", name, text };
+}
+
+/** A file that is broken in a way that nobody thought of; the console hears of it. */
+function unforeseen(error) {
+  reportError(error);
+  return { trouble: "fileDamaged" };
 }
 
 /** The text that bytes are, or null when they are none: UTF-8, UTF-16 with its mark, else Windows' Latin. */
@@ -42,6 +48,7 @@ export function textOf(bytes) {
     return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch {
     const text = new TextDecoder("windows-1252").decode(bytes);
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
     const numControls = (text.match(/[\u0001-\u0008\u000e-\u001f]/g) ?? []).length;
     return numControls > text.length / 100 ? null : text;
   }

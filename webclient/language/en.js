@@ -221,6 +221,8 @@ export default {
   tokens: (n) => (n === 1 ? "1 token" : `${number(n)} tokens`),
   fileUnreadable: (name) => `${name} is not a text that can be read here.`,
   fileNoPdfText: (name) => `${name} holds no text that could be read: perhaps it was scanned.`,
+  fileEncrypted: (name) => `${name} is encrypted and can’t be read here.`,
+  fileDamaged: (name) => `${name} is damaged: it has no page.`,
   fileTooLarge: (name, limit) => `${name} is too large: the limit is ${limit}.`,
   imageUnseen: (name) => `This model cannot see pictures, so ${name} was left out.`,
   searchesDocument: (room) => `Longer than fits (${number(room)} tokens): the parts that fit your question will be looked up.`,

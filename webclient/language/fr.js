@@ -133,8 +133,7 @@ export default {
   errorContextFullBy: (needed, available) =>
     `Cette conversation est devenue plus longue que ce que le modèle peut retenir : ${number(needed)} jetons, et il ` +
     `y a de la place pour ${number(available)}. Commencez-en une nouvelle pour continuer.`,
-  errorTooLong:
-    "Ce message est plus long que ce que le modèle peut retenir. Essayez-en un plus court dans une nouvelle conversation.",
+  errorTooLong: "Ce message est plus long que ce que le modèle peut retenir. Essayez-en un plus court dans une nouvelle conversation.",
   errorAnswer: (reason) => `Le modèle n’a pas pu répondre : ${reason}`,
   errorStatus: (status) => `le programme a renvoyé l’erreur ${status}.`,
   quitTitle: "Quitter le programme ?",
@@ -225,6 +224,8 @@ export default {
   tokens: (n) => (n < 2 ? `${number(n)} jeton` : `${number(n)} jetons`),
   fileUnreadable: (name) => `${name} n’est pas un texte lisible ici.`,
   fileNoPdfText: (name) => `${name} ne contient pas de texte lisible : peut-être est-ce une numérisation.`,
+  fileEncrypted: (name) => `${name} est chiffré, donc illisible ici.`,
+  fileDamaged: (name) => `${name} est abîmé : il n’a pas de page.`,
   fileTooLarge: (name, limit) => `${name} est trop volumineux : la limite est de ${limit}.`,
   imageUnseen: (name) => `Ce modèle ne voit pas les images ; ${name} a été laissé de côté.`,
   searchesDocument: (room) =>

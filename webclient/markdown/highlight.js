@@ -5,6 +5,10 @@
 // the line before left, so a growing block costs only its last line.
 
 const words = (list) => new Set(list.split(" "));
+const SHARED = // by JavaScript and the other languages with braces
+  "break case catch class const continue default delete do else enum export extends false finally for if implements import in " +
+  "interface let new null return static super switch this throw true try type var void while yield readonly private public " +
+  "protected abstract namespace string boolean";
 const C_LIKE = { line: "//", block: ["/*", "*/"], quotes: "\"'" };
 const LANGUAGES = {
   javascript: {
@@ -12,7 +16,7 @@ const LANGUAGES = {
     quotes: "\"'`",
     long: ["`"],
     keywords: words(
-      "as async await break case catch class const continue debugger default delete do else enum export extends false finally for from function get if implements import in instanceof interface let new null of return set static super switch this throw true try type typeof undefined var void while yield readonly private public protected abstract declare namespace keyof string number boolean any never unknown",
+      `${SHARED} as async await debugger from function get instanceof of set typeof undefined declare keyof number any never unknown`,
     ),
   },
   python: {
@@ -20,20 +24,27 @@ const LANGUAGES = {
     quotes: "\"'",
     long: ['"""', "'''"],
     keywords: words(
-      "and as assert async await break case class continue def del elif else except False finally for from global if import in is lambda match None nonlocal not or pass raise return self True try while with yield",
+      "and as assert async await break case class continue def del elif else except False finally for from global if import in is " +
+        "lambda match None nonlocal not or pass raise return self True try while with yield",
     ),
   },
   c: {
     ...C_LIKE,
     keywords: words(
-      "abstract alignas auto base bool boolean break byte case catch char class const constexpr continue decimal default defer delete do double else enum explicit export extends extern false final finally float fn for foreach friend func fun go goto if impl implements import in include inline int interface internal is let long loop match mod move mut namespace new nil null nullptr object operator out override package private protected pub public range readonly ref register return select self short signed sizeof static string struct super suspend switch synchronized template this throw throws trait true try type typedef typename union unsigned unsafe use using val var virtual void volatile when where while yield i8 i16 i32 i64 u8 u16 u32 u64 usize isize f32 f64 str String chan map interface error guard defer define ifdef ifndef endif pragma",
+      SHARED +
+        " alignas auto base bool byte char constexpr decimal defer double explicit extern final float fn foreach friend func fun go " +
+        "goto impl include inline int internal is long loop match mod move mut nil nullptr object operator out override package pub " +
+        "range ref register select self short signed sizeof struct suspend synchronized template throws trait typedef typename " +
+        "union unsigned unsafe use using val virtual volatile when where i8 i16 i32 i64 u8 u16 u32 u64 usize isize f32 f64 str " +
+        "String chan map error guard define ifdef ifndef endif pragma",
     ),
   },
   shell: {
     line: "#",
     quotes: "\"'",
     keywords: words(
-      "if then else elif fi for while until do done case esac in function return exit break continue local export readonly declare set unset shift source alias echo cd sudo true false",
+      "if then else elif fi for while until do done case esac in function return exit break continue local export readonly declare " +
+        "set unset shift source alias echo cd sudo true false",
     ),
   },
   sql: {
@@ -42,7 +53,10 @@ const LANGUAGES = {
     quotes: "'\"",
     isCaseless: true,
     keywords: words(
-      "add all alter and any as asc begin between by case cast check column commit constraint create cross database default delete desc distinct drop else end exists false foreign from full group having if in index inner insert integer int into is join key left like limit not null offset on or order outer primary references right rollback select set table text then true union unique update values varchar view when where with",
+      "add all alter and any as asc begin between by case cast check column commit constraint create cross database default delete " +
+        "desc distinct drop else end exists false foreign from full group having if in index inner insert integer int into is join key " +
+        "left like limit not null offset on or order outer primary references right rollback select set table text then true union " +
+        "unique update values varchar view when where with",
     ),
   },
   data: { line: "#", quotes: "\"'", keywords: words("true false null yes no on off") },
@@ -52,12 +66,18 @@ const LANGUAGES = {
   lua: {
     line: "--",
     quotes: "\"'",
-    keywords: words("and break do else elseif end false for function goto if in local nil not or repeat return then true until while module where let data of instance deriving"),
+    keywords: words(
+      "and break do else elseif end false for function goto if in local nil not or repeat return then true until while module where " +
+        "let data of instance deriving",
+    ),
   },
   ruby: {
     line: "#",
     quotes: "\"'",
-    keywords: words("alias and begin break case class def defined do else elsif end ensure false for if in module next nil not or puts redo require rescue retry return self super then true undef unless until when while yield library"),
+    keywords: words(
+      "alias and begin break case class def defined do else elsif end ensure false for if in module next nil not or puts redo " +
+        "require rescue retry return self super then true undef unless until when while yield library",
+    ),
   },
 };
 const NAMES = {

@@ -175,7 +175,8 @@ class InlineReader {
     // One "~" is a word's own; only two are a mark.
     const isMark = (canOpen || canClose) && ++this.#numMarks <= MAX_MARKS && (character !== "~" || count === 2);
     if (isMark) this.#out.push({ mark: character, count, canOpen, canClose, numBefore: count });
-    else if (this.#isGrowing && this.#at === this.#text.length && character !== "_") return; // it may open something
+    else if (this.#isGrowing && this.#at === this.#text.length && character !== "_")
+      return; // it may open something
     else this.#push(character.repeat(count));
   }
 

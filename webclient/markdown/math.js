@@ -3,19 +3,56 @@
 
 const MATHML = "http://www.w3.org/1998/Math/MathML";
 const SYMBOLS = symbols(
-  "alpha α beta β gamma γ delta δ epsilon ϵ varepsilon ε zeta ζ eta η theta θ iota ι kappa κ lambda λ mu μ nu ν xi ξ pi π rho ρ sigma σ tau τ upsilon υ phi ϕ varphi φ chi χ psi ψ omega ω Gamma Γ Delta Δ Theta Θ Lambda Λ Xi Ξ Pi Π Sigma Σ Phi Φ Psi Ψ Omega Ω infty ∞ partial ∂ nabla ∇ hbar ℏ ell ℓ emptyset ∅ angle ∠ degree ° prime ′",
+  "alpha α beta β gamma γ delta δ epsilon ϵ varepsilon ε zeta ζ eta η theta θ iota ι kappa κ lambda λ mu μ nu ν xi ξ pi π rho ρ " +
+    "sigma σ tau τ upsilon υ phi ϕ varphi φ chi χ psi ψ omega ω Gamma Γ Delta Δ Theta Θ Lambda Λ Xi Ξ Pi Π Sigma Σ Phi Φ Psi Ψ Omega Ω " +
+    "infty ∞ partial ∂ nabla ∇ hbar ℏ ell ℓ emptyset ∅ varnothing ∅ angle ∠ degree ° prime ′",
 );
 const OPERATORS = symbols(
-  "times × cdot ⋅ div ÷ pm ± mp ∓ le ≤ leq ≤ ge ≥ geq ≥ ne ≠ neq ≠ approx ≈ equiv ≡ sim ∼ propto ∝ to → rightarrow → leftarrow ← Rightarrow ⇒ Leftarrow ⇐ implies ⟹ iff ⟺ leftrightarrow ↔ mapsto ↦ in ∈ notin ∉ subset ⊂ subseteq ⊆ supset ⊃ cup ∪ cap ∩ setminus ∖ forall ∀ exists ∃ neg ¬ land ∧ wedge ∧ lor ∨ vee ∨ oplus ⊕ otimes ⊗ perp ⊥ parallel ∥ mid ∣ ldots … cdots ⋯ dots … vdots ⋮ ddots ⋱ sum ∑ prod ∏ int ∫ iint ∬ oint ∮ langle ⟨ rangle ⟩ lfloor ⌊ rfloor ⌋ lceil ⌈ rceil ⌉ circ ∘ star ⋆ ll ≪ gg ≫ therefore ∴ because ∵ { { } } | ‖ % % $ $ # # & & _ _",
+  "times × cdot ⋅ div ÷ pm ± mp ∓ le ≤ leq ≤ ge ≥ geq ≥ ne ≠ neq ≠ approx ≈ equiv ≡ cong ≅ sim ∼ propto ∝ " +
+    "to → rightarrow → leftarrow ← gets ← Rightarrow ⇒ Leftarrow ⇐ implies ⟹ " +
+    "iff ⟺ leftrightarrow ↔ Leftrightarrow ⇔ mapsto ↦ in ∈ notin ∉ subset ⊂ subseteq ⊆ supset ⊃ supseteq ⊇ cup ∪ cap ∩ bigcup ⋃ " +
+    "bigcap ⋂ setminus ∖ forall ∀ exists ∃ neg ¬ land ∧ wedge ∧ lor ∨ vee ∨ oplus ⊕ otimes ⊗ perp ⊥ parallel ∥ mid ∣ ldots … " +
+    "cdots ⋯ dots … vdots ⋮ ddots ⋱ sum ∑ prod ∏ int ∫ iint ∬ oint ∮ langle ⟨ rangle ⟩ lfloor ⌊ rfloor ⌋ lceil ⌈ rceil ⌉ " +
+    "lvert | rvert | vert | lVert ‖ rVert ‖ Vert ‖ circ ∘ star ⋆ ll ≪ gg ≫ therefore ∴ bmod mod " +
+    "{ { } } | ‖ % % $ $ # # & & _ _",
 );
-const FUNCTIONS = new Set("sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln exp lim max min sup inf det dim ker gcd deg arg mod Pr".split(" "));
-const SPACES = { ",": "0.17em", ":": "0.22em", ";": "0.28em", " ": "0.25em", quad: "1em", qquad: "2em", "!": "0" };
-const ACCENTS = { hat: "^", widehat: "^", bar: "¯", overline: "¯", vec: "→", dot: "˙", ddot: "¨", tilde: "~" };
-const LETTERS = { mathbb: "double-struck", mathbf: "bold", mathcal: "script", mathrm: "normal" };
-const DOUBLE_STRUCK = { C: "ℂ", H: "ℍ", N: "ℕ", P: "ℙ", Q: "ℚ", R: "ℝ", Z: "ℤ" };
-const TOKEN = /\\([a-zA-Z]+|[\s\S])|\s+|\d+(?:\.\d+)?|[\s\S]/gu;
-const BIG = new Set("∑∏∫∬∮");
+const FUNCTIONS = new Set(
+  (
+    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln exp " +
+    "lim limsup liminf max min sup inf det dim ker gcd deg arg mod Pr"
+  ).split(" "),
+);
+const SPACES = { ",": "0.17em", ":": "0.22em", ";": "0.28em", " ": "0.25em", quad: "1em", qquad: "2em", "!": "0", "\\": "0" };
+const ACCENTS = symbols("hat ^ widehat ^ bar ¯ overline ¯ vec → dot ˙ ddot ¨ tilde ~ overbrace ⏞");
+const UNDER = symbols("underline _ underbrace ⏟");
+const DOUBLE_STRUCK = symbols("C ℂ H ℍ N ℕ P ℙ Q ℚ R ℝ Z ℤ");
+const FENCES = symbols("pmatrix () bmatrix [] vmatrix || cases {");
+const HAS_LIMITS = /^(?:[∑∏⋃⋂]|lim|limsup|liminf|max|min|sup|inf|det|gcd|Pr|arg\s?max|arg\s?min)$|[⏞⏟]$/;
+const SCRIPT = /^(?:[_^']|\\(?:no)?limits)$/;
+const DELIMITER = /^(?:left|right|middle|[bB]igg?[lrm]?)$/;
+const TEXT = /^\\(text(?:bf|it|rm|sf|tt)?|mbox|operatorname\*?)(?![a-zA-Z])(?:\s*\{([^{}]*)\})?$/;
+const TOKEN = new RegExp(`${TEXT.source.slice(1, -2)}|\\\\(?:[a-zA-Z]+|[\\s\\S])|\\s+|\\d+(?:\\.\\d+)?|[\\s\\S]`, "gu");
 const MAX_DEPTH = 40;
+const FRACTION = (f) => make("mfrac", f.argument(), f.argument());
+const NOTHING = () => make("mrow");
+
+/** What a command makes of what follows it in the formula `f`. */
+const COMMANDS = {
+  frac: FRACTION,
+  dfrac: FRACTION,
+  tfrac: FRACTION,
+  cfrac: FRACTION,
+  binom: (f) => make("mrow", make("mo", "("), make("mtable", row(f.argument()), row(f.argument())), make("mo", ")")),
+  sqrt: (f) => f.root(),
+  not: (f) => make("mo", `${f.argument().textContent}\u0338`.normalize()),
+  boxed: (f) => classed("boxed", make("mrow", f.argument())),
+  mathbf: (f) => classed("bold", f.argument()),
+  mathbb: (f) => doubleStruck(f.argument()),
+  mathrm: (f) => upright(f.argument()),
+  mathcal: (f) => f.argument(),
+  displaystyle: NOTHING,
+  begin: (f) => f.environment(),
+};
 
 /** The element of a formula. */
 export function mathElement(source, { isBlock }) {
@@ -31,18 +68,19 @@ class Formula {
   #depth = 0;
 
   constructor(source) {
-    this.#tokens = source.match(TOKEN)?.filter((token) => token.trim() !== "" || token === "\\ ") ?? [];
+    const withoutGaps = source.replace(/\\\\\[[\d.]+[a-z]{2}\]/g, "\\\\"); // of a line's end
+    this.#tokens = withoutGaps.match(TOKEN)?.filter((token) => token.trim() !== "") ?? [];
   }
 
-  /** Everything up to one of `ends`, which is taken too. */
-  row(...ends) {
+  /** Everything up to `end`, which is taken too. A closing brace that nothing opened is left out. */
+  row(end) {
     const parts = [];
-    while (this.#at < this.#tokens.length && !ends.includes(this.#next)) {
-      if (this.#next === "}") this.#at++; // one too many
+    while (this.#at < this.#tokens.length && this.#next !== end) {
+      if (this.#next === "}") this.#at++;
       else parts.push(this.#scripted());
     }
     this.#at++;
-    return parts.length === 1 ? parts[0] : make("mrow", ...parts);
+    return parts.length === 1 ? parts[0] : make("mrow", parts);
   }
 
   get #next() {
@@ -50,24 +88,39 @@ class Formula {
   }
 
   #scripted() {
-    const base = this.#atom();
+    const base = /^[_^']$/.test(this.#next) ? make("mrow") : this.#atom();
     let below = null;
     let above = null;
-    while (this.#next === "_" || this.#next === "^" || this.#next === "'") {
+    let primes = "";
+    let hasLimits = null;
+    while (SCRIPT.test(this.#next ?? "")) {
       const mark = this.#tokens[this.#at++];
-      if (mark === "_") below = this.#argument();
-      else above = mark === "'" ? make("mo", "′") : this.#argument();
+      if (mark === "_") below = this.#script();
+      else if (mark === "^") above = this.#script();
+      else if (mark === "'") primes += "′";
+      else hasLimits = mark === "\\limits";
     }
+    if (primes !== "") above = above ? make("mrow", make("mo", primes), above) : make("mo", primes);
     if (!below && !above) return base;
-    const isLimits = BIG.has(base.textContent) ? !"∫∬∮".includes(base.textContent) : base.textContent === "lim";
-    const [under, over, both] = isLimits ? ["munder", "mover", "munderover"] : ["msub", "msup", "msubsup"];
+    hasLimits ??= HAS_LIMITS.test(base.textContent);
+    const [under, over, both] = hasLimits ? ["munder", "mover", "munderover"] : ["msub", "msup", "msubsup"];
     if (below && above) return make(both, base, below, above);
     return below ? make(under, base, below) : make(over, base, above);
   }
 
-  #argument() {
-    if (this.#next === undefined || this.#next === "}") return make("mrow");
-    return this.#atom();
+  /** What stands above or below; a whole number there needs no braces, which TeX would want. */
+  #script() {
+    return this.#next === undefined || this.#next === "}" ? make("mrow") : this.#atom();
+  }
+
+  /** What a command is about: a group or the next sign, of a number the first digit. */
+  argument() {
+    const token = this.#next ?? "";
+    if (/^\d./.test(token)) {
+      this.#tokens[this.#at] = token.slice(1);
+      return make("mn", token[0]);
+    }
+    return this.#script();
   }
 
   #atom() {
@@ -79,7 +132,7 @@ class Formula {
     try {
       if (token === "{") return this.row("}");
       if (token === "&" || token === "~") return make("mspace");
-      if (token[0] === "\\" && token.length > 1) return this.#command(token.slice(1));
+      if (token[0] === "\\" && token.length > 1) return this.#command(token);
       if (/^\d/.test(token)) return make("mn", token);
       return make(/\p{L}/u.test(token) ? "mi" : "mo", token === "-" ? "−" : token);
     } finally {
@@ -87,61 +140,37 @@ class Formula {
     }
   }
 
-  #command(name) {
+  #command(token) {
+    const text = TEXT.exec(token);
+    if (text) return make("mtext", text[2] === undefined ? this.argument().textContent : plain(text[2]));
+    const name = token.slice(1);
     if (SYMBOLS.has(name)) return make("mi", SYMBOLS.get(name));
     if (OPERATORS.has(name)) return make("mo", OPERATORS.get(name));
     if (FUNCTIONS.has(name)) return make("mi", name);
-    if (Object.hasOwn(SPACES, name)) {
-      const space = make("mspace");
-      space.setAttribute("width", SPACES[name]);
-      return space;
-    }
-    if (Object.hasOwn(ACCENTS, name)) return make("mover", this.#argument(), make("mo", ACCENTS[name]));
-    if (Object.hasOwn(LETTERS, name)) return this.#letters(name);
-    switch (name) {
-      case "frac":
-      case "dfrac":
-      case "tfrac":
-        return make("mfrac", this.#argument(), this.#argument());
-      case "binom":
-        return make("mrow", make("mo", "("), make("mtable", row(this.#argument()), row(this.#argument())), make("mo", ")"));
-      case "sqrt":
-        if (this.#next !== "[") return make("msqrt", this.#argument());
-        this.#at++;
-        return ((index) => make("mroot", this.#argument(), index))(this.row("]"));
-      case "text":
-      case "operatorname":
-      case "textbf":
-      case "mbox":
-        return make("mtext", this.#argument().textContent);
-      case "left":
-      case "right":
-      case "big":
-      case "Big":
-      case "bigg":
-        return this.#next === "." ? (this.#at++, make("mrow")) : this.#argument();
-      case "displaystyle":
-      case "limits":
-      case "begin":
-        return name === "begin" ? this.#environment() : make("mrow");
-      case "\\":
-        return make("mspace");
-    }
-    return make("mtext", `\\${name}`);
+    if (ACCENTS.has(name)) return make("mover", this.argument(), make("mo", ACCENTS.get(name)));
+    if (UNDER.has(name)) return make("munder", this.argument(), make("mo", UNDER.get(name)));
+    if (Object.hasOwn(SPACES, name)) return space(SPACES[name]);
+    if (Object.hasOwn(COMMANDS, name)) return COMMANDS[name](this);
+    if (DELIMITER.test(name)) return this.#delimiter();
+    return make("mtext", token);
   }
 
-  #letters(name) {
-    const letters = this.#argument();
-    if (name === "mathbb" && Object.hasOwn(DOUBLE_STRUCK, letters.textContent)) {
-      return make("mi", DOUBLE_STRUCK[letters.textContent]);
-    }
-    if (name === "mathbf") letters.setAttribute("class", "bold");
-    if (name === "mathrm") letters.setAttribute("mathvariant", "normal");
-    return letters;
+  #delimiter() {
+    if (this.#next !== ".") return this.argument();
+    this.#at++;
+    return make("mrow");
   }
 
-  #environment() {
-    const name = this.#argument().textContent;
+  root() {
+    if (this.#next !== "[") return make("msqrt", this.argument());
+    this.#at++;
+    const index = this.row("]");
+    return make("mroot", this.argument(), index);
+  }
+
+  environment() {
+    const name = this.argument().textContent;
+    if (name === "array") this.argument(); // how its columns are aligned
     const rows = [[[]]];
     while (this.#at < this.#tokens.length && this.#next !== "\\end") {
       if (this.#next === "&") rows.at(-1).push([]);
@@ -153,20 +182,59 @@ class Formula {
       this.#at++;
     }
     this.#at++;
-    this.#argument();
-    const table = make("mtable", ...rows.map((cells) => make("mtr", ...cells.map((cell) => make("mtd", ...cell)))));
-    const [before, after] = { pmatrix: "()", bmatrix: "[]", vmatrix: "||", cases: "{" }[name] ?? "";
-    return make("mrow", ...(before ? [make("mo", before)] : []), table, ...(after ? [make("mo", after)] : []));
+    this.argument();
+    const table = rows.map((cells) =>
+      make(
+        "mtr",
+        cells.map((cell) => make("mtd", cell)),
+      ),
+    );
+    const [before = "", after = ""] = FENCES.get(name) ?? "";
+    return make("mrow", before && make("mo", before), make("mtable", table), after && make("mo", after));
   }
+}
+
+/** The words of a text. A space at an end of <mtext> would not be seen, one that doesn't break is. */
+function plain(text) {
+  return text
+    .replace(/\\[,:; ]|~/g, " ")
+    .replace(/\\([%$#&_])/g, "$1")
+    .replace(/\s+/g, "\u00a0");
+}
+
+function doubleStruck(letters) {
+  const letter = DOUBLE_STRUCK.get(letters.textContent);
+  return letter ? make("mi", letter) : letters;
+}
+
+/** A name: letters together are upright by themselves, a single one has to be told. */
+function upright(letters) {
+  const name = letters.textContent;
+  if (!/^\p{L}+$/u.test(name)) return letters;
+  const element = make("mi", name);
+  if (name.length === 1) element.setAttribute("mathvariant", "normal");
+  return element;
+}
+
+function classed(name, element) {
+  element.setAttribute("class", name);
+  return element;
+}
+
+function space(width) {
+  const element = make("mspace");
+  element.setAttribute("width", width);
+  return element;
 }
 
 function row(cell) {
   return make("mtr", make("mtd", cell));
 }
 
+/** An element with children, or lists of them; one by one, since a call takes only so many. */
 function make(tag, ...children) {
   const created = document.createElementNS(MATHML, tag);
-  created.append(...children);
+  for (const child of children.flat()) if (child !== "") created.append(child);
   return created;
 }
 

@@ -130,7 +130,7 @@ class HeadingView extends View {
     super();
     this.#level = level;
     // The page's own headings are above an answer's.
-    this.root = element(`h${Math.min(level + 3, 6)}`, { dir: "auto", className: `level-${level}` });
+    this.root = element(`h${Math.min(level + 3, 6)}`, { dir: "auto", class: `level-${level}` });
     this.#inline = new InlineView(this.root);
   }
 
@@ -161,7 +161,6 @@ class QuoteView extends View {
 class ListView extends View {
   #isOrdered;
   #items = [];
-  #shown = [];
 
   constructor({ isOrdered }) {
     super();
@@ -177,8 +176,8 @@ class ListView extends View {
     if (this.#isOrdered && this.root.start !== start) this.root.start = start;
     this.root.classList.toggle("tight", isTight);
     items.forEach((item, index) => {
-      const view = (this.#items[index] ??= this.#newItem());
-      view.show(item, isGrowing && index === items.length - 1);
+      this.#items[index] ??= this.#newItem();
+      this.#items[index].show(item, isGrowing && index === items.length - 1);
     });
     for (const view of this.#items.splice(items.length)) view.root.remove();
   }
@@ -222,7 +221,7 @@ class TableView extends View {
     super();
     this.root = element(
       "div",
-      { className: "table", tabIndex: 0, role: "region", "aria-label": strings.table, dir: "auto" },
+      { class: "table", tabIndex: 0, role: "region", "aria-label": strings.table, dir: "auto" },
       element("table", {}, this.#head, this.#body),
     );
   }
@@ -234,15 +233,15 @@ class TableView extends View {
   show({ head, rows, columns }, isGrowing) {
     this.#columns = JSON.stringify(columns);
     [head, ...rows].forEach((cells, index) => {
-      const row = (this.#rows[index] ??= this.#newRow(columns, index === 0));
-      cells.forEach((text, column) => row[column].show(text, isGrowing && index === rows.length));
+      this.#rows[index] ??= this.#newRow(columns, index === 0);
+      for (const [column, text] of cells.entries()) this.#rows[index][column].show(text, isGrowing && index === rows.length);
     });
     for (const row of this.#rows.splice(rows.length + 1)) row[0].cell.parentElement.remove();
   }
 
   #newRow(columns, isHead) {
     const views = columns.map((alignment) => {
-      const cell = element(isHead ? "th" : "td", { dir: "auto", className: alignment && `to-${alignment}` });
+      const cell = element(isHead ? "th" : "td", { dir: "auto", class: alignment && `to-${alignment}` });
       const inline = new InlineView(cell);
       return { cell, show: (text, isGrowing) => inline.show(text, isGrowing) };
     });
@@ -252,7 +251,7 @@ class TableView extends View {
 }
 
 class MathView extends View {
-  root = element("div", { className: "formula" });
+  root = element("div", { class: "formula" });
   #text = null;
 
   show({ text }) {
@@ -277,7 +276,7 @@ class CodeView extends View {
     const copy = copyButton({ copy: strings.copyCode, copied: strings.copied }, () => this.#text);
     const caption = element("figcaption", {}, element("span", {}, this.#caption), copy);
     const box = element("pre", { tabIndex: 0, dir: "ltr", role: "region", "aria-label": language || strings.code }, this.#code);
-    this.root = element("figure", { className: "code" }, caption, box);
+    this.root = element("figure", { class: "code" }, caption, box);
     this.#caption.data = language || strings.code;
   }
 
@@ -298,7 +297,7 @@ class CodeView extends View {
 
   #newLine(text, hasBreak) {
     const { tokens, state } = highlightLine(this.#language, text, this.#lines.at(-1)?.state ?? null);
-    const parts = tokens.map(([kind, part]) => (kind ? element("span", { className: `of-${kind}` }, part) : part));
+    const parts = tokens.map(([kind, part]) => (kind ? element("span", { class: `of-${kind}` }, part) : part));
     const root = element("span", {}, ...parts, ...(hasBreak ? ["\n"] : []));
     // The last line gets its break when another follows, for which it is made anew.
     this.#lines.push({ text: hasBreak ? text : null, state, root });

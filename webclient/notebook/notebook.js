@@ -6,7 +6,7 @@
 import { strings } from "../language/words.js";
 import { ApiError, streamCompletion } from "../api/api.js";
 import { requestFields } from "../settings/fields.js";
-import { $, element } from "../ui/dom.js";
+import { $, element, on } from "../ui/dom.js";
 import { Follower } from "../ui/follow.js";
 import { Tokens } from "./tokens.js";
 
@@ -28,25 +28,25 @@ export class Notebook {
     this.#settings = settings;
     this.#explain = explain;
     const area = $("text");
-    area.addEventListener("input", () => {
+    on(area, "input", () => {
       this.#tokens.edit(area.value);
       this.#draw();
     });
-    area.addEventListener("pointermove", ({ clientX, clientY }) => this.#point(clientX, clientY));
-    area.addEventListener("pointerleave", () => this.#showChances(null));
-    document.addEventListener("selectionchange", () => document.activeElement === area && this.#showChances(this.#tokens.at(area.selectionStart), area));
-    area.addEventListener("keydown", (event) => {
+    on(area, "pointermove", ({ clientX, clientY }) => this.#point(clientX, clientY));
+    on(area, "pointerleave", () => this.#showChances(null));
+    on(document, "selectionchange", () => document.activeElement === area && this.#showChances(this.#tokens.at(area.selectionStart), area));
+    on(area, "keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.#generate();
     });
-    $("generate").addEventListener("click", () => this.#generate());
-    $("stop-text").addEventListener("click", () => this.stop());
-    $("take-back").addEventListener("click", () => this.#takeBack());
-    $("other-ending").addEventListener("click", () => {
+    on("generate", "click", () => this.#generate());
+    on("stop-text", "click", () => this.stop());
+    on("take-back", "click", () => this.#takeBack());
+    on("other-ending", "click", () => {
       this.#takeBack();
       this.#generate();
     });
-    $("clear-text").addEventListener("click", () => this.#replace(""));
-    $("show-chances").addEventListener("change", () => $("page-of-text").classList.toggle("is-tinted", $("show-chances").checked));
+    on("clear-text", "click", () => this.#replace(""));
+    on("show-chances", "change", () => $("page-of-text").classList.toggle("is-tinted", $("show-chances").checked));
     this.#follower = new Follower($("notebook-scroller"), $("page-of-text"), () => {});
     this.#update();
   }
@@ -66,7 +66,8 @@ export class Notebook {
 
   async #generate() {
     if (this.isRunning || !this.#canWrite || this.#tokens.text === "") return;
-    const { signal } = (this.#controller = new AbortController());
+    this.#controller = new AbortController();
+    const { signal } = this.#controller;
     this.#before = this.#tokens.text;
     $("text-trouble").hidden = true;
     this.#follower.resume();
@@ -128,7 +129,9 @@ export class Notebook {
     const parts = [];
     for (const token of all.slice(same)) {
       if (token.start > at) parts.push(text.slice(at, token.start));
-      parts.push(element("span", { className: `sure-${sureness(token.logprob)}`, "data-start": token.start }, text.slice(token.start, token.end)));
+      parts.push(
+        element("span", { class: `sure-${sureness(token.logprob)}`, "data-start": token.start }, text.slice(token.start, token.end)),
+      );
       at = token.end;
     }
     mirror.append(...parts, `${text.slice(at)}\n`);
@@ -148,7 +151,7 @@ export class Notebook {
     const rows = token.top.map(({ text, logprob }) =>
       element(
         "li",
-        { className: text === token.text ? "is-chosen" : "" },
+        { class: text === token.text ? "is-chosen" : "" },
         element("code", {}, visible(text)),
         element("meter", { value: Math.exp(logprob), "aria-hidden": "true" }),
         element("span", {}, strings.chanceOf(Math.exp(logprob))),

@@ -75,7 +75,11 @@ export class SettingsPanel {
       const settings = this.#presets.get(gone);
       this.#presets.remove(gone);
       this.draw();
-      toast(strings.presetDeleted, { label: strings.undo, run: () => (this.#presets.save(gone, settings), this.draw()) });
+      const bringBack = () => {
+        this.#presets.save(gone, settings);
+        this.draw();
+      };
+      toast(strings.presetDeleted, { label: strings.undo, run: bringBack });
     });
     select.addEventListener("change", () => this.#replace(select.value === OWN ? {} : this.#presets.get(select.value)));
     const option = (value, words) => element("option", { value }, words);
@@ -179,7 +183,12 @@ export class SettingsPanel {
 
   #area(field, described) {
     const isLines = field.kind === "lines";
-    const area = element("textarea", { rows: field.kind === "text" ? 4 : 3, placeholder: strings[`${field.key}Hint`] ?? "", dir: "auto", ...described });
+    const area = element("textarea", {
+      rows: field.kind === "text" ? 4 : 3,
+      placeholder: strings[`${field.key}Hint`] ?? "",
+      dir: "auto",
+      ...described,
+    });
     const trouble = field.key === "schema" && element("p", { className: "help wrong", role: "alert", hidden: true }, strings.notJson);
     if (field.kind === "code") area.className = "code-area";
     area.addEventListener("input", () => {

@@ -92,7 +92,10 @@ export class Attachments {
   }
 
   #numTokens(but) {
-    return this.#items.reduce((sum, item) => sum + (item !== but && item.attachment.kind === "text" ? (item.attachment.tokens ?? 0) : 0), 0);
+    return this.#items.reduce(
+      (sum, item) => sum + (item !== but && item.attachment.kind === "text" ? (item.attachment.tokens ?? 0) : 0),
+      0,
+    );
   }
 
   #remove(item) {
@@ -134,12 +137,18 @@ export class Attachments {
 export function attachmentChip({ kind, name, tokens, data }, { words = null, hint = null, remove = null } = {}) {
   const picture = kind === "image" && /^data:image\//.test(data ?? "") ? element("img", { src: data, alt: "" }) : icon("file");
   const detail = words ?? (tokens === undefined ? "" : strings.tokens(tokens));
-  const facts = element("span", { className: "soft" }, detail);
+  const facts = element("span", { class: "soft" }, detail);
   return element(
     "div",
-    { className: "chip" },
+    { class: "chip" },
     picture,
-    element("span", { className: "chip-text" }, element("span", { className: "chip-name", dir: "auto" }, name), facts, hint && element("span", { className: "soft" }, hint)),
+    element(
+      "span",
+      { class: "chip-text" },
+      element("span", { class: "chip-name", dir: "auto" }, name),
+      facts,
+      hint && element("span", { class: "soft" }, hint),
+    ),
     remove,
   );
 }
@@ -151,5 +160,5 @@ export function sourcesOf(attachments) {
   const quotes = passages.map(({ name, part, total, text }) =>
     element("blockquote", {}, element("cite", {}, strings.part(name, part, total)), element("p", { dir: "auto", tabIndex: 0 }, text)),
   );
-  return [element("details", { className: "passages" }, element("summary", {}, icon("book"), strings.sources(passages.length)), ...quotes)];
+  return [element("details", { class: "passages" }, element("summary", {}, icon("book"), strings.sources(passages.length)), ...quotes)];
 }

@@ -1,6 +1,6 @@
 // Where one writes: the text, the files with it, send and stop.
 
-import { $, isTouch } from "./dom.js";
+import { $, isTouch, on } from "./dom.js";
 
 export class Composer {
   #handlers;
@@ -14,20 +14,20 @@ export class Composer {
     this.#attachments = attachments;
     attachments.onChange = () => this.#update();
     const question = $("question");
-    question.addEventListener("input", () => this.#changed());
-    question.addEventListener("keydown", (event) => this.#pressed(event));
-    question.addEventListener("paste", (event) => {
+    on(question, "input", () => this.#changed());
+    on(question, "keydown", (event) => this.#pressed(event));
+    on(question, "paste", (event) => {
       if (attachments.addFrom(event.clipboardData)) event.preventDefault();
     });
-    $("composer").addEventListener("submit", (event) => {
+    on("composer", "submit", (event) => {
       event.preventDefault();
       this.#ask();
     });
-    $("composer").addEventListener("click", (event) => {
+    on("composer", "click", (event) => {
       if (event.target === event.currentTarget) question.focus();
     });
-    $("stop").addEventListener("click", () => handlers.onStop());
-    $("attach").addEventListener("click", () => attachments.pick());
+    on("stop", "click", () => handlers.onStop());
+    on("attach", "click", () => attachments.pick());
   }
 
   get text() {

@@ -1,7 +1,7 @@
 // The page's dialogs: about the model, use from a program, preferences, quit.
 
 import { LANGUAGES, chooseLanguage, strings } from "../language/words.js";
-import { $, copyButton, element, pickFiles, textButton } from "./dom.js";
+import { $, copyButton, element, on, pickFiles, textButton } from "./dom.js";
 import { snippets } from "./snippets.js";
 
 const APPEARANCE_KEY = "holdall.appearance.1";
@@ -35,15 +35,25 @@ export function openModelCard(face) {
   const facts = rows.flatMap(([term, value]) => [element("dt", {}, term), element("dd", { dir: "auto" }, value || strings.unknown)]);
   openDialog(
     strings.aboutModel,
-    element("div", { className: "card-head" }, pictureOf(picture, 56), element("div", {}, element("h3", { dir: "auto" }, name || model.name || strings.someModel), description && element("p", { className: "soft", dir: "auto" }, description))),
-    element("dl", { className: "facts" }, ...facts),
+    element(
+      "div",
+      { class: "card-head" },
+      pictureOf(picture, 56),
+      element(
+        "div",
+        {},
+        element("h3", { dir: "auto" }, name || model.name || strings.someModel),
+        description && element("p", { class: "soft", dir: "auto" }, description),
+      ),
+    ),
+    element("dl", { class: "facts" }, ...facts),
   );
 }
 
 /** The bundle's picture, else the program's own. Only data and our own file: the page fetches from nowhere else. */
 export function pictureOf(picture, size) {
   const source = typeof picture === "string" && picture.startsWith("data:image/") ? picture : "icon.svg";
-  return element("img", { src: source, alt: "", width: size, height: size, className: "picture" });
+  return element("img", { src: source, alt: "", width: size, height: size, class: "picture" });
 }
 
 export function openApi(modelName, hasKey) {
@@ -65,8 +75,8 @@ export function openApi(modelName, hasKey) {
     });
     box.setAttribute("aria-label", name);
   };
-  const list = element("div", { role: "tablist", "aria-label": strings.api, className: "tabs" }, ...tabs);
-  list.addEventListener("keydown", ({ key }) => {
+  const list = element("div", { role: "tablist", "aria-label": strings.api, class: "tabs" }, ...tabs);
+  on(list, "keydown", ({ key }) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[key];
     if (!step) return;
     const next = tabs.at((tabs.indexOf(document.activeElement) + step) % tabs.length);
@@ -77,9 +87,24 @@ export function openApi(modelName, hasKey) {
   openDialog(
     strings.api,
     element("p", {}, `${strings.apiHint} ${hasKey ? strings.ownKey : strings.anyKey}`),
-    element("div", { className: "field" }, element("label", { for: "base-url" }, strings.baseUrl), element("div", { className: "row" }, element("input", { id: "base-url", readOnly: true, value: address, dir: "ltr" }), copyButton(strings, () => address))),
+    element(
+      "div",
+      { class: "field" },
+      element("label", { for: "base-url" }, strings.baseUrl),
+      element(
+        "div",
+        { class: "row" },
+        element("input", { id: "base-url", readOnly: true, value: address, dir: "ltr" }),
+        copyButton(strings, () => address),
+      ),
+    ),
     list,
-    element("div", { className: "snippet" }, box, copyButton({ copy: strings.copyCode, copied: strings.copied }, () => code.textContent)),
+    element(
+      "div",
+      { class: "snippet" },
+      box,
+      copyButton({ copy: strings.copyCode, copied: strings.copied }, () => code.textContent),
+    ),
   );
 }
 
@@ -91,7 +116,7 @@ export function openPreferences(handlers) {
     ...Object.entries(LANGUAGES).map(([code, { languageName }]) => element("option", { value: code, lang: code }, languageName)),
   );
   language.value = strings.language;
-  language.addEventListener("change", () => {
+  on(language, "change", () => {
     chooseLanguage(language.value);
     handlers.onLanguage();
     openPreferences(handlers);
@@ -103,7 +128,7 @@ export function openPreferences(handlers) {
     ...["System", "Light", "Dark"].map((each) => element("option", { value: each.toLowerCase() }, strings[`appearance${each}`])),
   );
   appearance.value = chosenAppearance();
-  appearance.addEventListener("change", () => {
+  on(appearance, "change", () => {
     localStorage.setItem(APPEARANCE_KEY, appearance.value);
     applyAppearance();
   });
@@ -117,27 +142,43 @@ export function openPreferences(handlers) {
     [strings.keyEditLast, "↑"],
     [strings.keySearch, "Ctrl K"],
   ];
-  const field = (id, label, control) => element("div", { className: "field" }, element("label", { for: id }, label), control);
+  const field = (id, label, control) => element("div", { class: "field" }, element("label", { for: id }, label), control);
   openDialog(
     strings.preferences,
     field("language", strings.language_, language),
     field("appearance", strings.appearance, appearance),
     element("h3", {}, strings.yourChats),
-    element("div", { className: "row wrap" }, textButton(strings.exportAll, handlers.onExport, { name: "save" }), textButton(strings.importChats, importFile, { name: "open" })),
+    element(
+      "div",
+      { class: "row wrap" },
+      textButton(strings.exportAll, handlers.onExport, { name: "save" }),
+      textButton(strings.importChats, importFile, { name: "open" }),
+    ),
     element("h3", {}, strings.keyboard),
-    element("dl", { className: "facts" }, ...keys.flatMap(([what, key]) => [element("dt", {}, what), element("dd", {}, ...key.split(" ").map((each) => element("kbd", {}, each)))])),
+    element(
+      "dl",
+      { class: "facts" },
+      ...keys.flatMap(([what, key]) => [
+        element("dt", {}, what),
+        element("dd", {}, ...key.split(" ").map((each) => element("kbd", {}, each))),
+      ]),
+    ),
   );
 }
 
 export function openQuit(hasHistory, onQuit) {
+  const quit = () => {
+    close();
+    onQuit();
+  };
   const close = openDialog(
     strings.quitTitle,
     element("p", {}, hasHistory ? strings.quitHint : strings.quitHintNoHistory),
     element(
       "div",
-      { className: "row to-end" },
+      { class: "row to-end" },
       textButton(strings.cancel, () => close()),
-      textButton(strings.quit, () => (close(), onQuit()), { className: "strong" }),
+      textButton(strings.quit, quit, { class: "strong" }),
     ),
   );
 }

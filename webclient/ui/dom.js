@@ -29,7 +29,9 @@ const ICONS = {
   chat: "M4 4.5h12v8.5H9l-3.5 3V13H4z",
   code: "M7 6l-4 4 4 4M13 6l4 4-4 4",
   power: "M10 3v7M6 5.5a6 6 0 1 0 8 0",
-  gear: "M10 13a3 3 0 1 0 0-6 3 3 0 0 0 0 6ZM10 2.8v2.4M10 14.8v2.4M2.8 10h2.4M14.8 10h2.4M4.9 4.9l1.7 1.7M13.4 13.4l1.7 1.7M4.9 15.1l1.7-1.7M13.4 6.6l1.7-1.7",
+  gear:
+    "M10 13a3 3 0 1 0 0-6 3 3 0 0 0 0 6ZM10 2.8v2.4M10 14.8v2.4M2.8 10h2.4M14.8 10h2.4M4.9 4.9l1.7 1.7M13.4 13.4l1.7 1.7M4.9 " +
+    "15.1l1.7-1.7M13.4 6.6l1.7-1.7",
   info: "M10 17a7 7 0 1 0 0-14 7 7 0 0 0 0 14Zm0-8v4.5M10 6.5h.01",
   save: "M10 3v9M6 8.5l4 4 4-4M4 16h12",
   open: "M10 12V3M6 6.5l4-4 4 4M4 16h12",
@@ -41,11 +43,16 @@ export function $(id) {
   return document.getElementById(id);
 }
 
-/** Make an element. Properties with a dash and `role` are attributes, `onclick` and the like listeners. */
+/** Listen to what happens to an element, given itself or by its id. */
+export function on(target, type, listener) {
+  (typeof target === "string" ? $(target) : target).addEventListener(type, listener);
+}
+
+/** Make an element. Properties with a dash, `class`, `for` and `role` are attributes, `onclick` and the like listeners. */
 export function element(tag, properties = {}, ...children) {
   const created = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
-    if (name.includes("-") || name === "role" || name === "for") created.setAttribute(name, value);
+    if (name.includes("-") || /^(?:class|for|role)$/.test(name)) created.setAttribute(name, value);
     else if (name.startsWith("on")) created.addEventListener(name.slice(2), value);
     else created[name] = value;
   }
@@ -70,11 +77,11 @@ export function drawIcons() {
 
 /** A button with an icon; its words are its name and its tooltip. */
 export function iconButton(name, label, onclick, properties = {}) {
-  return element("button", { type: "button", className: "icon", title: label, "aria-label": label, onclick, ...properties }, icon(name));
+  return element("button", { type: "button", class: "icon", title: label, "aria-label": label, onclick, ...properties }, icon(name));
 }
 
-export function textButton(label, onclick, { name = null, className = "quiet", ...properties } = {}) {
-  return element("button", { type: "button", className, onclick, ...properties }, name && icon(name), label);
+export function textButton(label, onclick, { name = null, ...properties } = {}) {
+  return element("button", { type: "button", class: "quiet", onclick, ...properties }, name && icon(name), label);
 }
 
 /** Copy a text; true when it worked. */
@@ -86,7 +93,7 @@ export async function copyText(text) {
     );
   }
   // Over plain HTTP from another machine there is no clipboard API; selecting the text and the old command remain.
-  const area = element("textarea", { value: text, className: "for-screen-readers" });
+  const area = element("textarea", { value: text, class: "for-screen-readers" });
   const focused = document.activeElement;
   document.body.append(area);
   area.select();
@@ -114,7 +121,7 @@ export function copyButton(words, read, properties = {}) {
 }
 
 /** Hand the reader a file. */
-export function saveFile(name, content, type) {
+export function saveFile({ name, content, type }) {
   const address = URL.createObjectURL(new Blob([content], { type }));
   const link = element("a", { href: address, download: name });
   link.click();

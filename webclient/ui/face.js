@@ -73,3 +73,9 @@ export function explain(error) {
   if (error.fault === Fault.LOCKED) return strings.locked;
   return strings.errorAnswer(error.message || strings.errorStatus(error.status));
 }
+
+/** Why a conversation is longer than the context; `isAlone` when it is but a question. */
+export function explainFull({ numPromptTokens: needed, contextSize: room }, { isAlone }) {
+  if (isAlone) return strings.errorTooLong;
+  return needed && room ? strings.errorContextFullBy(needed, room) : strings.errorContextFull;
+}

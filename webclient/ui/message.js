@@ -5,7 +5,7 @@ import { numToShow, wholeCharacters } from "../conversation/pace.js";
 import { strings } from "../language/words.js";
 import { MarkdownView } from "../markdown/view.js";
 import { attachmentChip, sourcesOf } from "./attachments.js";
-import { copyButton, element, icon, iconButton, setText, textButton } from "./dom.js";
+import { copyButton, element, icon, iconButton, on, setText, textButton } from "./dom.js";
 
 const FRAME_MS = 16;
 const MAX_SHARE = 0.35; // of all time that may go into showing what grows
@@ -15,7 +15,7 @@ const MAX_SHARE = 0.35; // of all time that may go into showing what grows
  * remove(message), show(message).
  */
 class MessageView {
-  bar = element("div", { className: "bar" });
+  bar = element("div", { class: "bar" });
   #barKey = "";
 
   constructor(message, actions) {
@@ -38,7 +38,7 @@ class MessageView {
     const label = strings.versions(index + 1, versions.length);
     return element(
       "span",
-      { className: "versions", role: "group", "aria-label": label },
+      { class: "versions", role: "group", "aria-label": label },
       iconButton("left", strings.previousVersion, () => go(-1), { disabled: isBusy || index === 0 }),
       element("span", { "aria-hidden": "true" }, `${index + 1}/${versions.length}`),
       iconButton("right", strings.nextVersion, () => go(1), { disabled: isBusy || index === versions.length - 1 }),
@@ -55,8 +55,8 @@ class MessageView {
 }
 
 export class QuestionView extends MessageView {
-  #bubble = element("div", { className: "question", dir: "auto" });
-  #files = element("div", { className: "files" });
+  #bubble = element("div", { class: "question", dir: "auto" });
+  #files = element("div", { class: "files" });
   #editor = null;
 
   constructor(message, actions) {
@@ -66,8 +66,8 @@ export class QuestionView extends MessageView {
     this.#files.append(...message.attachments.filter(({ kind }) => kind !== "passage").map((each) => attachmentChip(each)));
     this.root = element(
       "article",
-      { className: "message from-reader" },
-      element("h3", { className: "for-screen-readers" }, strings.youSaid),
+      { class: "message from-reader" },
+      element("h3", { class: "for-screen-readers" }, strings.youSaid),
       this.#files,
       this.#bubble,
       this.bar,
@@ -79,11 +79,7 @@ export class QuestionView extends MessageView {
   }
 
   buttons(isBusy) {
-    return [
-      iconButton("edit", strings.edit, () => this.edit(), { disabled: isBusy }),
-      this.copyButton(),
-      this.removeButton(isBusy),
-    ];
+    return [iconButton("edit", strings.edit, () => this.edit(), { disabled: isBusy }), this.copyButton(), this.removeButton(isBusy)];
   }
 
   /** Let the question be written anew, in its place. */
@@ -98,7 +94,7 @@ export class QuestionView extends MessageView {
       if (isSent && text !== "") this.actions.edit(this.message, text);
       else this.bar.querySelector("button")?.focus();
     };
-    area.addEventListener("keydown", (event) => {
+    on(area, "keydown", (event) => {
       if (event.isComposing) return;
       if (event.key === "Escape") finish(false);
       else if (event.key === "Enter" && !event.shiftKey) finish(true);
@@ -108,13 +104,13 @@ export class QuestionView extends MessageView {
     });
     this.#editor = element(
       "div",
-      { className: "editor" },
+      { class: "editor" },
       area,
       element(
         "div",
-        { className: "row to-end" },
+        { class: "row to-end" },
         textButton(strings.cancel, () => finish(false)),
-        textButton(strings.sendEdited, () => finish(true), { className: "strong" }),
+        textButton(strings.sendEdited, () => finish(true), { class: "strong" }),
       ),
     );
     this.#bubble.replaceWith(this.#editor);
@@ -125,12 +121,12 @@ export class QuestionView extends MessageView {
 }
 
 export class AnswerView extends MessageView {
-  #text = element("div", { className: "answer", dir: "auto" });
+  #text = element("div", { class: "answer", dir: "auto" });
   #markdown = new MarkdownView(this.#text);
   #thoughts = null;
-  #note = element("p", { className: "note", hidden: true });
-  #trouble = element("div", { className: "trouble", role: "alert", hidden: true });
-  #sources = element("div", { className: "sources" });
+  #note = element("p", { class: "note", hidden: true });
+  #trouble = element("div", { class: "trouble", role: "alert", hidden: true });
+  #sources = element("div", { class: "sources" });
   #numShown = 0;
   #frame = null;
   #lastFrame = 0;
@@ -141,8 +137,8 @@ export class AnswerView extends MessageView {
     this.#numShown = message.isOpen ? message.content.length : 0;
     this.root = element(
       "article",
-      { className: "message from-model" },
-      element("h3", { className: "for-screen-readers" }, strings.modelSaid),
+      { class: "message from-model" },
+      element("h3", { class: "for-screen-readers" }, strings.modelSaid),
       this.#text,
       this.#sources,
       this.#note,
@@ -183,7 +179,7 @@ export class AnswerView extends MessageView {
       this.copyButton(),
       iconButton("retry", strings.regenerate, () => this.actions.regenerate(this.message), { disabled: isBusy }),
       this.removeButton(isBusy),
-      statistics && element("span", { className: "statistics", tabIndex: 0 }, statistics),
+      statistics && element("span", { class: "statistics", tabIndex: 0 }, statistics),
     ].filter(Boolean);
   }
 
@@ -218,7 +214,12 @@ export class AnswerView extends MessageView {
     if (this.#thoughts === null) {
       const title = element("span");
       const text = document.createTextNode("");
-      const box = element("details", { className: "thoughts" }, element("summary", {}, icon("spark"), title), element("div", { dir: "auto" }, text));
+      const box = element(
+        "details",
+        { class: "thoughts" },
+        element("summary", {}, icon("spark"), title),
+        element("div", { dir: "auto" }, text),
+      );
       this.#thoughts = { title, text, box };
       this.#text.before(box);
     }

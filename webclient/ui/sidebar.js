@@ -1,7 +1,7 @@
 // The list of chats: search, open, rename, pin, delete, save. Knows nothing of how they are kept.
 
 import { strings } from "../language/words.js";
-import { $, element, icon, iconButton } from "./dom.js";
+import { $, element, icon, iconButton, on } from "./dom.js";
 
 const DAY_MS = 86_400_000;
 const SEARCH_PAUSE_MS = 150;
@@ -19,14 +19,14 @@ export class Sidebar {
   constructor(handlers) {
     this.#handlers = handlers;
     let timer = null;
-    $("search").addEventListener("input", () => {
+    on("search", "input", () => {
       clearTimeout(timer);
       timer = setTimeout(() => {
         this.#words = $("search").value.trim();
         handlers.onSearch(this.#words);
       }, SEARCH_PAUSE_MS);
     });
-    $("chats").addEventListener("keydown", (event) => this.#move(event));
+    on("chats", "keydown", (event) => this.#move(event));
   }
 
   get words() {
@@ -64,7 +64,7 @@ export class Sidebar {
     let group = null;
     for (const chat of this.#chats) {
       const name = this.#words ? null : groupOf(chat);
-      if (name !== group) rows.push(() => element("li", { className: "group" }, strings[name]));
+      if (name !== group) rows.push(() => element("li", { class: "group" }, strings[name]));
       group = name;
       rows.push(() => this.#row(chat));
     }
@@ -76,22 +76,27 @@ export class Sidebar {
     const isCurrent = chat.id === this.#current;
     const button = element(
       "button",
-      { type: "button", className: "open", onclick: () => this.#handlers.onOpen(chat.id) },
-      element("span", { className: "title", dir: "auto" }, title),
+      { type: "button", class: "open", onclick: () => this.#handlers.onOpen(chat.id) },
+      element("span", { class: "title", dir: "auto" }, title),
     );
     if (isCurrent) button.setAttribute("aria-current", "true");
-    if (chat.snippet) button.append(element("span", { className: "snippet", dir: "auto" }, chat.snippet));
-    if (this.#isRunning(chat.id)) button.append(element("span", { className: "pulse", role: "img", "aria-label": strings.answeringHere }));
+    if (chat.snippet) button.append(element("span", { class: "snippet", dir: "auto" }, chat.snippet));
+    if (this.#isRunning(chat.id)) button.append(element("span", { class: "pulse", role: "img", "aria-label": strings.answeringHere }));
     const more = iconButton("more", strings.chatMenu(title), () => this.#openMenu(more, chat), { "aria-haspopup": "menu" });
-    return element("li", { "data-chat": chat.id, className: isCurrent ? "is-current" : "" }, button, more);
+    return element("li", { "data-chat": chat.id, class: isCurrent ? "is-current" : "" }, button, more);
   }
 
   #openMenu(anchor, chat) {
-    const item = (name, words, run) =>
-      element("button", { type: "button", role: "menuitem", onclick: () => (menu.hidePopover(), run()) }, icon(name), words);
+    const item = (name, words, run) => {
+      const onclick = () => {
+        menu.hidePopover();
+        run();
+      };
+      return element("button", { type: "button", role: "menuitem", onclick }, icon(name), words);
+    };
     const menu = element(
       "div",
-      { className: "menu", role: "menu", popover: "auto" },
+      { class: "menu", role: "menu", popover: "auto" },
       item("edit", strings.rename, () => this.#rename(chat)),
       item("pin", chat.is_pinned ? strings.unpin : strings.pin, () => this.#handlers.onPin(chat.id, !chat.is_pinned)),
       item("file", strings.exportMarkdown, () => this.#handlers.onSave(chat.id, "md")),
@@ -99,8 +104,8 @@ export class Sidebar {
       item("trash", strings.delete, () => this.#handlers.onDelete(chat.id)),
     );
     anchor.after(menu);
-    menu.addEventListener("toggle", ({ newState }) => newState === "closed" && menu.remove());
-    menu.addEventListener("keydown", (event) => {
+    on(menu, "toggle", ({ newState }) => newState === "closed" && menu.remove());
+    on(menu, "keydown", (event) => {
       const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
       if (!step) return;
       event.preventDefault();
@@ -117,7 +122,7 @@ export class Sidebar {
 
   #rename(chat) {
     const row = $("chats").querySelector(`[data-chat="${CSS.escape(chat.id)}"]`);
-    const input = element("input", { value: chat.title, className: "rename", "aria-label": strings.chatTitle, maxLength: 200 });
+    const input = element("input", { value: chat.title, class: "rename", "aria-label": strings.chatTitle, maxLength: 200 });
     let isDone = false;
     const finish = (isKept) => {
       if (isDone) return;
@@ -127,7 +132,7 @@ export class Sidebar {
       this.#focus(chat.id);
       if (isKept && title !== "" && title !== chat.title) this.#handlers.onRename(chat.id, title);
     };
-    input.addEventListener("keydown", (event) => {
+    on(input, "keydown", (event) => {
       if (event.key === "Enter" && !event.isComposing) {
         event.preventDefault(); // else it would press the row's button, which gets the focus
         finish(true);
@@ -135,7 +140,7 @@ export class Sidebar {
       if (event.key === "Escape") finish(false);
       event.stopPropagation();
     });
-    input.addEventListener("blur", () => finish(true));
+    on(input, "blur", () => finish(true));
     row.replaceChildren(input);
     input.focus();
     input.select();
@@ -152,7 +157,9 @@ export class Sidebar {
   }
 
   #focus(id) {
-    $("chats").querySelector(`[data-chat="${CSS.escape(id)}"] .open`)?.focus();
+    $("chats")
+      .querySelector(`[data-chat="${CSS.escape(id)}"] .open`)
+      ?.focus();
   }
 }
 

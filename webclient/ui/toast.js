@@ -7,7 +7,7 @@ let timer = null;
 
 /** Say `words` for a while; `action` is `{label, run}`. */
 export function toast(words, action = null) {
-  const box = element("div", { className: "toast" }, element("span", {}, words));
+  const box = element("div", { class: "toast" }, element("span", {}, words));
   if (action) {
     box.append(
       textButton(action.label, () => {

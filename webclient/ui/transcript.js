@@ -1,7 +1,7 @@
 // The messages of the chat that is shown, kept in step with its branch.
 
 import { strings } from "../language/words.js";
-import { $ } from "./dom.js";
+import { $, on } from "./dom.js";
 import { Follower } from "./follow.js";
 import { AnswerView, QuestionView } from "./message.js";
 
@@ -18,7 +18,7 @@ export class Transcript {
     this.#actions = actions;
     this.#troubleOf = troubleOf;
     this.#follower = new Follower($("transcript"), $("column"), (isFollowing) => ($("to-end").hidden = isFollowing));
-    $("to-end").addEventListener("click", () => this.follow());
+    on("to-end", "click", () => this.follow());
   }
 
   /** Show a chat's branch; what is on the page already stays there. */

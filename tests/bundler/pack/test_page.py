@@ -72,3 +72,12 @@ def test_the_same_source_gives_the_same_bytes(packed: Path, tmp_path: Path) -> N
     pack_page(WEBCLIENT, tmp_path)
     for path in packed.rglob("*.*"):
         assert path.read_bytes() == (tmp_path / path.relative_to(packed)).read_bytes()
+
+
+def test_html_loses_its_indent_and_nothing_else(tmp_path: Path) -> None:
+    pack_page(WEBCLIENT, tmp_path)
+    source, packed = ((folder / "index.html").read_text() for folder in (WEBCLIENT, tmp_path))
+    assert "\n " not in packed
+    assert packed.split() == source.split()
+    # Where white space is shown as it is written, an indent would be a loss.
+    assert "<pre" not in source

@@ -30,7 +30,11 @@ function parse(...pieces) {
   return pieces.flatMap((piece) => parser.feed(piece));
 }
 
-for (const [name, lineEnd] of [["LF", "\n"], ["CRLF", "\r\n"], ["CR", "\r"]]) {
+for (const [name, lineEnd] of [
+  ["LF", "\n"],
+  ["CRLF", "\r\n"],
+  ["CR", "\r"],
+]) {
   const stream = STREAM.replaceAll("\n", lineEnd);
 
   test(`a stream with ${name} line ends is parsed whole`, () => {
@@ -60,7 +64,10 @@ test("an event that the stream's end cut off is not an event", () => {
 });
 
 test("a byte order mark is skipped at the very start only", () => {
-  assert.deepEqual(parse("\uFEFFdata: a\n\ndata: \uFEFFb\n\n").map((event) => event.data), ["a", "\uFEFFb"]);
+  assert.deepEqual(
+    parse("\uFEFFdata: a\n\ndata: \uFEFFb\n\n").map((event) => event.data),
+    ["a", "\uFEFFb"],
+  );
 });
 
 test("an event's name does not leak into the next event", () => {

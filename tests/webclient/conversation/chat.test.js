@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Chat, End, titleFor } from "../../../webclient/conversation/chat.js";
-import { fileName, toMarkdown } from "../../../webclient/conversation/markdown.js";
 import { numToShow, wholeCharacters } from "../../../webclient/conversation/pace.js";
 import { messagesFor } from "../../../webclient/conversation/prompt.js";
 
@@ -53,7 +52,12 @@ test("a chat comes back from its JSON as it was, and an unfinished answer is bro
 });
 
 test("a chat from a stranger's file may hold anything and still opens", () => {
-  const ring = [{ id: "a", parent: "b" }, { id: "b", parent: "a" }, { id: "c", parent: "c" }, { id: "d", parent: "gone" }];
+  const ring = [
+    { id: "a", parent: "b" },
+    { id: "b", parent: "a" },
+    { id: "c", parent: "c" },
+    { id: "d", parent: "gone" },
+  ];
   const messages = [...ring, null, 7, { id: {}, role: "system", content: ["x"], stats: "x", attachments: [null, { kind: 1 }] }];
   const chat = Chat.fromJson({ id: 1, title: {}, leaf: "a", settings: [], messages });
   assert.ok(chat.path.length > 0);
@@ -71,8 +75,14 @@ test("questions without an answer are not sent, the last one is, and so is an an
   answered(chat, "q1", "a1");
   answered(chat, "q2", "");
   const [, third] = answered(chat, "q3", "a3");
-  assert.deepEqual(messagesFor(chat.path, { system: " " }).map(({ content }) => content), ["q1", "a1", "q3", "a3"]);
-  assert.deepEqual(messagesFor(chat.tree.path(third.parent), { system: "Be kind" }).map(({ role }) => role), ["system", "user", "assistant", "user"]);
+  assert.deepEqual(
+    messagesFor(chat.path, { system: " " }).map(({ content }) => content),
+    ["q1", "a1", "q3", "a3"],
+  );
+  assert.deepEqual(
+    messagesFor(chat.tree.path(third.parent), { system: "Be kind" }).map(({ role }) => role),
+    ["system", "user", "assistant", "user"],
+  );
 });
 
 test("files go before the question, fenced so that they cannot end their fence, and pictures as parts", () => {
@@ -92,14 +102,6 @@ test("a title is the question's first line, cut at a word", () => {
   assert.equal(titleFor("  Hello\nthere"), "Hello");
   assert.equal(titleFor("word ".repeat(30)), `${"word ".repeat(11)}word…`);
   assert.equal(titleFor("é".repeat(100)), `${"é".repeat(60)}…`);
-});
-
-test("a chat as Markdown, and a name for its file", () => {
-  const chat = new Chat();
-  answered(chat, "q", "**a**");
-  assert.equal(toMarkdown(chat, { you: "You", model: "Model" }), "# q\n\n**You**\n\nq\n\n**Model**\n\n**a**\n");
-  assert.equal(fileName('a/b:c*"?…', "md"), "a b c.md");
-  assert.equal(fileName("???", "md"), "chat.md");
 });
 
 test("what waits is shown soon, and never half a character", () => {

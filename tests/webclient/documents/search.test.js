@@ -13,7 +13,11 @@ test("the passage that shares rare words with the question is found", () => {
 });
 
 test("vectors and words are heard alike", () => {
-  const vectors = [[1, 0], [0, 1], [0.9, 0.1]];
+  const vectors = [
+    [1, 0],
+    [0, 1],
+    [0.9, 0.1],
+  ];
   assert.deepEqual(bestPassages("unknown", PASSAGES, { count: 2, vectors, questionVector: [1, 0] }), [0, 2]);
 });
 

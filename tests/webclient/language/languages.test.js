@@ -10,7 +10,9 @@ import { FIELDS, GROUPS } from "../../../webclient/settings/fields.js";
 
 const PAGE = fileURLToPath(new URL("../../../webclient", import.meta.url));
 const files = readdirSync(PAGE, { recursive: true });
-const sources = files.filter((name) => /\.(js|html)$/.test(name) && !name.startsWith("language")).map((name) => readFileSync(join(PAGE, name), "utf8"));
+const sources = files
+  .filter((name) => /\.(js|html)$/.test(name) && !name.startsWith("language"))
+  .map((name) => readFileSync(join(PAGE, name), "utf8"));
 
 test("every language has the same words, of the same kind", () => {
   assert.deepEqual(Object.keys(fr), Object.keys(en));
@@ -27,8 +29,11 @@ test("every word that the page asks for is there", () => {
     for (const [, key] of source.matchAll(/data-(?:text|label|hint)="(\w+)"/g)) wanted.add(key);
   }
   for (const { name } of GROUPS) wanted.add(name);
-  for (const { key, choices = {} } of FIELDS) [key, `${key}Help`, ...Object.values(choices)].forEach((each) => wanted.add(each));
-  assert.deepEqual([...wanted].filter((key) => !Object.hasOwn(en, key)), []);
+  for (const { key, choices = {} } of FIELDS) for (const each of [key, `${key}Help`, ...Object.values(choices)]) wanted.add(each);
+  assert.deepEqual(
+    [...wanted].filter((key) => !Object.hasOwn(en, key)),
+    [],
+  );
 });
 
 test("no word is there that nobody asks for", () => {
@@ -41,5 +46,8 @@ test("no word is there that nobody asks for", () => {
 
 test("French signs never begin a line", () => {
   const texts = Object.entries(fr).filter(([, text]) => typeof text === "string");
-  assert.deepEqual(texts.filter(([, text]) => / [:;?!»]|« /.test(text)), []);
+  assert.deepEqual(
+    texts.filter(([, text]) => / [:;?!»]|« /.test(text)),
+    [],
+  );
 });

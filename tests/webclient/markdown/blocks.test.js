@@ -30,8 +30,14 @@ for (const [text, expected] of [
 test("a list nests by indent, also by two under a number, and holds blocks", () => {
   const [list] = parseBlocks("1. one\n  - two\n  - three\n\n2. four\n\n   ```\n   code\n   ```");
   assert.equal(list.items.length, 2);
-  assert.deepEqual(list.items[0].children.map(({ kind }) => kind), ["paragraph", "list"]);
-  assert.deepEqual(list.items[1].children.map(({ kind }) => kind), ["paragraph", "code"]);
+  assert.deepEqual(
+    list.items[0].children.map(({ kind }) => kind),
+    ["paragraph", "list"],
+  );
+  assert.deepEqual(
+    list.items[1].children.map(({ kind }) => kind),
+    ["paragraph", "code"],
+  );
   assert.equal(list.items[1].children[1].text, "code");
 });
 
@@ -39,13 +45,19 @@ test("a list is tight without gaps, starts where its first number says, and know
   assert.equal(parseBlocks("- a\n- b")[0].isTight, true);
   assert.equal(parseBlocks("- a\n\n- b")[0].isTight, false);
   assert.equal(parseBlocks("7. a")[0].start, 7);
-  assert.deepEqual(parseBlocks("- [x] a\n- [ ] b\n- c")[0].items.map(({ isChecked }) => isChecked), [true, false, null]);
+  assert.deepEqual(
+    parseBlocks("- [x] a\n- [ ] b\n- c")[0].items.map(({ isChecked }) => isChecked),
+    [true, false, null],
+  );
 });
 
 test("a table's cells may hold escaped bars and code, and rows have as many as the head", () => {
   const [table] = parseBlocks("a | b\n:--|--:\n`x|y` | c\\|d | e\nf");
   assert.deepEqual(table.columns, ["start", "end"]);
-  assert.deepEqual(table.rows, [["`x|y`", "c|d"], ["f", ""]]);
+  assert.deepEqual(table.rows, [
+    ["`x|y`", "c|d"],
+    ["f", ""],
+  ]);
 });
 
 test("a fence longer than those inside holds them", () => {

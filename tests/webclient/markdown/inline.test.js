@@ -5,7 +5,13 @@ import { parseInline, safeAddress } from "../../../webclient/markdown/inline.js"
 
 /** Nodes as a short text: <strong>…</strong> and the like. */
 function shown(nodes) {
-  return nodes.map((node) => (typeof node === "string" ? node : node.kind === "link" ? `[${shown(node.children)}](${node.address})` : node.kind === "break" ? "⏎" : `<${node.kind}>${node.text ?? shown(node.children)}</>`)).join("");
+  return nodes.map(one).join("");
+}
+
+function one(node) {
+  if (typeof node === "string") return node;
+  if (node.kind === "link") return `[${shown(node.children)}](${node.address})`;
+  return node.kind === "break" ? "⏎" : `<${node.kind}>${node.text ?? shown(node.children)}</>`;
 }
 
 for (const [text, expected] of [

@@ -5,7 +5,12 @@ import { FIELDS, knownSettings, numbersOf, requestFields, standardOf } from "../
 
 test("a request carries only what was changed, under the API's names", () => {
   assert.deepEqual(requestFields({}), {});
-  assert.deepEqual(requestFields({ system: "x", temperature: 0, stops: ["a"], max_tokens: 5, seed: 7 }), { temperature: 0, stop: ["a"], max_tokens: 5, seed: 7 });
+  assert.deepEqual(requestFields({ system: "x", temperature: 0, stops: ["a"], max_tokens: 5, seed: 7 }), {
+    temperature: 0,
+    stop: ["a"],
+    max_tokens: 5,
+    seed: 7,
+  });
 });
 
 test("a form becomes what the API asks for it", () => {
@@ -23,7 +28,10 @@ test("what a stranger's file calls settings is dropped where it is none", () => 
 
 test("the bundle's own settings are the standard, then the program's, and -1 means none", () => {
   const field = (key) => FIELDS.find((each) => each.key === key);
-  const settings = [{ name: "temperature", default: 0.33 }, { name: "max_tokens", default: null }];
+  const settings = [
+    { name: "temperature", default: 0.33 },
+    { name: "max_tokens", default: null },
+  ];
   assert.equal(standardOf(field("temperature"), { defaults: { temperature: 0.2 }, settings }), 0.2);
   assert.equal(standardOf(field("temperature"), { defaults: {}, settings }), 0.33);
   assert.equal(standardOf(field("temperature"), { defaults: { temperature: null }, settings }), 0.33);
