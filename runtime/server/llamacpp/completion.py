@@ -11,6 +11,7 @@ from typing import Any
 from runtime.chat.reader import AnswerReader
 from runtime.checked import JsonObject
 from runtime.engine.values.events import Finished, FinishReason, Progress, TextDelta, Timings, TokenProbs
+from runtime.engine.values.facts import ModelInfo
 from runtime.engine.values.request import GenerationParams, GenerationRequest, Prompt
 from runtime.errors import RequestError
 from runtime.server.answering.errors import describe
@@ -115,8 +116,10 @@ class CompletionParams:
             for number in range(self.num_answers):
                 yield GenerationRequest(prompt, numbered_answer(self.generation, number))
 
-    def settings(self, params: GenerationParams, forbidden: Iterable[int] = ()) -> dict[str, Any]:
-        return generation_settings(params, is_streamed=self.is_streamed, forbidden=forbidden)
+    def settings(self, params: GenerationParams, info: ModelInfo, forbidden: Iterable[int] = ()) -> dict[str, Any]:
+        return generation_settings(
+            params, is_streamed=self.is_streamed, speculation=info.speculation, forbidden=forbidden
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +133,7 @@ class PendingAnswer:
     prompt: Callable[[], str]
     forbidden: tuple[int, ...]
     model: str
+    info: ModelInfo
 
 
 class CompletionReply(Reply[dict[str, Any]]):
@@ -200,18 +204,18 @@ class CompletionReply(Reply[dict[str, Any]]):
 
     def _last(self, text: str, tokens: Sequence[int], probs: Sequence[TokenProbs]) -> dict[str, Any]:
         """Return the object with the counts: the last of a stream, or the whole."""
-        finished, timings = self.finished, self.finished.timings
+        pending, finished, timings = self._pending, self.finished, self.finished.timings
         reply = {
-            "index": self._pending.index,
+            "index": pending.index,
             "content": text,
             "tokens": tokens if self._params.returns_tokens else (),
             "id_slot": finished.slot,
             "stop": True,
-            "model": self._pending.model,
+            "model": pending.model,
             "tokens_predicted": timings.num_generated_tokens,
-            "tokens_evaluated": len(self._pending.request.prompt.tokens),
-            "generation_settings": self._params.settings(self._pending.request.params, self._pending.forbidden),
-            "prompt": self._pending.prompt(),
+            "tokens_evaluated": len(pending.request.prompt.tokens),
+            "generation_settings": self._params.settings(pending.request.params, pending.info, pending.forbidden),
+            "prompt": pending.prompt(),
             "has_new_line": any("\n" in each for each in self._texts),
             "truncated": finished.is_truncated,
             "stop_type": _STOP_TYPES[finished.reason],

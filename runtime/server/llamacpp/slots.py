@@ -11,6 +11,7 @@ from starlette.responses import Response
 from runtime.checked import JsonObject, wrong
 from runtime.engine.interface import AnyEngine
 from runtime.engine.values.commands import Command, EraseSlot, ListSlots, RestoreSlot, SaveSlot, SlotState
+from runtime.engine.values.facts import ModelInfo
 from runtime.errors import RequestError, Unavailable
 from runtime.server.answering.awaited import Awaited
 from runtime.server.answering.responses import JsonResponse
@@ -42,7 +43,7 @@ class Slots:
         states = await _ask(request, engine, ListSlots())
         if request.query_params.get("fail_on_no_slot") and all(state.work for state in states):
             raise Unavailable("no slot is idle; try again later")
-        return JsonResponse([_slot_json(state, engine.info.n_ctx) for state in states])
+        return JsonResponse([_slot_json(state, engine.info) for state in states])
 
     @operation("Save, restore or erase (?action=) a slot's KV cache", FILENAME)
     async def act(self, request: Request) -> Response:
@@ -88,11 +89,11 @@ def _plain_name(body: JsonObject) -> str:
     return name
 
 
-def _slot_json(state: SlotState, n_ctx: int) -> dict[str, Any]:
+def _slot_json(state: SlotState, info: ModelInfo) -> dict[str, Any]:
     told: dict[str, Any] = {
         "id": state.index,
-        "n_ctx": n_ctx,
-        "speculative": False,
+        "n_ctx": info.n_ctx,
+        "speculative": info.speculation != "none",
         "is_processing": state.work is not None,
         "n_prompt_tokens": state.num_tokens,
     }
@@ -111,6 +112,6 @@ def _slot_json(state: SlotState, n_ctx: int) -> dict[str, Any]:
         "id_task": work.id,
         "n_prompt_tokens_processed": work.timings.num_prompt_tokens,
         "n_prompt_tokens_cache": work.timings.num_cached_tokens,
-        "params": generation_settings(work.request.params, is_streamed=True),
+        "params": generation_settings(work.request.params, is_streamed=True, speculation=info.speculation),
         "next_token": [next_token],
     }

@@ -90,7 +90,9 @@ class LlamaCpp:
         model = self._service.model_alias
         texts = [cache(partial(engine.vocabulary.detokenize, prompt.text_tokens)) for prompt in prompts]
         replies = [
-            CompletionReply(params, PendingAnswer(each, index, texts[index // params.num_answers], forbidden, model))
+            CompletionReply(
+                params, PendingAnswer(each, index, texts[index // params.num_answers], forbidden, model, engine.info)
+            )
             for index, each in enumerate(requests)
         ]
         parts = list(zip(generations, replies, strict=True))

@@ -202,6 +202,8 @@ class OpenAIChat:
         """Return what llama-server tells when it is verbose; its prompt is that of the tokens, with the first one."""
         if not body.flag("verbose", self._service.chat.shows_prompts):
             return {}
-        settings = generation_settings(asked.params, is_streamed=params.is_streamed)
+        settings = generation_settings(
+            asked.params, is_streamed=params.is_streamed, speculation=engine.info.speculation
+        )
         prompt = await asyncio.to_thread(engine.vocabulary.detokenize, asked.prompt.text_tokens)
         return {"__verbose": {"prompt": prompt, "generation_settings": settings}}
