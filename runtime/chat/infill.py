@@ -49,13 +49,7 @@ def fill_prompt(
     suffix = suffix[: max(room - len(prefix), 0)]
     others = _last(list(_snippet_tokens(gap.snippets, marks, tokenize)), room - len(prefix) - len(suffix))
     first = [] if bos is None else [bos]
-    return (
-        *others,
-        *first,
-        *(marks.prefix, *prefix, *gap.beginning),
-        *(marks.suffix, *suffix),
-        marks.middle,
-    )
+    return (*others, *first, *(marks.prefix, *prefix, *gap.beginning), *(marks.suffix, *suffix), marks.middle)
 
 
 def _snippet_tokens(snippets: tuple[Snippet, ...], marks: FillTokens, tokenize: Tokenize) -> Iterable[int]:

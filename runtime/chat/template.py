@@ -189,11 +189,7 @@ def _message_json(message: Message, message_format: MessageFormat, called: Mappi
 
 def _call_json(call: ToolCall, message_format: MessageFormat) -> dict[str, Any]:
     arguments = call.arguments if message_format.arguments_are_text else json.loads(call.arguments)
-    return {
-        "type": "function",
-        "id": _short_id(call.id),
-        "function": {"name": call.name, "arguments": arguments},
-    }
+    return {"type": "function", "id": _short_id(call.id), "function": {"name": call.name, "arguments": arguments}}
 
 
 def _short_id(call_id: str) -> str:

@@ -17,11 +17,7 @@ _SAMPLING = (
 
 
 def generation_settings(
-    params: GenerationParams,
-    *,
-    is_streamed: bool,
-    speculation: str,
-    forbidden: Iterable[int] = (),
+    params: GenerationParams, *, is_streamed: bool, speculation: str, forbidden: Iterable[int] = ()
 ) -> dict[str, Any]:
     """Return every setting of llama-server's, those that aren't built here with the value that means off.
 

@@ -15,12 +15,7 @@ THINKING = Special("thinking", "Whether the model thinks first, and shows it.", 
 TOOL_FIELDS = (TOOLS, TOOL_CHOICE, THINKING)
 
 _SCHEMA = "input_schema"
-_CHOICES = {
-    "auto": ToolChoice.AUTO,
-    "any": ToolChoice.REQUIRED,
-    "tool": ToolChoice.REQUIRED,
-    "none": ToolChoice.NONE,
-}
+_CHOICES = {"auto": ToolChoice.AUTO, "any": ToolChoice.REQUIRED, "tool": ToolChoice.REQUIRED, "none": ToolChoice.NONE}
 
 
 class Thinking(Enum):

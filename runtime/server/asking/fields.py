@@ -128,7 +128,4 @@ def operation_of(endpoint: Callable[..., Any]) -> Operation | None:
 
 
 def _bounds(low: float, high: float) -> Schema:
-    return {
-        **({"minimum": low} if low != -math.inf else {}),
-        **({"maximum": high} if high != math.inf else {}),
-    }
+    return {**({"minimum": low} if low != -math.inf else {}), **({"maximum": high} if high != math.inf else {})}

@@ -22,9 +22,7 @@ _MAX_LAST_N = 2**20
 MAX_PROBS = 1000  # of each token; each is about a hundred bytes of an answer
 
 # What would change the answer but isn't built yet, with the values that ask for nothing. Refused, never ignored.
-_UNSUPPORTED: dict[str, tuple[object, ...]] = {
-    "image_data": ([],),
-}
+_UNSUPPORTED: dict[str, tuple[object, ...]] = {"image_data": ([],)}
 
 
 _WINDOW = {"low": -1, "clamp": _MAX_LAST_N}

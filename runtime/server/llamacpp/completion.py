@@ -33,11 +33,7 @@ from runtime.server.asking.sampling import (
 )
 from runtime.server.service import Service
 
-_STOP_TYPES = {
-    FinishReason.END_OF_TEXT: "eos",
-    FinishReason.STOP_STRING: "word",
-    FinishReason.LENGTH: "limit",
-}
+_STOP_TYPES = {FinishReason.END_OF_TEXT: "eos", FinishReason.STOP_STRING: "word", FinishReason.LENGTH: "limit"}
 _MISSING = object()
 
 _N_PREDICT = Integer("n_predict", "Longest answer in tokens; negative is the server's own limit.")

@@ -33,11 +33,7 @@ from runtime.server.openai.reply import ChoiceReply, Envelope, finish_reason
 from runtime.server.service import Service
 
 # Not done here; beside each, the values that ask for nothing.
-_UNSUPPORTED: dict[str, tuple[object, ...]] = {
-    "modalities": (["text"],),
-    "audio": (),
-    "web_search_options": (),
-}
+_UNSUPPORTED: dict[str, tuple[object, ...]] = {"modalities": (["text"],), "audio": (), "web_search_options": ()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,11 +29,7 @@ from runtime.server.openai.params import COMMON_FIELDS, CommonParams
 from runtime.server.openai.reply import ChoiceReply, Envelope, finish_reason
 from runtime.server.service import Service
 
-_PROMPT = Special(
-    "prompt",
-    "A text, a list of token ids, or a list of such prompts.",
-    {"type": ["string", "array"]},
-)
+_PROMPT = Special("prompt", "A text, a list of token ids, or a list of such prompts.", {"type": ["string", "array"]})
 _SUFFIX = Text("suffix", "What stands after the gap that the answer fills; for models that were trained to.")
 _ECHO = Flag("echo", "Give the prompt, too, with its logprobs where there are any.")
 _BEST_OF = Integer("best_of", "Generate so many answers and give the `n` likeliest.", low=1, high=MAX_PROMPTS)

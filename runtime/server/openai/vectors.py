@@ -140,11 +140,7 @@ class Rerank:
             return JsonResponse(told)
         with_text = _RETURN_DOCUMENTS.value_in(body, False)
         results = [
-            {
-                "index": i,
-                "relevance_score": scores[i],
-                **({"document": {"text": documents[i]}} if with_text else {}),
-            }
+            {"index": i, "relevance_score": scores[i], **({"document": {"text": documents[i]}} if with_text else {})}
             for i in best
         ]
         return JsonResponse(
