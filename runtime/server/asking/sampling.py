@@ -11,7 +11,7 @@ from runtime.engine.values.grammar import Grammar
 from runtime.engine.values.request import GenerationParams
 from runtime.engine.values.sampling import Sampler, SamplingParams, sampler_lettered, sampler_named
 from runtime.errors import RequestError
-from runtime.server.asking.fields import Field, Flag, Integer, Number, Special, Texts
+from runtime.server.asking.fields import Field, Flag, Integer, Number, Special, Text, Texts
 from runtime.server.asking.formats import read_grammar
 
 _INT32_MAX = 2**31 - 1
@@ -82,6 +82,15 @@ SAMPLING_FIELDS: tuple[Field, ...] = (
     _SEED,
 )
 
+MODEL = Text("model", "Any name: there is one model.")
+STREAM = Flag("stream", "Send the answer piece by piece.")
+_IGNORE_EOS = Flag("ignore_eos", "Never choose the end of the text.")
+_CACHE_PROMPT = Flag("cache_prompt", "Reuse what the cache holds of the prompt's beginning.")
+_ID_SLOT = Integer("id_slot", "Compute in this slot; -1: in any.", low=-1, high=_INT32_MAX)
+_RETURN_PROGRESS = Flag("return_progress", "In a stream, report how much of the prompt is computed.")
+_TIMINGS_PER_TOKEN = Flag("timings_per_token", "In a stream, send timings with every piece.")
+SLOT_FIELDS = (_IGNORE_EOS, _CACHE_PROMPT, _ID_SLOT)
+PROGRESS_FIELDS = (_RETURN_PROGRESS, _TIMINGS_PER_TOKEN)
 LORA = Special(
     "lora",
     "Adapters to apply, each by its id with a scale; the others aren't.",
@@ -117,6 +126,26 @@ def read_generation(body: JsonObject, defaults: GenerationParams, *max_tokens_na
         max_tokens=read_max_tokens(body, *max_tokens_names, default=defaults.max_tokens),
         stop=read_stop(body),
         lora=read_lora(body),
+    )
+
+
+def with_slot(params: GenerationParams, body: JsonObject) -> GenerationParams:
+    """Return the parameters with what `SLOT_FIELDS` say."""
+    slot = _ID_SLOT.value_in(body, -1)
+    return replace(
+        params,
+        ignore_eos=_IGNORE_EOS.value_in(body, False),
+        cache_prompt=_CACHE_PROMPT.value_in(body, True),
+        slot=slot if slot >= 0 else None,
+    )
+
+
+def with_progress(params: GenerationParams, body: JsonObject, *, is_streamed: bool) -> GenerationParams:
+    """Return the parameters with what `PROGRESS_FIELDS` say, which concerns streams alone."""
+    return replace(
+        params,
+        wants_progress=_RETURN_PROGRESS.value_in(body, False) and is_streamed,
+        wants_timings=_TIMINGS_PER_TOKEN.value_in(body, False) and is_streamed,
     )
 
 

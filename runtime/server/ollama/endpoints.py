@@ -17,9 +17,10 @@ from runtime.server.answering.responses import JsonResponse, LineStream, respond
 from runtime.server.answering.vectors import EUCLIDEAN, MAX_TEXTS, one_vector_each
 from runtime.server.asking.body import read_body
 from runtime.server.asking.fields import Flag, Integer, Special, Text, Texts, operation
+from runtime.server.asking.sampling import MODEL
 from runtime.server.asking.tools import parse_tools
 from runtime.server.ollama.messages import MESSAGES, read_messages
-from runtime.server.ollama.params import ANSWER_FIELDS, KEEP_ALIVE, MODEL, OPTIONS, OllamaParams
+from runtime.server.ollama.params import ANSWER_FIELDS, KEEP_ALIVE, OPTIONS, OllamaParams
 from runtime.server.ollama.prompts import PROMPT_FIELDS, Prepared, Prompt, prepare_chat
 from runtime.server.ollama.reply import ChatReply, Clock, GenerateReply, OllamaReply
 from runtime.server.service import Service

@@ -8,15 +8,14 @@ from typing import Any
 from runtime.checked import JsonObject, wrong
 from runtime.engine.values.grammar import Grammar
 from runtime.engine.values.request import GenerationParams
-from runtime.server.asking.fields import Field, Flag, Integer, Special, Text
+from runtime.server.asking.fields import Field, Flag, Integer, Special
 from runtime.server.asking.formats import json_schema_grammar
-from runtime.server.asking.sampling import LORA, SAMPLING_FIELDS, STOP, held_to, read_generation
+from runtime.server.asking.sampling import LORA, MODEL, SAMPLING_FIELDS, STOP, held_to, read_generation
 from runtime.server.service import Service
 
 _DURATION = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)?(\d+(\.\d*)?(ns|us|µs|μs|ms|s|m|h))*")
 _SOME_TIME = re.compile("[1-9]")
 
-MODEL = Text("model", "Any name: there is one model.")
 STREAM = Flag("stream", "Send the answer as it comes, which is the default.")
 KEEP_ALIVE = Special(
     "keep_alive", "Read, and changes nothing: the model stays in memory.", {"type": ["string", "number"]}

@@ -1,19 +1,28 @@
 """What a response in OpenAI's newer API is asked with."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from runtime.chat.conversation import Conversation, Tool, ToolUse
 from runtime.chat.messages import Message, Role
 from runtime.checked import JsonObject, elements, wrong
-from runtime.engine.values.grammar import Grammar
 from runtime.engine.values.request import GenerationParams
-from runtime.errors import RequestError
 from runtime.server.asking.conversation import ChatDefaults, read_tool_choice
 from runtime.server.asking.fields import Field, Flag, Integer, Special, Text
-from runtime.server.asking.formats import json_schema_grammar
-from runtime.server.asking.sampling import LORA, SAMPLING_FIELDS, STOP, held_to, read_generation, read_max_tokens
+from runtime.server.asking.formats import read_format
+from runtime.server.asking.sampling import (
+    LORA,
+    MODEL,
+    PROGRESS_FIELDS,
+    SAMPLING_FIELDS,
+    STOP,
+    STREAM,
+    held_to,
+    read_generation,
+    read_max_tokens,
+    with_progress,
+)
 from runtime.server.asking.tools import check_is_function, checked_tools, parse_function
 from runtime.server.service import Service
 
@@ -24,14 +33,12 @@ INPUT = Special(
 )
 INSTRUCTIONS = Text("instructions", "A system message for this response alone.")
 PREVIOUS = Text("previous_response_id", "Go on after this response, which must still be kept here.")
-_MODEL = Text("model", "Any name: there is one model.")
 _MAX_OUTPUT_TOKENS = Integer("max_output_tokens", "Longest output in tokens; thinking counts.")
 _TEXT = Special("text", "With the output's format, which holds, in text.format.", {"type": "object"})
 _TOOLS = Special("tools", "Functions that the model may call.", {"type": "array", "items": {"type": "object"}})
 _TOOL_CHOICE = Special("tool_choice", "Whether to call any, or which one.", {"type": ["string", "object"]})
 _PARALLEL = Flag("parallel_tool_calls", "Whether several may be called at once.")
 _REASONING = Special("reasoning", "With reasoning.effort; none is no thinking.", {"type": "object"})
-_STREAM = Flag("stream", "Send the output as it comes.")
 _STORE = Flag("store", "Keep the response, in memory, for later requests to go on from.")
 _TOP_LOGPROBS = Integer("top_logprobs", "Tell so many of the likeliest tokens with each token.", low=0, high=20)
 _INCLUDE = Special(
@@ -44,23 +51,9 @@ _TRUNCATION = Text(
     "truncation",
     "auto: of an input that is too long for the context the oldest turns are left out; disabled: it is refused.",
 )
-_TIMINGS = Flag("timings_per_token", "In a stream, give llama-server's timings with every piece.")
-_PROGRESS = Flag("return_progress", "In a stream, say how far the prompt is, as llama-server does.")
 FIELDS: tuple[Field, ...] = (
-    *(INPUT, INSTRUCTIONS, PREVIOUS, _MODEL, _MAX_OUTPUT_TOKENS, _TEXT, _TOOLS, _TOOL_CHOICE, _PARALLEL, _REASONING),
-    *(
-        _STREAM,
-        _STORE,
-        _TOP_LOGPROBS,
-        _INCLUDE,
-        _METADATA,
-        _TRUNCATION,
-        _TIMINGS,
-        _PROGRESS,
-        STOP,
-        LORA,
-        *SAMPLING_FIELDS,
-    ),
+    *(INPUT, INSTRUCTIONS, PREVIOUS, MODEL, _MAX_OUTPUT_TOKENS, _TEXT, _TOOLS, _TOOL_CHOICE, _PARALLEL, _REASONING),
+    *(STREAM, _STORE, _TOP_LOGPROBS, _INCLUDE, _METADATA, _TRUNCATION, *PROGRESS_FIELDS, STOP, LORA, *SAMPLING_FIELDS),
 )
 # Answers would differ by them, and there is nothing here to do it with.
 _REFUSED: dict[str, tuple[object, ...]] = {"background": (False,), "conversation": (), "prompt": ()}
@@ -89,8 +82,10 @@ class ResponseParams:
             body.refuse(name, but=harmless)
         num_top_logprobs = _num_top_logprobs(body)
         generation = read_generation(body, service.defaults, _MAX_OUTPUT_TOKENS.name)
-        generation = held_to(generation, _read_format(body.nested(_TEXT.name)), num_top_logprobs)
-        is_streamed = _STREAM.value_in(body, False)
+        generation = held_to(
+            generation, read_format(body.nested(_TEXT.name).nested("format"), "text.format"), num_top_logprobs
+        )
+        is_streamed = STREAM.value_in(body, False)
         effort = body.nested(_REASONING.name).text("effort", None)
         is_stored = _STORE.value_in(body, True)
         truncation = _TRUNCATION.value_in(body, "disabled")
@@ -99,7 +94,7 @@ class ResponseParams:
         tool_use = _read_tool_use(body)
         max_tokens = read_max_tokens(body, _MAX_OUTPUT_TOKENS.name, default=None)
         echoed = {
-            "model": _MODEL.value_in(body, "") or service.model_alias,
+            "model": MODEL.value_in(body, "") or service.model_alias,
             "instructions": INSTRUCTIONS.value_in(body, None),
             "previous_response_id": PREVIOUS.value_in(body, None),
             "max_output_tokens": max_tokens,
@@ -120,11 +115,7 @@ class ResponseParams:
             **{field.name: value for field in _ECHOED if (value := field.value_in(body, None)) is not None},
         }
         return cls(
-            generation=replace(
-                generation,
-                wants_progress=_PROGRESS.value_in(body, False) and is_streamed,
-                wants_timings=_TIMINGS.value_in(body, False) and is_streamed,
-            ),
+            generation=with_progress(generation, body, is_streamed=is_streamed),
             tool_use=tool_use,
             instructions=INSTRUCTIONS.value_in(body, ""),
             effort=effort,
@@ -163,20 +154,6 @@ def _read_metadata(body: JsonObject) -> dict[str, str]:
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise wrong(_METADATA.name, "an object of texts")
     return metadata
-
-
-def _read_format(text: JsonObject) -> Grammar | None:
-    """Return the grammar of `text.format`: what `response_format` is elsewhere, with one level less."""
-    wanted, param = text.nested("format"), "text.format"
-    match wanted.raw("type"):
-        case "text" | None:
-            return None
-        case "json_object":
-            return json_schema_grammar({}, param)
-        case "json_schema":
-            schema = wanted.raw("schema")
-            return json_schema_grammar({} if schema is None else schema, f"{param}.schema")
-    raise RequestError(f"'{param}.type' must be 'text', 'json_object' or 'json_schema'", f"{param}.type")
 
 
 def _told_text(body: JsonObject) -> dict[str, Any]:
