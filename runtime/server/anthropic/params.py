@@ -6,22 +6,20 @@ from runtime.checked import JsonObject, wrong
 from runtime.engine.values.grammar import Grammar
 from runtime.engine.values.request import GenerationParams
 from runtime.errors import RequestError
-from runtime.server.asking.fields import Field, Integer, Special, Texts
+from runtime.server.asking.fields import OBJECT, Field, Integer, Special, Texts
 from runtime.server.asking.formats import json_schema_grammar
 from runtime.server.asking.sampling import LORA, MODEL, SAMPLING_FIELDS, STREAM, held_to, read_generation
 from runtime.server.refusals import NoThreads
 from runtime.server.service import Service
 
 _MAX_TOKENS = Integer("max_tokens", "Longest answer in tokens.")
-_STOP_SEQUENCES = Texts("stop_sequences", "Texts at which the answer ends; they are not part of it.")
+_STOP_SEQUENCES = Texts("stop_sequences", "Texts that end the answer and are no part of it.")
 _OUTPUT_CONFIG = Special(
-    "output_config",
-    "With a JSON schema in format.schema, which holds, and in effort how much to think.",
-    {"type": "object"},
+    "output_config", "format.schema: a JSON schema that the answer follows; effort: how much the model thinks.", OBJECT
 )
 # Models know three levels, whatever the words.
 _EFFORTS = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
-_OUTPUT_FORMAT = Special("output_format", "An older name for output_config's format.", {"type": "object"})
+_OUTPUT_FORMAT = Special("output_format", "The older name of output_config.format.", OBJECT)
 ANSWER_FIELDS: tuple[Field, ...] = (
     *(MODEL, _MAX_TOKENS, _STOP_SEQUENCES, STREAM, _OUTPUT_CONFIG, _OUTPUT_FORMAT, LORA),
     *SAMPLING_FIELDS,
@@ -53,7 +51,7 @@ class AnthropicParams:
 
 
 def read_effort(body: JsonObject) -> dict[str, str]:
-    """Return the variable that tells the template how much to think, if the request says it. Raises RequestError."""
+    """Return the template's variable for how much to think, if the request says it. Raises RequestError."""
     effort = body.nested(_OUTPUT_CONFIG.name).text("effort", None)
     if effort is None:
         return {}

@@ -14,6 +14,10 @@ D = TypeVar("D")
 F = TypeVar("F", bound=Callable[..., Any])
 Schema = dict[str, Any]
 
+# JSON schemas of fields that a function of its own reads.
+OBJECT: Schema = {"type": "object"}
+OBJECTS: Schema = {"type": "array", "items": OBJECT}
+
 
 @dataclass(frozen=True, slots=True)
 class Field:

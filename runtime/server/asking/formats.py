@@ -9,7 +9,7 @@ from runtime.checked import JsonObject, wrong
 from runtime.engine.values.grammar import Grammar, GrammarKind
 from runtime.errors import RequestError
 
-# How llama.cpp tells llguidance's language from its own, in builds that have both.
+# How llama.cpp distinguishes llguidance's language from its own, in builds that have both.
 _LARK_BEGINS = "%llguidance"
 
 

@@ -1,4 +1,4 @@
-"""One completion in llama.cpp's native dialect: the fields it is asked with, and the shape it is told in.
+"""One completion in llama.cpp's native dialect: a request's fields, and the shape of its answer.
 
 Its streams are nothing but `data:` events that carry `content`: there are clients (langchain's Llamafile, Theia's) that
 take every line for one.
@@ -43,11 +43,11 @@ _MISSING = object()
 
 _N_PREDICT = Integer("n_predict", "Longest answer in tokens; negative is the server's own limit.")
 _N_CMPL = Integer("n_cmpl", "Answers to each prompt.", low=1, high=MAX_PROMPTS)
-_T_MAX_PREDICT_MS = Integer("t_max_predict_ms", "End at the first line end after so many milliseconds.", high=2**53)
-_RETURN_TOKENS = Flag("return_tokens", "Give the answer's token ids, too.")
-_RESPONSE_FIELDS = Texts("response_fields", "Give only these fields; a/b is b within a.")
+_T_MAX_PREDICT_MS = Integer("t_max_predict_ms", "End at the first line end after this many milliseconds.", high=2**53)
+_RETURN_TOKENS = Flag("return_tokens", "Return the answer's token ids.")
+_RESPONSE_FIELDS = Texts("response_fields", "Return only these fields; a/b is b within a.")
 _N_KEEP = Integer("n_keep", "Tokens of the prompt to keep when the context shifts.", low=-1, high=2**31 - 1)
-_N_DISCARD = Integer("n_discard", "Tokens to drop when it does.", low=0, high=2**31 - 1)
+_N_DISCARD = Integer("n_discard", "Tokens to drop when the context shifts; 0 is half of them.", low=0, high=2**31 - 1)
 ANSWER_FIELDS = (
     *(_N_PREDICT, STREAM, STOP, LORA, *SAMPLING_FIELDS, *SLOT_FIELDS, _N_CMPL, _T_MAX_PREDICT_MS, _RETURN_TOKENS),
     *(*PROGRESS_FIELDS, _RESPONSE_FIELDS, _N_KEEP, _N_DISCARD),
@@ -103,7 +103,7 @@ class CompletionParams:
 @dataclass(frozen=True, slots=True)
 class PendingAnswer:
     """One of a request's answers before it is there; `index` counts them, `prompt` gives the text of the prompt's
-    tokens, which only the end tells, and `forbidden` are the tokens that may not be chosen.
+    tokens, which only the last object holds, and `forbidden` are the tokens that may not be chosen.
     """
 
     request: GenerationRequest

@@ -1,4 +1,4 @@
-"""llama.cpp's `/slots`: what each slot is doing, and its KV cache saved to a file, brought back, or emptied."""
+"""llama.cpp's `/slots`: what each slot does, and its KV cache: saved to a file, restored or erased."""
 
 import re
 import time
@@ -26,7 +26,7 @@ T = TypeVar("T")
 # A plain name that every file system takes: no folder, no hidden file, nothing that Windows reserves.
 _PLAIN_NAME = re.compile(r"[^./\\:*?\"<>|\x00-\x1f\x7f][^/\\:*?\"<>|\x00-\x1f\x7f]{0,199}")
 _MAX_NAME_BYTES = 200
-FILENAME = Text("filename", "Plain name of the file in the folder of --slot-save-path.")
+FILENAME = Text("filename", "The file's plain name, in the folder of --slot-save-path.")
 
 
 class Slots:
@@ -61,12 +61,12 @@ class Slots:
         started = time.monotonic()
         if action == "save":
             saved = await _ask(request, engine, SaveSlot(slot, folder / name))
-            told = {"n_saved": saved.num_tokens, "n_written": saved.num_bytes}
+            reported = {"n_saved": saved.num_tokens, "n_written": saved.num_bytes}
         else:
             saved = await _ask(request, engine, RestoreSlot(slot, folder / name))
-            told = {"n_restored": saved.num_tokens, "n_read": saved.num_bytes}
+            reported = {"n_restored": saved.num_tokens, "n_read": saved.num_bytes}
         timings = {f"{action}_ms": (time.monotonic() - started) * 1000}
-        return JsonResponse({"id_slot": slot, "filename": name, **told, "timings": timings})
+        return JsonResponse({"id_slot": slot, "filename": name, **reported, "timings": timings})
 
 
 async def _ask(request: Request, engine: AnyEngine, command: Command[T]) -> T:
@@ -90,7 +90,7 @@ def _plain_name(body: JsonObject) -> str:
 
 
 def _slot_json(state: SlotState, info: ModelInfo) -> dict[str, Any]:
-    told: dict[str, Any] = {
+    reported: dict[str, Any] = {
         "id": state.index,
         "n_ctx": info.n_ctx,
         "speculative": info.speculation != "none",
@@ -98,7 +98,7 @@ def _slot_json(state: SlotState, info: ModelInfo) -> dict[str, Any]:
         "n_prompt_tokens": state.num_tokens,
     }
     if state.work is None:
-        return told
+        return reported
     work = state.work
     num_generated, max_tokens = work.timings.num_generated_tokens, work.request.params.max_tokens
     next_token = {
@@ -108,7 +108,7 @@ def _slot_json(state: SlotState, info: ModelInfo) -> dict[str, Any]:
         "n_decoded": num_generated,
     }
     return {
-        **told,
+        **reported,
         "id_task": work.id,
         "n_prompt_tokens_processed": work.timings.num_prompt_tokens,
         "n_prompt_tokens_cache": work.timings.num_cached_tokens,

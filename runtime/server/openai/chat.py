@@ -195,7 +195,7 @@ class OpenAIChat:
     async def _extras(
         self, body: JsonObject, params: CommonParams, engine: AnyEngine, asked: GenerationRequest
     ) -> dict[str, Any]:
-        """Return what llama-server tells when it is verbose; its prompt is that of the tokens, with the first one."""
+        """Return what llama-server adds when it is verbose: the prompt as its tokens read, and the settings."""
         if not body.flag("verbose", self._service.chat.shows_prompts):
             return {}
         settings = generation_settings(

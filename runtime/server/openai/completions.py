@@ -30,10 +30,10 @@ from runtime.server.openai.reply import ChoiceReply, Envelope, finish_reason
 from runtime.server.service import Service
 
 _PROMPT = Special("prompt", "A text, a list of token ids, or a list of such prompts.", {"type": ["string", "array"]})
-_SUFFIX = Text("suffix", "What stands after the gap that the answer fills; for models that were trained to.")
-_ECHO = Flag("echo", "Give the prompt, too, with its logprobs where there are any.")
-_BEST_OF = Integer("best_of", "Generate so many answers and give the `n` likeliest.", low=1, high=MAX_PROMPTS)
-_LOGPROBS = Integer("logprobs", "Tell so many of the likeliest tokens with each token.", low=0, high=MAX_PROBS)
+_SUFFIX = Text("suffix", "Text after the gap that the answer fills, for models trained to fill gaps.")
+_ECHO = Flag("echo", "Repeat the prompt before the answer, with its log-probabilities if they are asked for.")
+_BEST_OF = Integer("best_of", "Generate this many answers and return the `n` likeliest.", low=1, high=MAX_PROMPTS)
+_LOGPROBS = Integer("logprobs", "Report this many of the likeliest tokens beside each token.", low=0, high=MAX_PROBS)
 
 
 @dataclass(frozen=True, slots=True)

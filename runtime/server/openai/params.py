@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from runtime.checked import JsonObject
 from runtime.engine.values.request import GenerationParams, GenerationRequest
-from runtime.server.asking.fields import Integer, Special
+from runtime.server.asking.fields import OBJECT, Integer, Special
 from runtime.server.asking.formats import read_response_format
 from runtime.server.asking.prompts import MAX_PROMPTS
 from runtime.server.asking.sampling import (
@@ -30,16 +30,16 @@ from runtime.server.asking.sampling import (
 from runtime.server.service import Service
 
 _MAX_COMPLETION_TOKENS = Integer("max_completion_tokens", "Longest answer in tokens; negative is the server's limit.")
-_MAX_TOKENS = Integer("max_tokens", "The same by its older name.")
-_N_PREDICT = Integer("n_predict", "The same by llama-server's.")
+_MAX_TOKENS = Integer("max_tokens", "The older name of max_completion_tokens.")
+_N_PREDICT = Integer("n_predict", "llama-server's name of max_completion_tokens.")
 _N = Integer("n", "Answers to each prompt.", low=1, high=MAX_PROMPTS)
 _STREAM_OPTIONS = Special(
     "stream_options",
-    "include_usage: give the usage in a last chunk.",
+    "include_usage: send the usage in a last chunk.",
     {"type": "object", "properties": {"include_usage": {"type": "boolean"}}},
 )
 _RESPONSE_FORMAT = Special(
-    "response_format", "The form that the answer's text holds to: text, json_object or json_schema.", {"type": "object"}
+    "response_format", "The form that the answer's text follows: text, json_object or json_schema.", OBJECT
 )
 COMMON_FIELDS = (
     *(MODEL, _MAX_COMPLETION_TOKENS, _MAX_TOKENS, _N_PREDICT, _N, STOP, LORA, *SAMPLING_FIELDS, _RESPONSE_FORMAT),

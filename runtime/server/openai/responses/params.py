@@ -9,7 +9,7 @@ from runtime.chat.messages import Message, Role
 from runtime.checked import JsonObject, elements, wrong
 from runtime.engine.values.request import GenerationParams
 from runtime.server.asking.conversation import ChatDefaults, read_tool_choice
-from runtime.server.asking.fields import Field, Flag, Integer, Special, Text
+from runtime.server.asking.fields import OBJECT, OBJECTS, Field, Flag, Integer, Special, Text
 from runtime.server.asking.formats import read_format
 from runtime.server.asking.sampling import (
     LORA,
@@ -28,28 +28,28 @@ from runtime.server.service import Service
 
 INPUT = Special(
     "input",
-    "A text, or a list of items: messages, thinking, calls of functions and what came of them.",
+    "A text, or a list of items: messages, thinking, calls of functions and their results.",
     {"type": ["string", "array"]},
 )
 INSTRUCTIONS = Text("instructions", "A system message for this response alone.")
-PREVIOUS = Text("previous_response_id", "Go on after this response, which must still be kept here.")
-_MAX_OUTPUT_TOKENS = Integer("max_output_tokens", "Longest output in tokens; thinking counts.")
-_TEXT = Special("text", "With the output's format, which holds, in text.format.", {"type": "object"})
-_TOOLS = Special("tools", "Functions that the model may call.", {"type": "array", "items": {"type": "object"}})
+PREVIOUS = Text("previous_response_id", "The kept response to go on from.")
+_MAX_OUTPUT_TOKENS = Integer("max_output_tokens", "Longest output in tokens, thinking included.")
+_TEXT = Special("text", "text.format: the form that the output follows.", OBJECT)
+_TOOLS = Special("tools", "Functions that the model may call.", OBJECTS)
 _TOOL_CHOICE = Special("tool_choice", "Whether to call any, or which one.", {"type": ["string", "object"]})
-_PARALLEL = Flag("parallel_tool_calls", "Whether several may be called at once.")
-_REASONING = Special("reasoning", "With reasoning.effort; none is no thinking.", {"type": "object"})
+_PARALLEL = Flag("parallel_tool_calls", "Whether one answer may hold several calls.")
+_REASONING = Special("reasoning", "reasoning.effort: how much the model thinks; none: not at all.", OBJECT)
 _STORE = Flag("store", "Keep the response, in memory, for later requests to go on from.")
-_TOP_LOGPROBS = Integer("top_logprobs", "Tell so many of the likeliest tokens with each token.", low=0, high=20)
+_TOP_LOGPROBS = Integer("top_logprobs", "Report this many of the likeliest tokens beside each token.", low=0, high=20)
 _INCLUDE = Special(
     "include",
-    "message.output_text.logprobs adds logprobs; the rest of OpenAI's list is of no concern here.",
+    "message.output_text.logprobs adds logprobs; OpenAI's other words have no effect.",
     {"type": "array", "items": {"type": "string"}},
 )
-_METADATA = Special("metadata", "Texts to keep with the response.", {"type": "object"})
+_METADATA = Special("metadata", "Texts that are kept with the response.", OBJECT)
 _TRUNCATION = Text(
     "truncation",
-    "auto: of an input that is too long for the context the oldest turns are left out; disabled: it is refused.",
+    "auto: leave out the oldest turns of an input that is too long for the context; disabled: refuse the input.",
 )
 FIELDS: tuple[Field, ...] = (
     *(INPUT, INSTRUCTIONS, PREVIOUS, MODEL, _MAX_OUTPUT_TOKENS, _TEXT, _TOOLS, _TOOL_CHOICE, _PARALLEL, _REASONING),
@@ -128,10 +128,10 @@ class ResponseParams:
         )
 
     def conversation(self, messages: Sequence[Message]) -> Conversation:
-        told = [Message(Role.SYSTEM, self.instructions)] if self.instructions else []
+        reported = [Message(Role.SYSTEM, self.instructions)] if self.instructions else []
         effort = {"reasoning_effort": self.effort} if self.effort not in (None, "none") else {}
         return Conversation(
-            (*told, *messages),
+            (*reported, *messages),
             tool_use=self.tool_use,
             thinking=False if self.effort == "none" else self.defaults.thinking,
             splits_thinking=self.defaults.splits_thinking,
