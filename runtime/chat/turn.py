@@ -22,7 +22,7 @@ from runtime.chat.named_template import NamedTemplate
 from runtime.chat.reader import AnswerReader
 from runtime.chat.reasoning import Stage, ThinkingMarks, ThinkingState, learn_thinking_marks
 from runtime.chat.template import ChatTemplate, MessageFormat, load_template, without_bos
-from runtime.chat.tools import with_calls_written_out, with_tools_told
+from runtime.chat.tools import with_calls_written_out, with_tools_described
 from runtime.engine.interface import AnyEngine
 from runtime.engine.values.grammar import Grammar, GrammarKind
 from runtime.engine.values.request import GenerationParams, GenerationRequest, Prompt
@@ -181,7 +181,7 @@ def _for_template(conversation: Conversation, profile: TemplateProfile) -> tuple
     if learnt is None:
         messages = with_calls_written_out(messages)
     if tools and not (learnt and learnt.describes_tools):
-        messages = with_tools_told(messages, tools, learnt.form if learnt else GENERIC)
+        messages = with_tools_described(messages, tools, learnt.form if learnt else GENERIC)
     return messages, tools if learnt else ()
 
 

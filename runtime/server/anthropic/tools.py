@@ -70,5 +70,5 @@ def _read_tool(value: object, param: str) -> Tool:
         raise RequestError(f"'{param}' is of a type that only Anthropic's own servers have", given.path_of("type"))
     tool = parse_function(value, param, parameters=_SCHEMA)
     if _SCHEMA not in given:
-        raise RequestError(f"'{param}.{_SCHEMA}' is missing", given.path_of(_SCHEMA))
+        raise given.missing(_SCHEMA)
     return tool

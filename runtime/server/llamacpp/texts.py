@@ -16,7 +16,6 @@ from runtime.chat.turn import prompt_of
 from runtime.checked import JsonObject, elements, wrong
 from runtime.engine.interface import AnyEngine
 from runtime.engine.values.request import Prompt
-from runtime.errors import RequestError
 from runtime.server.answering.generation import Generation
 from runtime.server.answering.responses import JsonResponse, respond
 from runtime.server.asking.body import read_body
@@ -54,7 +53,7 @@ class LlamaCpp:
         body = await read_body(request)
         params = CompletionParams.of(body, self._service)
         if _PROMPT.name not in body:
-            raise RequestError("'prompt' is missing", _PROMPT.name)
+            raise body.missing(_PROMPT.name)
         engine = await self._service.engine()
         return await self._answer(request, params, engine, await read_prompts(engine, body.raw(_PROMPT.name)))
 
@@ -145,7 +144,7 @@ def _end_tokens(engine: AnyEngine) -> tuple[int, ...]:
 def _required(declared: Text, body: JsonObject) -> str:
     value = declared.value_in(body, None)
     if value is None:
-        raise RequestError(f"'{declared.name}' is missing", declared.name)
+        raise body.missing(declared.name)
     return value
 
 

@@ -179,7 +179,7 @@ class OpenAICompletions:
         body = await read_body(request)
         params = TextParams.of(body, self._service)
         if _PROMPT.name not in body:
-            raise RequestError("'prompt' is missing", _PROMPT.name)
+            raise body.missing(_PROMPT.name)
         given = prompts_in(body.raw(_PROMPT.name))
         engine = await self._service.engine()
         prompts = [await _read_prompt(engine, each, params) for each in given]

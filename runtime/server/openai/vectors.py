@@ -129,7 +129,7 @@ class Rerank:
         body = await read_body(request)
         query = _QUERY.value_in(body, None)
         if query is None:
-            raise RequestError("'query' is missing", _QUERY.name)
+            raise body.missing(_QUERY.name)
         is_tei = _TEXTS.name in body
         name = _TEXTS.name if is_tei else _DOCUMENTS.name
         documents = _read_documents(body, name)
@@ -164,7 +164,7 @@ def _name_of_input(body: JsonObject) -> str:
 
 async def _tokenized(engine: AnyEngine, body: JsonObject, name: str) -> list[tuple[int, ...]]:
     if name not in body:
-        raise RequestError(f"'{name}' is missing", name)
+        raise body.missing(name)
     return await tokenize_prompts(engine, body.raw(name), name, at_most=MAX_TEXTS)
 
 

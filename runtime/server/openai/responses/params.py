@@ -8,6 +8,7 @@ from runtime.chat.conversation import Conversation, Tool, ToolUse
 from runtime.chat.messages import Message, Role
 from runtime.checked import JsonObject, elements, wrong
 from runtime.engine.values.request import GenerationParams
+from runtime.engine.values.sampling import SamplingParams
 from runtime.server.asking.conversation import ChatDefaults, read_tool_choice
 from runtime.server.asking.fields import OBJECT, OBJECTS, Field, Flag, Integer, Special, Text
 from runtime.server.asking.formats import read_format
@@ -86,57 +87,67 @@ class ResponseParams:
             generation, read_format(body.nested(_TEXT.name).nested("format"), "text.format"), num_top_logprobs
         )
         is_streamed = STREAM.value_in(body, False)
-        effort = body.nested(_REASONING.name).text("effort", None)
-        is_stored = _STORE.value_in(body, True)
-        truncation = _TRUNCATION.value_in(body, "disabled")
-        if truncation not in ("auto", "disabled"):
-            raise wrong(_TRUNCATION.name, "auto or disabled")
         tool_use = _read_tool_use(body)
-        max_tokens = read_max_tokens(body, _MAX_OUTPUT_TOKENS.name, default=None)
-        echoed = {
-            "model": MODEL.value_in(body, "") or service.model_alias,
-            "instructions": INSTRUCTIONS.value_in(body, None),
-            "previous_response_id": PREVIOUS.value_in(body, None),
-            "max_output_tokens": max_tokens,
-            "max_tool_calls": body.integer("max_tool_calls", None),
-            "temperature": generation.sampling.temperature,
-            "top_p": generation.sampling.top_p,
-            "top_logprobs": num_top_logprobs or 0,
-            "tools": [_tool_json(tool) for tool in tool_use.tools],
-            "tool_choice": body.raw(_TOOL_CHOICE.name) or "auto",
-            "parallel_tool_calls": tool_use.is_parallel,
-            "reasoning": {"effort": effort, "summary": None},
-            "text": _told_text(body),
-            "store": is_stored,
-            "metadata": _read_metadata(body),
-            "background": False,
-            "service_tier": "default",
-            "truncation": truncation,
-            **{field.name: value for field in _ECHOED if (value := field.value_in(body, None)) is not None},
-        }
         return cls(
             generation=with_progress(generation, body, is_streamed=is_streamed),
             tool_use=tool_use,
             instructions=INSTRUCTIONS.value_in(body, ""),
-            effort=effort,
+            effort=_read_effort(body),
             defaults=service.chat,
             is_streamed=is_streamed,
-            is_stored=is_stored,
-            is_shortened=truncation == "auto",
+            is_stored=_STORE.value_in(body, True),
+            is_shortened=_read_truncation(body) == "auto",
             num_top_logprobs=num_top_logprobs,
-            echoed=echoed,
+            echoed={
+                "model": MODEL.value_in(body, "") or service.model_alias,
+                **_echoed(body, tool_use, generation.sampling, num_top_logprobs or 0),
+            },
         )
 
     def conversation(self, messages: Sequence[Message]) -> Conversation:
-        reported = [Message(Role.SYSTEM, self.instructions)] if self.instructions else []
+        system = [Message(Role.SYSTEM, self.instructions)] if self.instructions else []
         effort = {"reasoning_effort": self.effort} if self.effort not in (None, "none") else {}
         return Conversation(
-            (*reported, *messages),
+            (*system, *messages),
             tool_use=self.tool_use,
             thinking=False if self.effort == "none" else self.defaults.thinking,
             splits_thinking=self.defaults.splits_thinking,
             variables={**self.defaults.variables, **effort},
         )
+
+
+def _echoed(body: JsonObject, tool_use: ToolUse, sampling: SamplingParams, num_top_logprobs: int) -> dict[str, Any]:
+    return {
+        "instructions": INSTRUCTIONS.value_in(body, None),
+        "previous_response_id": PREVIOUS.value_in(body, None),
+        "max_output_tokens": read_max_tokens(body, _MAX_OUTPUT_TOKENS.name, default=None),
+        "max_tool_calls": body.integer("max_tool_calls", None),
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_logprobs": num_top_logprobs,
+        "tools": [_tool_json(tool) for tool in tool_use.tools],
+        "tool_choice": body.raw(_TOOL_CHOICE.name) or "auto",
+        "parallel_tool_calls": tool_use.is_parallel,
+        "reasoning": {"effort": _read_effort(body), "summary": None},
+        "text": _echoed_text(body),
+        "store": _STORE.value_in(body, True),
+        "metadata": _read_metadata(body),
+        "background": False,
+        "service_tier": "default",
+        "truncation": _read_truncation(body),
+        **{field.name: value for field in _ECHOED if (value := field.value_in(body, None)) is not None},
+    }
+
+
+def _read_effort(body: JsonObject) -> str | None:
+    return body.nested(_REASONING.name).text("effort", None)
+
+
+def _read_truncation(body: JsonObject) -> str:
+    truncation = _TRUNCATION.value_in(body, "disabled")
+    if truncation not in ("auto", "disabled"):
+        raise wrong(_TRUNCATION.name, "auto or disabled")
+    return truncation
 
 
 def _num_top_logprobs(body: JsonObject) -> int | None:
@@ -156,7 +167,7 @@ def _read_metadata(body: JsonObject) -> dict[str, str]:
     return metadata
 
 
-def _told_text(body: JsonObject) -> dict[str, Any]:
+def _echoed_text(body: JsonObject) -> dict[str, Any]:
     text = body.nested(_TEXT.name)
     return {"format": {"type": "text"}, **{name: text.raw(name) for name in text if name in text}}
 
