@@ -72,6 +72,9 @@ class JsonObject:
             raise self.wrong(name, "a text")
         return value
 
+    def missing(self, name: str) -> RequestError:
+        return RequestError(f"'{self.path_of(name)}' is missing", self.path_of(name))
+
     def choice(self, name: str, known: Mapping[str, T]) -> T:
         """Return what a word that must be there means."""
         value = self.fields.get(name)

@@ -9,8 +9,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as Tokens
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from runtime.engine.interface import AnyEngine
 from runtime.engine.policy.text import TextStream
 from runtime.engine.values.commands import Command
 from runtime.engine.values.embedding import EmbeddingJob
@@ -268,3 +269,7 @@ def _probs(token: int, piece: bytes, count: int) -> TokenProbs:
     """Half for the token itself, a quarter for the next, and so on."""
     top = [(token, piece, -math.log(2)), *((token + n, b"?%d" % n, -math.log(2) * (n + 1)) for n in range(1, count))]
     return TokenProbs(token, piece, -math.log(2), tuple(top))
+
+
+if TYPE_CHECKING:
+    _: AnyEngine = ScriptedEngine()  # mypy holds the script to the protocol

@@ -44,7 +44,7 @@ def a_target(model_path: Path, **options: Any) -> Iterator[Target]:
     loops: list[asyncio.AbstractEventLoop] = []
     model = Model(Library(), model_path)
     engine = Engine(model, EngineParams(n_ctx=128, num_slots=4), post=lambda call: loops[0].call_soon_threadsafe(call))
-    app = make_app(engine, **options)  # type: ignore[arg-type]
+    app = make_app(engine, **options)
 
     async def on_its_loop(scope: Scope, receive: Receive, send: Send) -> None:
         loops[:] = [asyncio.get_running_loop()]

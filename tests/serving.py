@@ -14,19 +14,19 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
+from runtime.engine.interface import AnyEngine
 from runtime.engine.values.request import GenerationParams
 from runtime.server.app import create_app
 from runtime.server.door.security import Access
 from runtime.server.lifecycle import Lifecycle
 from runtime.server.page.page import Page
 from runtime.server.service import Service
-from tests.fakes import ScriptedEngine
 
 TIMEOUT_SECONDS = 10.0
 
 
 def make_app(
-    engine: ScriptedEngine | None,
+    engine: AnyEngine | None,
     *,
     lifecycle: Lifecycle | None = None,
     access: Access | None = None,
@@ -40,7 +40,7 @@ def make_app(
     """
     lifecycle = lifecycle or Lifecycle()
     if engine is not None:
-        lifecycle.set_ready(engine)  # type: ignore[arg-type]
+        lifecycle.set_ready(engine)
     if "model_alias" in changes:
         changes["names"] = (changes.pop("model_alias"),)
     page = {each.name: changes.pop(each.name) for each in fields(Page) if each.name in changes}

@@ -8,7 +8,7 @@ where the two differ stands the call, and what stands around the known words is 
     `------- opening ------'      `--- middle ---'           `--- closing ----'
 
 A second call in the same message shows what stands between two. Arguments are an object of JSON, or each is written by
-itself between marks of its own (`<parameter=KEY>VALUE</parameter>`), which calls with none, one and two of them tell.
+itself between marks of its own (`<parameter=KEY>VALUE</parameter>`), which calls with none, one and two arguments show.
 No family of models is named here; a template whose calls can't be understood so (`get(x="…")`) counts as one that knows
 no tools, and its model is asked for `GENERIC` calls instead.
 """
@@ -77,7 +77,7 @@ class CallForm:
 
 @dataclass(frozen=True, slots=True)
 class LearntForm:
-    """A form, how messages must be written down for the template, and whether it tells the model of the tools."""
+    """A form, how messages are written down for the template, and whether the template describes tools to the model."""
 
     form: CallForm
     message_format: MessageFormat

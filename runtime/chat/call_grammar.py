@@ -25,7 +25,7 @@ from runtime.engine.values.grammar import Grammar, GrammarKind, Span
 FindControl = Callable[[str], "int | None"]
 _MARK = re.compile(r"(<[^<>\s]+>|\[/?[A-Z_]+\])")
 _BEFORE = {Stage.POSSIBLE: "thought? ", Stage.BEGUN: "thought ", Stage.ENDED: "SPACE "}
-# With one of these, arguments may have names that "properties" doesn't tell.
+# With one of these, arguments may have names that "properties" doesn't list.
 _JOINING = {"$ref", "anyOf", "oneOf", "allOf", "patternProperties"}
 
 

@@ -66,7 +66,7 @@ class CallReader:
         return events
 
     def finish(self) -> list[AnswerEvent]:
-        """Return what the end of the answer tells. A call that is cut off stays open."""
+        """Return the events that the answer's end adds. A call that is cut off stays open."""
         if self._state is not _State.ARGUMENTS or self._arguments is None:
             return []
         rest = self._arguments.finish(self._held)
@@ -169,7 +169,7 @@ class _TaggedArguments:
         self._num_arguments = 0
 
     def feed(self, text: str) -> tuple[str, str]:
-        """Return JSON for what of the text can be told by now, and the rest."""
+        """Return JSON for the part of the text that is certain by now, and the rest."""
         shown: list[str] = []
         while not self.is_complete:
             if self._is_in_value:
@@ -221,7 +221,7 @@ def text_arguments(tool: Tool) -> frozenset[str]:
 
 
 def arguments_of(tool: Tool) -> dict[str, Mapping[str, Any]]:
-    """Return the schemas of a tool's arguments that are told one by one; no schema is one that says nothing."""
+    """Return the schemas of a tool's arguments by their names; an argument without a schema has an empty one."""
     properties = tool.parameters.get("properties")
     named = properties.items() if isinstance(properties, Mapping) else ()
     return {name: schema if isinstance(schema, Mapping) else {} for name, schema in named}

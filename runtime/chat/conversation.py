@@ -34,7 +34,7 @@ class ToolChoice(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ToolUse:
-    """The tools that the model is told of, and what it may do with them.
+    """The tools that are described to the model, and what it may do with them.
 
     `allowed` are the names of those that may be called, None all of them; naming one and requiring a call is how
     dialects ask for a certain tool.
@@ -56,7 +56,7 @@ class ToolUse:
 class Conversation:
     """Messages, and how the assistant is to go on.
 
-    `thinking` None leaves it to the template; what is thought is told apart from the answer if `splits_thinking`,
+    `thinking` None leaves it to the template; thinking is separated from the answer if `splits_thinking`,
     otherwise it is part of the text, marks and all. `variables` are more words for the template, by their names.
     `continues_last`: the last message is the assistant's and unfinished; the answer is its rest.
     """

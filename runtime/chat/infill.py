@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from runtime.engine.values.facts import FillTokens
 
-# Models are told of a project and a file by name, and llama.cpp has these for every one.
+# Models expect names of a project and of a file; llama.cpp gives every model these.
 _PROJECT, _FILE = "myproject\n", "filename\n"
 _NO_FILE_MARK = "\n\n--- snippet ---\n\n"
 _NUM_MARKS = 4  # prefix, suffix, middle and BOS
@@ -49,13 +49,7 @@ def fill_prompt(
     suffix = suffix[: max(room - len(prefix), 0)]
     others = _last(list(_snippet_tokens(gap.snippets, marks, tokenize)), room - len(prefix) - len(suffix))
     first = [] if bos is None else [bos]
-    return (
-        *others,
-        *first,
-        *(marks.prefix, *prefix, *gap.beginning),
-        *(marks.suffix, *suffix),
-        marks.middle,
-    )
+    return (*others, *first, *(marks.prefix, *prefix, *gap.beginning), *(marks.suffix, *suffix), marks.middle)
 
 
 def _snippet_tokens(snippets: tuple[Snippet, ...], marks: FillTokens, tokenize: Tokenize) -> Iterable[int]:

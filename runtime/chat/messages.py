@@ -27,7 +27,7 @@ class Message:
     """One turn of a conversation.
 
     `reasoning` and `tool_calls` are the assistant's; a tool's message says to which call (`tool_call_id`) of which tool
-    (`name`, empty when the call tells it) it is the result. `attachments` are pictures and sounds as files; where each
+    (`name`, empty when the call names it) it is the result. `attachments` are pictures and sounds as files; where each
     belongs in the text there is a `media.MARK`.
     """
 

@@ -1,6 +1,6 @@
 """One of llama.cpp's own chat templates, used by its name.
 
-They know roles and texts. So tools are told and calls are written in the generic form, as for any template without
+They know roles and texts. So tools are described and calls are written in the generic form, as for any template without
 them, and there are no variables.
 """
 

@@ -1,7 +1,7 @@
 """An answer's text taken apart while it is written: thinking, the answer itself, calls of tools. Pure.
 
 Fed with the text in whatever pieces it comes, the reader returns the same events but for where their texts are cut. It
-keeps back what may yet become a mark, and white space beside marks, which is nobody's text.
+keeps back what may yet become a mark, and white space beside marks, which belongs to no part.
 """
 
 from enum import Enum, auto
@@ -36,11 +36,11 @@ class AnswerReader:
 
     @property
     def is_holding(self) -> bool:
-        """Whether some of the text is kept back; otherwise all of it was told, or was a mark."""
+        """Whether some of the text is kept back; otherwise all of it was returned, or was a mark."""
         return bool(self._held)
 
     def feed(self, text: str) -> list[AnswerEvent]:
-        """Take more of the answer and return what it tells by now."""
+        """Take more of the answer and return the events that are certain by now."""
         self._held += text
         return self._read(is_last=False)
 

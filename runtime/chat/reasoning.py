@@ -1,4 +1,4 @@
-"""Where a model's thinking and its answer begin and end in what it writes, as far as its chat template tells.
+"""Where a model's thinking and its answer begin and end in what it writes, as far as its chat template shows.
 
 A template that writes down the thinking of earlier turns shows the marks around it. Others only take it out of them
 again, by the mark that all such models know. A model without either may still write that mark; it costs nothing to look

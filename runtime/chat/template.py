@@ -116,9 +116,9 @@ class JinjaTemplate:
                 try:
                     return self._render(_messages_json(folded, message_format), values)
                 except TemplateError:
-                    pass  # then the system message wasn't what it minded: its first words are the ones to tell
+                    pass  # the system message wasn't the reason, so the first refusal is the one to report
             raise RequestError(_sentence(refusal), "messages") from refusal
-        except Exception as fault:  # templates are programs: whatever Python raises in one is the template's no
+        except Exception as fault:  # a template is a program; any exception in it rejects the conversation
             raise RequestError(_sentence(fault), "messages") from fault
 
     def _render(self, messages: list[dict[str, Any]], values: Mapping[str, Any]) -> str:
@@ -189,11 +189,7 @@ def _message_json(message: Message, message_format: MessageFormat, called: Mappi
 
 def _call_json(call: ToolCall, message_format: MessageFormat) -> dict[str, Any]:
     arguments = call.arguments if message_format.arguments_are_text else json.loads(call.arguments)
-    return {
-        "type": "function",
-        "id": _short_id(call.id),
-        "function": {"name": call.name, "arguments": arguments},
-    }
+    return {"type": "function", "id": _short_id(call.id), "function": {"name": call.name, "arguments": arguments}}
 
 
 def _short_id(call_id: str) -> str:

@@ -12,18 +12,18 @@ from runtime.chat.messages import Message, Role, ToolCall
 _RESULT_BEGIN, _RESULT_END = "<tool_response>\n", "\n</tool_response>"
 
 
-def with_tools_told(messages: Sequence[Message], tools: Sequence[Tool], form: CallForm) -> list[Message]:
+def with_tools_described(messages: Sequence[Message], tools: Sequence[Tool], form: CallForm) -> list[Message]:
     """Return the messages with the tools, and how to call them, in the system message."""
-    told = (
+    description = (
         "You can call these tools, each given as JSON, with a JSON schema of its arguments:\n"
         f"{_lines(tools)}\n\n"
         "To call one, write its name and its arguments, a JSON object, in exactly this form:\n"
         f"{_written(form, ToolCall('', 'NAME', 'ARGUMENTS'))}"
     )
     if messages and messages[0].role is Role.SYSTEM:
-        text = f"{messages[0].text}\n\n{told}" if messages[0].text else told
+        text = f"{messages[0].text}\n\n{description}" if messages[0].text else description
         return [replace(messages[0], text=text), *messages[1:]]
-    return [Message(Role.SYSTEM, told), *messages]
+    return [Message(Role.SYSTEM, description), *messages]
 
 
 def _lines(tools: Sequence[Tool]) -> str:

@@ -22,7 +22,7 @@ from runtime.chat.named_template import NamedTemplate
 from runtime.chat.reader import AnswerReader
 from runtime.chat.reasoning import Stage, ThinkingMarks, ThinkingState, learn_thinking_marks
 from runtime.chat.template import ChatTemplate, MessageFormat, load_template, without_bos
-from runtime.chat.tools import with_calls_written_out, with_tools_told
+from runtime.chat.tools import with_calls_written_out, with_tools_described
 from runtime.engine.interface import AnyEngine
 from runtime.engine.values.grammar import Grammar, GrammarKind
 from runtime.engine.values.request import GenerationParams, GenerationRequest, Prompt
@@ -62,7 +62,7 @@ class TemplateProfile:
 
     @property
     def can_call(self) -> bool:
-        """Whether the template itself tells the model of tools."""
+        """Whether the template itself describes tools to the model."""
         return self.call_form is not None and self.call_form.describes_tools
 
 
@@ -73,7 +73,7 @@ def profile_of(template: ChatTemplate) -> TemplateProfile:
 
 
 def profile_in(engine: AnyEngine) -> TemplateProfile:
-    """Return how an engine's model writes. Takes long the first time."""
+    """Return how an engine's model writes. Blocks the first time; call from a thread."""
     return profile_of(template_in(engine))
 
 
@@ -90,7 +90,8 @@ def next_turn(
 ) -> Turn:
     """Return the turn that goes on with a conversation; its text, where there is a form for it, holds to that.
 
-    Not `is_first`: the prompt follows other tokens, and has no pictures. Raises RequestError. Takes long.
+    Not `is_first`: the prompt follows other tokens, and has no pictures. Blocks; call from a thread. Raises
+    RequestError.
     """
     info = engine.info
     template = template_in(engine)
@@ -152,7 +153,7 @@ def _prompt(
     """Return the prompt, and what of the answer may be thinking."""
     messages, tools = _for_template(conversation, profile)
     last = messages.pop() if conversation.continues_last else None
-    # As llama-server does, let a model think that can, unless it is told not to.
+    # As llama-server does, let a thinking model think, unless the request forbids it.
     variables = {"enable_thinking": profile.marks.is_known, **conversation.variables}
     if conversation.thinking is not None:
         variables = {**variables, **dict.fromkeys(_THINKING_VARIABLES, conversation.thinking)}
@@ -173,14 +174,14 @@ def _prompt(
 
 
 def _for_template(conversation: Conversation, profile: TemplateProfile) -> tuple[list[Message], tuple[Tool, ...]]:
-    """Return the messages as the template can take them, and the tools that it is to tell of."""
+    """Return the messages as the template can take them, and the tools that the template is to describe."""
     tools = () if conversation.tool_use.choice is ToolChoice.NONE else conversation.tool_use.tools
     messages = list(conversation.messages)
     learnt = profile.call_form
     if learnt is None:
         messages = with_calls_written_out(messages)
     if tools and not (learnt and learnt.describes_tools):
-        messages = with_tools_told(messages, tools, learnt.form if learnt else GENERIC)
+        messages = with_tools_described(messages, tools, learnt.form if learnt else GENERIC)
     return messages, tools if learnt else ()
 
 

@@ -67,7 +67,7 @@ class Engine:
             post=post,
             deliver=lambda outcomes: post(lambda: self._call_sinks(outcomes)),
         )
-        self.info = model_info(model, params, self._worker.context, projector.kinds if projector else frozenset())
+        self.info = model_info(model, params, self._worker, projector.kinds if projector else frozenset())
         self.pooling: Pooling = self._worker.pooling
         self.can_rank = self.pooling is Pooling.RANK and model.has_head_for_ranks()
         self.max_text_tokens: int = self._worker.max_text_tokens

@@ -84,8 +84,10 @@ class Worker:
         self.paced = PacedSteps(params.num_threads)
         self.scheduler = Scheduler(_scheduler_params(model, params, self.context, num_outputs))
         self._drafts: Drafts | None = None
+        self.speculation = "none"
         if is_speculative and model.facts.is_memory_cuttable:
             self._drafts = Drafts(_guesser(model, draft_model, self.context.n_ctx, num_threads), params.draft_max)
+            self.speculation = "ngram-simple" if draft_model is None else "draft-simple"
         self.pooling = params.pooling or model.facts.pooling or Pooling.MEAN
         self.max_text_tokens = min(model.facts.n_ctx_train, self.context.n_ctx)
         self._embeddings = EmbeddingQueue(
@@ -238,13 +240,14 @@ class Worker:
             self._drafts.forget(sequence)
 
 
-def model_info(model: Model, params: EngineParams, context: Context, media_kinds: frozenset[MediaKind]) -> ModelInfo:
+def model_info(model: Model, params: EngineParams, worker: Worker, media_kinds: frozenset[MediaKind]) -> ModelInfo:
     """Return the model as an engine with these parameters serves it."""
     return ModelInfo(
         **asdict(model.facts),
-        n_ctx=_n_ctx(params, context),
+        n_ctx=_n_ctx(params, worker.context),
         num_slots=params.num_slots,
-        is_causal=context.is_causal,
+        speculation=worker.speculation,
+        is_causal=worker.context.is_causal,
         media_kinds=media_kinds,
     )
 

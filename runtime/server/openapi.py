@@ -53,7 +53,7 @@ def describe(table: Iterable[tuple[str, str, Endpoint]]) -> dict[str, Any]:
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
-            },
+            }
         },
         "security": [{}, {"bearer": []}, {"x-api-key": []}],
     }
@@ -74,10 +74,7 @@ def _operation(method: str, path: str, found: Operation) -> dict[str, Any]:
     if parameters:
         described["parameters"] = parameters
     if method in ("POST", "PUT", "PATCH"):
-        described["requestBody"] = {
-            "required": True,
-            "content": {"application/json": {"schema": _body(found)}},
-        }
+        described["requestBody"] = {"required": True, "content": {"application/json": {"schema": _body(found)}}}
     return described
 
 

@@ -26,7 +26,7 @@ class NotOffered(RequestError):
 class NoThreads(RequestError):
     """The request wants its conversation kept on the server.
 
-    Anthropic's clients do in their loops over tools, and send the whole conversation again when they are told so.
+    Anthropic's clients want that in their loops over tools. Refused so, they send the whole conversation again.
     """
 
     def __init__(self) -> None:

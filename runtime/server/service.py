@@ -24,7 +24,7 @@ class EndpointFlags:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFile:
-    """The GGUF as a file: when it was written, in seconds since 1970, and its sha256 where somebody has computed it."""
+    """The GGUF as a file: when it was written, in seconds since 1970, and its sha256 where it is known."""
 
     size_bytes: int = 0
     modified: float = 0.0

@@ -330,6 +330,7 @@ class Scheduler:
         sequence.num_computed += num_accepted
         sequence.num_drafted += len(sequence.draft)
         sequence.num_accepted += num_accepted
+        sequence.num_drafts += 1
         if num_accepted < len(sequence.draft):
             del self._slots[sequence.slot].tokens[sequence.num_computed :]
             self._cache.cut(self._slots[sequence.slot], sequence.position(sequence.num_computed))

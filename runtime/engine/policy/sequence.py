@@ -36,6 +36,7 @@ class Sequence:
     draft: tuple[int, ...] = ()
     num_drafted: int = 0
     num_accepted: int = 0
+    num_drafts: int = 0
     is_truncated: bool = False
     started_at: float | None = None
     first_token_at: float | None = None
@@ -104,4 +105,5 @@ class Sequence:
             generation_seconds=now - first,
             num_drafted_tokens=self.num_drafted,
             num_accepted_tokens=self.num_accepted,
+            num_drafts=self.num_drafts,
         )

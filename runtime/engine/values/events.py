@@ -17,7 +17,7 @@ class FinishReason(Enum):
 class Timings:
     """Counts in tokens, times in seconds. Prompt tokens are those computed; cached ones were found in the KV cache.
 
-    Drafted tokens were guessed, accepted ones rightly so.
+    Drafts are guesses at the tokens that follow; drafted tokens are all of theirs, accepted ones those guessed rightly.
     """
 
     num_prompt_tokens: int
@@ -27,6 +27,7 @@ class Timings:
     generation_seconds: float
     num_drafted_tokens: int = 0
     num_accepted_tokens: int = 0
+    num_drafts: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,7 @@ class ModelInfo(ModelFacts):
     n_ctx: int
     num_slots: int
     media_kinds: frozenset[MediaKind] = frozenset()  # what it reads beside text
+    speculation: str = "none"  # how tokens are guessed ahead, by llama-server's name for it
     is_causal: bool = True  # each token looks back only; a model whose tokens look both ways can't generate
 
 

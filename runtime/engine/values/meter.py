@@ -18,6 +18,9 @@ class Meter:
     num_steps: int = 0
     num_sequences_in_steps: int = 0
     max_sequence_length: int = 0
+    num_drafts: int = 0
+    num_drafted_tokens: int = 0
+    num_accepted_tokens: int = 0
 
     def count_step(self, num_sequences: int) -> None:
         self.num_steps += 1
@@ -30,5 +33,8 @@ class Meter:
         self.num_generating_steps += max(timings.num_generated_tokens - 1, 0)
         self.prompt_seconds += timings.prompt_seconds
         self.generation_seconds += timings.generation_seconds
+        self.num_drafts += timings.num_drafts
+        self.num_drafted_tokens += timings.num_drafted_tokens
+        self.num_accepted_tokens += timings.num_accepted_tokens
         length = timings.num_cached_tokens + timings.num_prompt_tokens + timings.num_generated_tokens
         self.max_sequence_length = max(self.max_sequence_length, length)

@@ -4,7 +4,7 @@ A path belongs to a dialect, and so do the errors below it, those of the router 
 that dialect reads no other shape.
 
 Only the words of errors that a request or the moment caused go out. Our own failures may name paths of this machine,
-so they are told in general words, and in full to the log that `--verbose` shows.
+so clients get general words, and the log that `--verbose` shows gets everything.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -53,7 +53,7 @@ _STATUSES: dict[type[Exception], int] = {
 }
 
 
-# What OpenAI's clients look for; its other codes tell no more than the status.
+# What OpenAI's clients look for; its other codes say no more than the status.
 _OPENAI_CODES: dict[type[Exception], str] = {
     PromptTooLong: "context_length_exceeded",
     Unauthorized: "invalid_api_key",
@@ -106,20 +106,20 @@ def anthropic_error(error: Exception) -> tuple[int, dict[str, Any]]:
     status, described = describe(error)
     if isinstance(error, QueueFull):
         status = _OVERLOADED
-    told: dict[str, Any] = {
+    reported: dict[str, Any] = {
         "type": _ANTHROPIC_TYPES.get(status, "invalid_request_error"),
         "message": described["message"],
     }
     if isinstance(error, NoThreads):
-        told["details"] = {"error_code": "thread_unsupported_request"}
-    return status, {"type": "error", "error": told, "request_id": None}
+        reported["details"] = {"error_code": "thread_unsupported_request"}
+    return status, {"type": "error", "error": reported, "request_id": None}
 
 
 _SHAPES = (("/api", ollama_error), ("/v1/messages", anthropic_error), ("/v1", openai_error))
 
 
 def error_response(error: Exception, path: str) -> Response:
-    """Return the answer that tells of an error, in the shape of the dialect that `path` belongs to."""
+    """Return an error's answer, in the shape of the dialect that `path` belongs to."""
     below = (shape for prefix, shape in _SHAPES if path == prefix or path.startswith(f"{prefix}/"))
     status, body = next(below, llamacpp_error)(error)
     if status >= 500 and not isinstance(error, (QueueFull, NotOffered)):

@@ -19,15 +19,14 @@ class Generation:
 
     @classmethod
     async def begin(cls, engine: AnyEngine, request: GenerationRequest) -> "Generation":
-        """Submit, after a thread has compiled the request's grammar: other streams must not wait for that."""
-        grammar = request.params.sampling.grammar
-        if grammar is not None:
-            await asyncio.to_thread(engine.prepare, grammar)
-        return cls(engine, request)
+        return (await cls.begin_all(engine, [request]))[0]
 
     @classmethod
     async def begin_all(cls, engine: AnyEngine, requests: Sequence[GenerationRequest]) -> "list[Generation]":
-        """Begin all of the requests, or none of them. Raises what `Engine.submit` raises."""
+        """Submit all of the requests, or none of them. Raises what `Engine.submit` raises.
+
+        A thread compiles their grammars first: other streams must not wait for that.
+        """
         for grammar in {request.params.sampling.grammar for request in requests}:
             if grammar is not None:
                 await asyncio.to_thread(engine.prepare, grammar)

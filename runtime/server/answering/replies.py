@@ -1,7 +1,7 @@
 """One answer in a client's shape. Pure.
 
-What the engine tells becomes the client's own events. Framed, they are a stream; heard to the end, they add up to the
-whole. So both say the same.
+The engine's events become the client's own events. A stream is those events, framed; the whole is what they
+add up to. So both say the same.
 """
 
 from collections.abc import Iterable

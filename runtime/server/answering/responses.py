@@ -113,7 +113,7 @@ async def _follow(send: Send, generation: Generation, reply: Reply[Any]) -> None
                     await _write(send, frame)
     except OSError:
         raise
-    except Exception as error:  # the status line is out: only a frame can still tell
+    except Exception as error:  # the status line is out: only a frame can still report it
         log_fault(error)
         for frame in reply.fail(error):
             await _write(send, frame)

@@ -6,46 +6,29 @@ from typing import Any
 
 from runtime.engine.values.request import GenerationParams
 
+# In llama-server's order.
+_SAMPLING = (
+    *("temperature", "dynatemp_range", "dynatemp_exponent", "top_k", "top_p", "min_p", "top_n_sigma"),
+    *("xtc_probability", "xtc_threshold", "typical_p"),
+    *("repeat_last_n", "repeat_penalty", "presence_penalty", "frequency_penalty"),
+    *("dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers"),
+    *("mirostat", "mirostat_tau", "mirostat_eta", "adaptive_target", "adaptive_decay"),
+)
+
 
 def generation_settings(
-    params: GenerationParams,
-    *,
-    is_streamed: bool,
-    forbidden: Iterable[int] = (),
+    params: GenerationParams, *, is_streamed: bool, speculation: str, forbidden: Iterable[int] = ()
 ) -> dict[str, Any]:
     """Return every setting of llama-server's, those that aren't built here with the value that means off.
 
-    `forbidden` tokens are told among the biases.
+    `speculation` is the engine's; `forbidden` tokens are reported among the biases.
     """
     sampling = params.sampling
     biases = [*sampling.logit_bias, *((token, -math.inf) for token in forbidden)]
     max_tokens = -1 if params.max_tokens is None else params.max_tokens
     return {
         "seed": -1 if sampling.seed is None else sampling.seed,
-        "temperature": sampling.temperature,
-        "dynatemp_range": sampling.dynatemp_range,
-        "dynatemp_exponent": sampling.dynatemp_exponent,
-        "top_k": sampling.top_k,
-        "top_p": sampling.top_p,
-        "min_p": sampling.min_p,
-        "top_n_sigma": sampling.top_n_sigma,
-        "xtc_probability": sampling.xtc_probability,
-        "xtc_threshold": sampling.xtc_threshold,
-        "typical_p": sampling.typical_p,
-        "repeat_last_n": sampling.repeat_last_n,
-        "repeat_penalty": sampling.repeat_penalty,
-        "presence_penalty": sampling.presence_penalty,
-        "frequency_penalty": sampling.frequency_penalty,
-        "dry_multiplier": sampling.dry_multiplier,
-        "dry_base": sampling.dry_base,
-        "dry_allowed_length": sampling.dry_allowed_length,
-        "dry_penalty_last_n": sampling.dry_penalty_last_n,
-        "dry_sequence_breakers": list(sampling.dry_sequence_breakers),
-        "mirostat": sampling.mirostat,
-        "mirostat_tau": sampling.mirostat_tau,
-        "mirostat_eta": sampling.mirostat_eta,
-        "adaptive_target": sampling.adaptive_target,
-        "adaptive_decay": sampling.adaptive_decay,
+        **{name: getattr(sampling, name) for name in _SAMPLING},
         "stop": list(params.stop),
         "max_tokens": max_tokens,
         "n_predict": max_tokens,
@@ -66,7 +49,7 @@ def generation_settings(
         "reasoning_in_content": False,
         "generation_prompt": "",
         "samplers": [stage.label for stage in sampling.order],
-        "speculative.types": "none",
+        "speculative.types": speculation,
         "timings_per_token": params.wants_timings,
         "post_sampling_probs": sampling.post_sampling_probs,
         "backend_sampling": False,

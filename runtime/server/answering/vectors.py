@@ -1,4 +1,4 @@
-"""Texts to vectors by the engine, for every client that has the wish."""
+"""Texts to vectors by the engine, for every client that asks for them."""
 
 from collections.abc import Sequence
 

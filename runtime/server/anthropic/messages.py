@@ -12,10 +12,10 @@ from runtime.checked import JsonObject, elements
 from runtime.engine.values.media import MARK
 from runtime.errors import RequestError
 from runtime.server.asking.attachments import from_base64
-from runtime.server.asking.fields import Special
+from runtime.server.asking.fields import OBJECTS, Special
 
-SYSTEM = Special("system", "What the system says: a text or a list of blocks.", {"type": ["string", "array"]})
-MESSAGES = Special("messages", "The conversation.", {"type": "array", "items": {"type": "object"}})
+SYSTEM = Special("system", "The system message: a text or a list of blocks.", {"type": ["string", "array"]})
+MESSAGES = Special("messages", "The conversation.", OBJECTS)
 
 _ROLES = {role.value: role for role in (Role.USER, Role.ASSISTANT, Role.SYSTEM)}
 _BETWEEN_BLOCKS = "\n\n"

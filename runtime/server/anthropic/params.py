@@ -6,26 +6,22 @@ from runtime.checked import JsonObject, wrong
 from runtime.engine.values.grammar import Grammar
 from runtime.engine.values.request import GenerationParams
 from runtime.errors import RequestError
-from runtime.server.asking.fields import Field, Flag, Integer, Special, Text, Texts
+from runtime.server.asking.fields import OBJECT, Field, Integer, Special, Texts
 from runtime.server.asking.formats import json_schema_grammar
-from runtime.server.asking.sampling import LORA, SAMPLING_FIELDS, held_to, read_generation
+from runtime.server.asking.sampling import LORA, MODEL, SAMPLING_FIELDS, STREAM, held_to, read_generation
 from runtime.server.refusals import NoThreads
 from runtime.server.service import Service
 
-_MODEL = Text("model", "Any name: there is one model.")
 _MAX_TOKENS = Integer("max_tokens", "Longest answer in tokens.")
-_STOP_SEQUENCES = Texts("stop_sequences", "Texts at which the answer ends; they are not part of it.")
-_STREAM = Flag("stream", "Send the answer as it comes.")
+_STOP_SEQUENCES = Texts("stop_sequences", "Texts that end the answer and are no part of it.")
 _OUTPUT_CONFIG = Special(
-    "output_config",
-    "With a JSON schema in format.schema, which holds, and in effort how much to think.",
-    {"type": "object"},
+    "output_config", "format.schema: a JSON schema that the answer follows; effort: how much the model thinks.", OBJECT
 )
 # Models know three levels, whatever the words.
 _EFFORTS = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
-_OUTPUT_FORMAT = Special("output_format", "An older name for output_config's format.", {"type": "object"})
+_OUTPUT_FORMAT = Special("output_format", "The older name of output_config.format.", OBJECT)
 ANSWER_FIELDS: tuple[Field, ...] = (
-    *(_MODEL, _MAX_TOKENS, _STOP_SEQUENCES, _STREAM, _OUTPUT_CONFIG, _OUTPUT_FORMAT, LORA),
+    *(MODEL, _MAX_TOKENS, _STOP_SEQUENCES, STREAM, _OUTPUT_CONFIG, _OUTPUT_FORMAT, LORA),
     *SAMPLING_FIELDS,
 )
 
@@ -48,14 +44,14 @@ class AnthropicParams:
             read_generation(body, service.defaults, _MAX_TOKENS.name), _read_output_format(body), num_top_logprobs=None
         )
         return cls(
-            model=_MODEL.value_in(body, "") or service.model_alias,
+            model=MODEL.value_in(body, "") or service.model_alias,
             generation=replace(generation, stop=tuple(stop for stop in _STOP_SEQUENCES.value_in(body) if stop)),
-            is_streamed=_STREAM.value_in(body, False),
+            is_streamed=STREAM.value_in(body, False),
         )
 
 
 def read_effort(body: JsonObject) -> dict[str, str]:
-    """Return the variable that tells the template how much to think, if the request says it. Raises RequestError."""
+    """Return the template's variable for how much to think, if the request says it. Raises RequestError."""
     effort = body.nested(_OUTPUT_CONFIG.name).text("effort", None)
     if effort is None:
         return {}

@@ -6,21 +6,16 @@ from enum import Enum
 from runtime.chat.conversation import Tool, ToolChoice, ToolUse
 from runtime.checked import JsonObject, elements, wrong
 from runtime.errors import RequestError
-from runtime.server.asking.fields import Special
+from runtime.server.asking.fields import OBJECT, OBJECTS, Special
 from runtime.server.asking.tools import checked_tools, parse_function
 
-TOOLS = Special("tools", "What the model may call.", {"type": "array", "items": {"type": "object"}})
-TOOL_CHOICE = Special("tool_choice", "Whether it may, must or must not, or which one.", {"type": "object"})
-THINKING = Special("thinking", "Whether the model thinks first, and shows it.", {"type": "object"})
+TOOLS = Special("tools", "Tools that the model may call.", OBJECTS)
+TOOL_CHOICE = Special("tool_choice", "Whether the model may, must or must not call a tool, or which.", OBJECT)
+THINKING = Special("thinking", "Whether the model thinks first, and whether the answer shows its thinking.", OBJECT)
 TOOL_FIELDS = (TOOLS, TOOL_CHOICE, THINKING)
 
 _SCHEMA = "input_schema"
-_CHOICES = {
-    "auto": ToolChoice.AUTO,
-    "any": ToolChoice.REQUIRED,
-    "tool": ToolChoice.REQUIRED,
-    "none": ToolChoice.NONE,
-}
+_CHOICES = {"auto": ToolChoice.AUTO, "any": ToolChoice.REQUIRED, "tool": ToolChoice.REQUIRED, "none": ToolChoice.NONE}
 
 
 class Thinking(Enum):
@@ -75,5 +70,5 @@ def _read_tool(value: object, param: str) -> Tool:
         raise RequestError(f"'{param}' is of a type that only Anthropic's own servers have", given.path_of("type"))
     tool = parse_function(value, param, parameters=_SCHEMA)
     if _SCHEMA not in given:
-        raise RequestError(f"'{param}.{_SCHEMA}' is missing", given.path_of(_SCHEMA))
+        raise given.missing(_SCHEMA)
     return tool

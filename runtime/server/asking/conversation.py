@@ -13,28 +13,25 @@ from runtime.chat.conversation import Conversation, Tool, ToolChoice, ToolUse
 from runtime.chat.messages import Message, Role
 from runtime.checked import JsonObject, elements, wrong
 from runtime.errors import RequestError
-from runtime.server.asking.fields import Flag, Special, Text
+from runtime.server.asking.fields import OBJECT, OBJECTS, Flag, Special, Text
 from runtime.server.asking.messages import BETWEEN_BEGUN_PARTS, parse_content, parse_messages
 from runtime.server.asking.tools import checked_tools, parse_function, parse_tools
 
-_OBJECTS = {"type": "array", "items": {"type": "object"}}
 _CHOICE = {"oneOf": [{"type": "string", "enum": ["none", "auto", "required"]}, {"type": "object"}]}
-_FORMATS = {"none": False, "auto": True, "deepseek": True}  # whether thinking is told apart
+_FORMATS = {"none": False, "auto": True, "deepseek": True}  # whether thinking is reported apart
 
-MESSAGES = Special("messages", "The conversation.", _OBJECTS)
-_TOOLS = Special("tools", "Functions that the answer may call, each with a JSON schema of its arguments.", _OBJECTS)
-_TOOL_CHOICE = Special("tool_choice", "Whether it calls one: none, auto, required, or the one that it must.", _CHOICE)
-_PARALLEL = Flag("parallel_tool_calls", "Several calls may be made at once.")
-_FUNCTIONS = Special("functions", "What tools were called before.", _OBJECTS)
-_FUNCTION_CALL = Special("function_call", "What tool_choice was called before.", _CHOICE)
-_EFFORT = Text("reasoning_effort", "How much a model that thinks is to think; none for not at all.")
-_FORMAT = Text("reasoning_format", "none: thinking is part of the answer; auto or deepseek: it is told apart.")
-_VARIABLES = Special("chat_template_kwargs", "More variables for the chat template.", {"type": "object"})
-_ADD_PROMPT = Flag("add_generation_prompt", "Let the assistant begin its message.")
+MESSAGES = Special("messages", "The conversation.", OBJECTS)
+_TOOLS = Special("tools", "Functions that the model may call, each with a JSON schema of its arguments.", OBJECTS)
+_TOOL_CHOICE = Special("tool_choice", "Whether the model calls a tool: none, auto, required, or which one.", _CHOICE)
+_PARALLEL = Flag("parallel_tool_calls", "Whether one answer may hold several calls.")
+_FUNCTIONS = Special("functions", "The older name of tools.", OBJECTS)
+_FUNCTION_CALL = Special("function_call", "The older name of tool_choice.", _CHOICE)
+_EFFORT = Text("reasoning_effort", "How much a thinking model thinks; none: not at all.")
+_FORMAT = Text("reasoning_format", "none: thinking is part of the text; auto or deepseek: it has its own field.")
+_VARIABLES = Special("chat_template_kwargs", "More variables for the chat template.", OBJECT)
+_ADD_PROMPT = Flag("add_generation_prompt", "End the prompt with the beginning of an assistant's message.")
 _CONTINUE = Special(
-    "continue_final_message",
-    "The last message is the assistant's, and to be gone on with.",
-    {"type": ["boolean", "string"]},
+    "continue_final_message", "Go on with the last message, which is the assistant's.", {"type": ["boolean", "string"]}
 )
 CONVERSATION_FIELDS = (
     *(MESSAGES, _TOOLS, _TOOL_CHOICE, _PARALLEL, _FUNCTIONS, _FUNCTION_CALL),
@@ -44,7 +41,7 @@ CONVERSATION_FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class ChatDefaults:
-    """What holds where a request says nothing of it. `thinking` None leaves it to the model's template."""
+    """Defaults of a request's conversation. `thinking` None leaves it to the model's template."""
 
     thinking: bool | None = None
     splits_thinking: bool = True

@@ -14,6 +14,10 @@ D = TypeVar("D")
 F = TypeVar("F", bound=Callable[..., Any])
 Schema = dict[str, Any]
 
+# JSON schemas of fields that a function of its own reads.
+OBJECT: Schema = {"type": "object"}
+OBJECTS: Schema = {"type": "array", "items": OBJECT}
+
 
 @dataclass(frozen=True, slots=True)
 class Field:
@@ -128,7 +132,4 @@ def operation_of(endpoint: Callable[..., Any]) -> Operation | None:
 
 
 def _bounds(low: float, high: float) -> Schema:
-    return {
-        **({"minimum": low} if low != -math.inf else {}),
-        **({"maximum": high} if high != math.inf else {}),
-    }
+    return {**({"minimum": low} if low != -math.inf else {}), **({"maximum": high} if high != math.inf else {})}

@@ -9,7 +9,7 @@ from runtime.checked import JsonObject, wrong
 from runtime.engine.values.grammar import Grammar, GrammarKind
 from runtime.errors import RequestError
 
-# How llama.cpp tells llguidance's language from its own, in builds that have both.
+# How llama.cpp distinguishes llguidance's language from its own, in builds that have both.
 _LARK_BEGINS = "%llguidance"
 
 
@@ -24,18 +24,24 @@ def read_grammar(body: JsonObject) -> Grammar | None:
 
 def read_response_format(body: JsonObject) -> Grammar | None:
     """Return the grammar of OpenAI's `response_format`. `strict` changes nothing: a schema always holds."""
-    if "response_format" not in body:
-        return None
-    wanted = body.nested("response_format")
+    wanted, param = body.nested("response_format"), "response_format"
+    if wanted.raw("type") == "json_object":  # with a schema in llama-server's dialect
+        return json_schema_grammar(wanted.raw("schema") or {}, f"{param}.schema")
+    return read_format(wanted, param, inner="json_schema")
+
+
+def read_format(wanted: JsonObject, param: str, *, inner: str = "") -> Grammar | None:
+    """Return the grammar of a form that OpenAI's APIs ask for; `inner` is the field that holds the schema's own."""
     match wanted.raw("type"):
         case "text" | None:
             return None
-        case "json_object":  # with a schema in llama-server's dialect
-            return json_schema_grammar(wanted.raw("schema") or {}, "response_format.schema")
+        case "json_object":
+            return json_schema_grammar({}, param)
         case "json_schema":
-            schema = wanted.nested("json_schema").raw("schema")
-            return json_schema_grammar({} if schema is None else schema, "response_format.json_schema.schema")
-    raise wrong("response_format.type", "'text', 'json_object' or 'json_schema'")
+            within, where = (wanted.nested(inner), f"{param}.{inner}") if inner else (wanted, param)
+            schema = within.raw("schema")
+            return json_schema_grammar({} if schema is None else schema, f"{where}.schema")
+    raise wrong(f"{param}.type", "'text', 'json_object' or 'json_schema'")
 
 
 def json_schema_grammar(schema: object, param: str) -> Grammar | None:

@@ -1,4 +1,4 @@
-"""A gap in a text to the tokens that ask an engine's model to fill it, for every dialect that has the wish."""
+"""A gap in a text to the tokens that ask an engine's model to fill it, for every client that asks for it."""
 
 from runtime.chat.infill import Gap, Snippet, fill_prompt
 from runtime.engine.interface import AnyEngine
@@ -14,7 +14,7 @@ def fill_tokens(
     beginning: str = "",
     max_tokens: int | None,
 ) -> tuple[int, ...]:
-    """Return the prompt; `max_tokens` is how long the answer may get, and room is left for it. Takes long.
+    """Return the prompt, with room for an answer of `max_tokens`. Blocks; call from a thread.
 
     Raises NotOffered when the model wasn't trained for it.
     """

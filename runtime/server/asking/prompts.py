@@ -46,7 +46,7 @@ async def tokenize_prompts(
 async def read_prompts(engine: AnyEngine, value: object, param: str = "prompt") -> list[Prompt]:
     """Return the same as prompts, which may have pictures: in llama.cpp's objects `multimodal_data` holds files.
 
-    Where each belongs, `prompt_string` has the `media_marker` that `/props` tells. Raises RequestError.
+    Where each belongs, `prompt_string` has the `media_marker` of `/props`. Raises RequestError.
     """
     return [await _read_prompt(engine, prompt, param) for prompt in prompts_in(value, param, takes_media=True)]
 

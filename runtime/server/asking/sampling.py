@@ -11,7 +11,7 @@ from runtime.engine.values.grammar import Grammar
 from runtime.engine.values.request import GenerationParams
 from runtime.engine.values.sampling import Sampler, SamplingParams, sampler_lettered, sampler_named
 from runtime.errors import RequestError
-from runtime.server.asking.fields import Field, Flag, Integer, Number, Special, Texts
+from runtime.server.asking.fields import OBJECT, OBJECTS, Field, Flag, Integer, Number, Special, Text, Texts
 from runtime.server.asking.formats import read_grammar
 
 _INT32_MAX = 2**31 - 1
@@ -22,41 +22,39 @@ _MAX_LAST_N = 2**20
 MAX_PROBS = 1000  # of each token; each is about a hundred bytes of an answer
 
 # What would change the answer but isn't built yet, with the values that ask for nothing. Refused, never ignored.
-_UNSUPPORTED: dict[str, tuple[object, ...]] = {
-    "image_data": ([],),
-}
+_UNSUPPORTED: dict[str, tuple[object, ...]] = {"image_data": ([],)}
 
 
 _WINDOW = {"low": -1, "clamp": _MAX_LAST_N}
 
 # Those whose name here is their name in SamplingParams.
 _PLAIN: tuple[Integer | Number, ...] = (
-    Number("temperature", "How adventurous the answer is; 0 always takes the likeliest token."),
+    Number("temperature", "Scale of randomness; 0 always takes the likeliest token."),
     Integer("top_k", "Choose among the k likeliest tokens; 0 is off.", low=-_INT32_MAX, high=_INT32_MAX),
     Number("top_p", "Choose among the likeliest tokens that together have this probability; 1 is off."),
     Number("min_p", "Leave out tokens below this fraction of the likeliest one's probability; 0 is off."),
     Number("typical_p", "Choose among the tokens that surprise about as much as expected; 1 is off."),
     # Logits are divided by it.
-    Number("repeat_penalty", "How much tokens that came up lately are held back; 1 is off.", low=0.01),
-    Integer("repeat_last_n", "How many tokens count as lately; 0 is off, -1 the whole context.", **_WINDOW),
-    Number("presence_penalty", "Held back from the logits of tokens that came up lately; 0 is off."),
-    Number("frequency_penalty", "The same for each time that they came up; 0 is off."),
-    Number("top_n_sigma", "Leave out tokens so many standard deviations below the likeliest; negative is off."),
+    Number("repeat_penalty", "Divides the logits of recent tokens; 1 is off.", low=0.01),
+    Integer("repeat_last_n", "How many tokens count as recent; 0 is off, -1 is the whole context.", **_WINDOW),
+    Number("presence_penalty", "Subtracted from the logits of recent tokens; 0 is off."),
+    Number("frequency_penalty", "Subtracted from a recent token's logit once for each occurrence; 0 is off."),
+    Number("top_n_sigma", "Leave out tokens this many standard deviations below the likeliest one; negative is off."),
     Number("xtc_probability", "How often the likeliest tokens are left out; 0 is off."),
-    Number("xtc_threshold", "From which probability on they may be."),
-    Number("dynatemp_range", "How far the temperature moves with the model's certainty; 0 is off."),
-    Number("dynatemp_exponent", "How it moves."),
-    Number("dry_multiplier", "How much repeating whole phrases is held back; 0 is off."),
-    Number("dry_base", "How that grows with the phrase's length."),
-    Integer("dry_allowed_length", "Phrases up to so many tokens may be repeated.", low=0, high=_INT32_MAX),
-    Integer("dry_penalty_last_n", "How far back phrases are looked for; 0 is off, -1 the whole context.", **_WINDOW),
+    Number("xtc_threshold", "Probability from which on xtc may leave a token out."),
+    Number("dynatemp_range", "How far the temperature varies with the entropy of the choice; 0 is off."),
+    Number("dynatemp_exponent", "Exponent of that variation."),
+    Number("dry_multiplier", "Scale of the penalty for repeating whole phrases; 0 is off."),
+    Number("dry_base", "Base of the penalty's growth with the phrase's length."),
+    Integer("dry_allowed_length", "Phrases of up to this many tokens may be repeated.", low=0, high=_INT32_MAX),
+    Integer("dry_penalty_last_n", "How far back phrases are searched; 0 is off, -1 is the whole context.", **_WINDOW),
     Integer("mirostat", "1 or 2: keep the answer's surprise at mirostat_tau; 0 is off.", low=0, high=2),
     Number("mirostat_tau", "The surprise that mirostat keeps."),
-    Number("mirostat_eta", "How fast it does."),
+    Number("mirostat_eta", "Learning rate of mirostat."),
     Number("adaptive_target", "The probability that adaptive_p aims at; negative is off.", high=1),
-    Number("adaptive_decay", "How long it remembers.", low=0, high=0.99),
-    Integer("n_probs", "Tell so many of the likeliest tokens with each token.", low=0, high=MAX_PROBS),
-    Integer("min_keep", "Samplers that leave tokens out leave at least so many.", low=0, high=_INT32_MAX),
+    Number("adaptive_decay", "How slowly adaptive_p forgets, from 0 to 0.99.", low=0, high=0.99),
+    Integer("n_probs", "Report this many of the likeliest tokens beside each token.", low=0, high=MAX_PROBS),
+    Integer("min_keep", "The fewest tokens that samplers leave to choose among.", low=0, high=_INT32_MAX),
 )
 _BREAKERS = Texts("dry_sequence_breakers", "Texts at which a phrase ends.")
 _SAMPLERS = Special(
@@ -66,12 +64,12 @@ _SAMPLERS = Special(
 )
 _LOGIT_BIAS = Special(
     "logit_bias",
-    "What is added to a token's logit: an object by token id, or a list of pairs; false forbids the token.",
+    "Added to tokens' logits: an object by token id, or a list of pairs; false forbids a token.",
     {"type": ["object", "array"]},
 )
-_GRAMMAR = Special("grammar", "GBNF that the answer holds to.", {"type": "string"})
-_JSON_SCHEMA = Special("json_schema", "JSON schema that the answer holds to.", {"type": "object"})
-_POST_SAMPLING_PROBS = Flag("post_sampling_probs", "Tell probabilities after the samplers, not the model's own.")
+_GRAMMAR = Special("grammar", "GBNF that the answer follows.", {"type": "string"})
+_JSON_SCHEMA = Special("json_schema", "JSON schema that the answer follows.", OBJECT)
+_POST_SAMPLING_PROBS = Flag("post_sampling_probs", "Report probabilities after the samplers, not the model's.")
 _SEED = Integer("seed", "The same seed gives the same answer; negative draws one.")
 SAMPLING_FIELDS: tuple[Field, ...] = (
     *_PLAIN,
@@ -84,12 +82,17 @@ SAMPLING_FIELDS: tuple[Field, ...] = (
     _SEED,
 )
 
-LORA = Special(
-    "lora",
-    "Adapters to apply, each by its id with a scale; the others aren't.",
-    {"type": "array", "items": {"type": "object"}},
-)
-STOP = Texts("stop", "Texts at which the answer ends; they are not part of it.")
+MODEL = Text("model", "Any name: there is one model.")
+STREAM = Flag("stream", "Send the answer piece by piece.")
+_IGNORE_EOS = Flag("ignore_eos", "Never choose the end of the text.")
+_CACHE_PROMPT = Flag("cache_prompt", "Reuse what the cache holds of the prompt's beginning.")
+_ID_SLOT = Integer("id_slot", "Compute in this slot; -1: in any.", low=-1, high=_INT32_MAX)
+_RETURN_PROGRESS = Flag("return_progress", "In a stream, report how much of the prompt is computed.")
+_TIMINGS_PER_TOKEN = Flag("timings_per_token", "In a stream, send timings with every piece.")
+SLOT_FIELDS = (_IGNORE_EOS, _CACHE_PROMPT, _ID_SLOT)
+PROGRESS_FIELDS = (_RETURN_PROGRESS, _TIMINGS_PER_TOKEN)
+LORA = Special("lora", "Adapters to apply, each by its id with a scale; all others are off.", OBJECTS)
+STOP = Texts("stop", "Texts that end the answer and are no part of it.")
 
 
 def read_sampling(body: JsonObject, defaults: SamplingParams) -> SamplingParams:
@@ -119,6 +122,26 @@ def read_generation(body: JsonObject, defaults: GenerationParams, *max_tokens_na
         max_tokens=read_max_tokens(body, *max_tokens_names, default=defaults.max_tokens),
         stop=read_stop(body),
         lora=read_lora(body),
+    )
+
+
+def with_slot(params: GenerationParams, body: JsonObject) -> GenerationParams:
+    """Return the parameters with what `SLOT_FIELDS` say."""
+    slot = _ID_SLOT.value_in(body, -1)
+    return replace(
+        params,
+        ignore_eos=_IGNORE_EOS.value_in(body, False),
+        cache_prompt=_CACHE_PROMPT.value_in(body, True),
+        slot=slot if slot >= 0 else None,
+    )
+
+
+def with_progress(params: GenerationParams, body: JsonObject, *, is_streamed: bool) -> GenerationParams:
+    """Return the parameters with what `PROGRESS_FIELDS` say, which concerns streams alone."""
+    return replace(
+        params,
+        wants_progress=_RETURN_PROGRESS.value_in(body, False) and is_streamed,
+        wants_timings=_TIMINGS_PER_TOKEN.value_in(body, False) and is_streamed,
     )
 
 

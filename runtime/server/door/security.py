@@ -101,7 +101,7 @@ class AccessMiddleware:
     def _check_key(self, headers: Mapping[bytes, bytes]) -> None:
         kind, _, bearer = headers.get(b"authorization", b"").partition(b" ")
         given = (bearer.strip() if kind.lower() == b"bearer" else b"", headers.get(b"x-api-key", b""))
-        # Every comparison is made, each in constant time: how long it takes tells nothing of the keys.
+        # Every comparison is made, each in constant time: the time says nothing about the keys.
         matches = [hmac.compare_digest(key, candidate) for key in self._keys for candidate in given]
         if not any(matches):
             raise Unauthorized("Invalid API Key: send one of this server's keys as 'Authorization: Bearer KEY'")

@@ -1,4 +1,4 @@
-"""One completion in llama.cpp's native dialect: the fields it is asked with, and the shape it is told in.
+"""One completion in llama.cpp's native dialect: a request's fields, and the shape of its answer.
 
 Its streams are nothing but `data:` events that carry `content`: there are clients (langchain's Llamafile, Theia's) that
 take every line for one.
@@ -11,6 +11,7 @@ from typing import Any
 from runtime.chat.reader import AnswerReader
 from runtime.checked import JsonObject
 from runtime.engine.values.events import Finished, FinishReason, Progress, TextDelta, Timings, TokenProbs
+from runtime.engine.values.facts import ModelInfo
 from runtime.engine.values.request import GenerationParams, GenerationRequest, Prompt
 from runtime.errors import RequestError
 from runtime.server.answering.errors import describe
@@ -24,48 +25,32 @@ from runtime.server.asking.fields import Flag, Integer, Texts
 from runtime.server.asking.prompts import MAX_PROMPTS
 from runtime.server.asking.sampling import (
     LORA,
+    PROGRESS_FIELDS,
     SAMPLING_FIELDS,
+    SLOT_FIELDS,
     STOP,
+    STREAM,
     numbered_answer,
     read_generation,
     read_num_logprobs,
+    with_progress,
+    with_slot,
 )
 from runtime.server.service import Service
 
-_STOP_TYPES = {
-    FinishReason.END_OF_TEXT: "eos",
-    FinishReason.STOP_STRING: "word",
-    FinishReason.LENGTH: "limit",
-}
+_STOP_TYPES = {FinishReason.END_OF_TEXT: "eos", FinishReason.STOP_STRING: "word", FinishReason.LENGTH: "limit"}
 _MISSING = object()
 
 _N_PREDICT = Integer("n_predict", "Longest answer in tokens; negative is the server's own limit.")
-_STREAM = Flag("stream", "Send the answer as it comes.")
-_IGNORE_EOS = Flag("ignore_eos", "Go on where the model would end.")
-_CACHE_PROMPT = Flag("cache_prompt", "Use what is in the cache of the prompt's beginning.")
 _N_CMPL = Integer("n_cmpl", "Answers to each prompt.", low=1, high=MAX_PROMPTS)
-_ID_SLOT = Integer("id_slot", "Compute in this slot; -1 is any.", low=-1, high=2**31 - 1)
-_T_MAX_PREDICT_MS = Integer("t_max_predict_ms", "End at the first line end after so many milliseconds.", high=2**53)
-_RETURN_TOKENS = Flag("return_tokens", "Give the answer's token ids, too.")
-_RETURN_PROGRESS = Flag("return_progress", "In a stream, say how far the prompt is.")
-_TIMINGS_PER_TOKEN = Flag("timings_per_token", "In a stream, give timings with every event.")
-_RESPONSE_FIELDS = Texts("response_fields", "Give only these fields; a/b is b within a.")
+_T_MAX_PREDICT_MS = Integer("t_max_predict_ms", "End at the first line end after this many milliseconds.", high=2**53)
+_RETURN_TOKENS = Flag("return_tokens", "Return the answer's token ids.")
+_RESPONSE_FIELDS = Texts("response_fields", "Return only these fields; a/b is b within a.")
 _N_KEEP = Integer("n_keep", "Tokens of the prompt to keep when the context shifts.", low=-1, high=2**31 - 1)
-_N_DISCARD = Integer("n_discard", "Tokens to drop when it does.", low=0, high=2**31 - 1)
+_N_DISCARD = Integer("n_discard", "Tokens to drop when the context shifts; 0 is half of them.", low=0, high=2**31 - 1)
 ANSWER_FIELDS = (
-    *(
-        _N_PREDICT,
-        _STREAM,
-        STOP,
-        LORA,
-        *SAMPLING_FIELDS,
-        _IGNORE_EOS,
-        _CACHE_PROMPT,
-        _N_CMPL,
-        _ID_SLOT,
-        _T_MAX_PREDICT_MS,
-    ),
-    *(_RETURN_TOKENS, _RETURN_PROGRESS, _TIMINGS_PER_TOKEN, _RESPONSE_FIELDS, _N_KEEP, _N_DISCARD),
+    *(_N_PREDICT, STREAM, STOP, LORA, *SAMPLING_FIELDS, *SLOT_FIELDS, _N_CMPL, _T_MAX_PREDICT_MS, _RETURN_TOKENS),
+    *(*PROGRESS_FIELDS, _RESPONSE_FIELDS, _N_KEEP, _N_DISCARD),
 )
 
 
@@ -81,25 +66,19 @@ class CompletionParams:
 
     @classmethod
     def of(cls, body: JsonObject, service: Service) -> "CompletionParams":
-        slot = _ID_SLOT.value_in(body, -1)
         max_milliseconds = _T_MAX_PREDICT_MS.value_in(body, -1)
-        is_streamed = _STREAM.value_in(body, False)
+        is_streamed = STREAM.value_in(body, False)
         generation = read_generation(body, service.defaults, _N_PREDICT.name, "max_tokens")
         sampling = generation.sampling
         if "n_probs" not in body:  # llama-server knows it by OpenAI's name, too
             sampling = replace(sampling, n_probs=read_num_logprobs(body) or sampling.n_probs)
         return cls(
             generation=replace(
-                generation,
+                with_progress(with_slot(generation, body), body, is_streamed=is_streamed),
                 sampling=sampling,
-                ignore_eos=_IGNORE_EOS.value_in(body, False),
-                cache_prompt=_CACHE_PROMPT.value_in(body, True),
                 n_keep=_N_KEEP.value_in(body, service.defaults.n_keep),
                 n_discard=_N_DISCARD.value_in(body, 0),
-                slot=slot if slot >= 0 else None,
                 max_seconds=max_milliseconds / 1000 if max_milliseconds > 0 else None,
-                wants_progress=_RETURN_PROGRESS.value_in(body, False) and is_streamed,
-                wants_timings=_TIMINGS_PER_TOKEN.value_in(body, False) and is_streamed,
             ),
             num_answers=_N_CMPL.value_in(body, 1),
             is_streamed=is_streamed,
@@ -115,14 +94,16 @@ class CompletionParams:
             for number in range(self.num_answers):
                 yield GenerationRequest(prompt, numbered_answer(self.generation, number))
 
-    def settings(self, params: GenerationParams, forbidden: Iterable[int] = ()) -> dict[str, Any]:
-        return generation_settings(params, is_streamed=self.is_streamed, forbidden=forbidden)
+    def settings(self, params: GenerationParams, info: ModelInfo, forbidden: Iterable[int] = ()) -> dict[str, Any]:
+        return generation_settings(
+            params, is_streamed=self.is_streamed, speculation=info.speculation, forbidden=forbidden
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class PendingAnswer:
     """One of a request's answers before it is there; `index` counts them, `prompt` gives the text of the prompt's
-    tokens, which only the end tells, and `forbidden` are the tokens that may not be chosen.
+    tokens, which only the last object holds, and `forbidden` are the tokens that may not be chosen.
     """
 
     request: GenerationRequest
@@ -130,6 +111,7 @@ class PendingAnswer:
     prompt: Callable[[], str]
     forbidden: tuple[int, ...]
     model: str
+    info: ModelInfo
 
 
 class CompletionReply(Reply[dict[str, Any]]):
@@ -200,18 +182,18 @@ class CompletionReply(Reply[dict[str, Any]]):
 
     def _last(self, text: str, tokens: Sequence[int], probs: Sequence[TokenProbs]) -> dict[str, Any]:
         """Return the object with the counts: the last of a stream, or the whole."""
-        finished, timings = self.finished, self.finished.timings
+        pending, finished, timings = self._pending, self.finished, self.finished.timings
         reply = {
-            "index": self._pending.index,
+            "index": pending.index,
             "content": text,
             "tokens": tokens if self._params.returns_tokens else (),
             "id_slot": finished.slot,
             "stop": True,
-            "model": self._pending.model,
+            "model": pending.model,
             "tokens_predicted": timings.num_generated_tokens,
-            "tokens_evaluated": len(self._pending.request.prompt.tokens),
-            "generation_settings": self._params.settings(self._pending.request.params, self._pending.forbidden),
-            "prompt": self._pending.prompt(),
+            "tokens_evaluated": len(pending.request.prompt.tokens),
+            "generation_settings": self._params.settings(pending.request.params, pending.info, pending.forbidden),
+            "prompt": pending.prompt(),
             "has_new_line": any("\n" in each for each in self._texts),
             "truncated": finished.is_truncated,
             "stop_type": _STOP_TYPES[finished.reason],

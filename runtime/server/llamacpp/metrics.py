@@ -48,9 +48,9 @@ def exposition(meter: Meter, last: Meter, num_processing: int, num_deferred: int
         ("tokens_predicted_seconds_total", "Seconds spent on generating", meter.generation_seconds),
         ("n_decode_total", "Steps computed", meter.num_steps),
         ("n_tokens_max", "Tokens of the longest sequence, prompt and answer", meter.max_sequence_length),
-        ("spec_decode_num_draft_tokens_total", "Tokens drafted", 0),
-        ("spec_decode_num_accepted_tokens_total", "Drafted tokens that were kept", 0),
-        ("spec_decode_num_drafts_total", "Drafts that were verified", 0),
+        ("spec_decode_num_draft_tokens_total", "Tokens drafted", meter.num_drafted_tokens),
+        ("spec_decode_num_accepted_tokens_total", "Drafted tokens that were kept", meter.num_accepted_tokens),
+        ("spec_decode_num_drafts_total", "Drafts that were verified", meter.num_drafts),
     ]
     gauges: list[tuple[str, str, float]] = [
         (

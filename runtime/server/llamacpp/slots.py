@@ -1,4 +1,4 @@
-"""llama.cpp's `/slots`: what each slot is doing, and its KV cache saved to a file, brought back, or emptied."""
+"""llama.cpp's `/slots`: what each slot does, and its KV cache: saved to a file, restored or erased."""
 
 import re
 import time
@@ -11,6 +11,7 @@ from starlette.responses import Response
 from runtime.checked import JsonObject, wrong
 from runtime.engine.interface import AnyEngine
 from runtime.engine.values.commands import Command, EraseSlot, ListSlots, RestoreSlot, SaveSlot, SlotState
+from runtime.engine.values.facts import ModelInfo
 from runtime.errors import RequestError, Unavailable
 from runtime.server.answering.awaited import Awaited
 from runtime.server.answering.responses import JsonResponse
@@ -25,7 +26,7 @@ T = TypeVar("T")
 # A plain name that every file system takes: no folder, no hidden file, nothing that Windows reserves.
 _PLAIN_NAME = re.compile(r"[^./\\:*?\"<>|\x00-\x1f\x7f][^/\\:*?\"<>|\x00-\x1f\x7f]{0,199}")
 _MAX_NAME_BYTES = 200
-FILENAME = Text("filename", "Plain name of the file in the folder of --slot-save-path.")
+FILENAME = Text("filename", "The file's plain name, in the folder of --slot-save-path.")
 
 
 class Slots:
@@ -42,7 +43,7 @@ class Slots:
         states = await _ask(request, engine, ListSlots())
         if request.query_params.get("fail_on_no_slot") and all(state.work for state in states):
             raise Unavailable("no slot is idle; try again later")
-        return JsonResponse([_slot_json(state, engine.info.n_ctx) for state in states])
+        return JsonResponse([_slot_json(state, engine.info) for state in states])
 
     @operation("Save, restore or erase (?action=) a slot's KV cache", FILENAME)
     async def act(self, request: Request) -> Response:
@@ -60,12 +61,12 @@ class Slots:
         started = time.monotonic()
         if action == "save":
             saved = await _ask(request, engine, SaveSlot(slot, folder / name))
-            told = {"n_saved": saved.num_tokens, "n_written": saved.num_bytes}
+            reported = {"n_saved": saved.num_tokens, "n_written": saved.num_bytes}
         else:
             saved = await _ask(request, engine, RestoreSlot(slot, folder / name))
-            told = {"n_restored": saved.num_tokens, "n_read": saved.num_bytes}
+            reported = {"n_restored": saved.num_tokens, "n_read": saved.num_bytes}
         timings = {f"{action}_ms": (time.monotonic() - started) * 1000}
-        return JsonResponse({"id_slot": slot, "filename": name, **told, "timings": timings})
+        return JsonResponse({"id_slot": slot, "filename": name, **reported, "timings": timings})
 
 
 async def _ask(request: Request, engine: AnyEngine, command: Command[T]) -> T:
@@ -88,16 +89,16 @@ def _plain_name(body: JsonObject) -> str:
     return name
 
 
-def _slot_json(state: SlotState, n_ctx: int) -> dict[str, Any]:
-    told: dict[str, Any] = {
+def _slot_json(state: SlotState, info: ModelInfo) -> dict[str, Any]:
+    reported: dict[str, Any] = {
         "id": state.index,
-        "n_ctx": n_ctx,
-        "speculative": False,
+        "n_ctx": info.n_ctx,
+        "speculative": info.speculation != "none",
         "is_processing": state.work is not None,
         "n_prompt_tokens": state.num_tokens,
     }
     if state.work is None:
-        return told
+        return reported
     work = state.work
     num_generated, max_tokens = work.timings.num_generated_tokens, work.request.params.max_tokens
     next_token = {
@@ -107,10 +108,10 @@ def _slot_json(state: SlotState, n_ctx: int) -> dict[str, Any]:
         "n_decoded": num_generated,
     }
     return {
-        **told,
+        **reported,
         "id_task": work.id,
         "n_prompt_tokens_processed": work.timings.num_prompt_tokens,
         "n_prompt_tokens_cache": work.timings.num_cached_tokens,
-        "params": generation_settings(work.request.params, is_streamed=True),
+        "params": generation_settings(work.request.params, is_streamed=True, speculation=info.speculation),
         "next_token": [next_token],
     }

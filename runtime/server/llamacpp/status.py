@@ -46,7 +46,7 @@ class Status:
                     "id": 0,
                     "n_ctx": info.n_ctx,
                     "is_processing": engine.num_processing > 0,
-                    "params": defaults.settings(defaults.generation),
+                    "params": defaults.settings(defaults.generation, info),
                 },
                 "total_slots": info.num_slots,
                 "model_alias": self._service.model_alias,

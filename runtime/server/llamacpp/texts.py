@@ -16,12 +16,11 @@ from runtime.chat.turn import prompt_of
 from runtime.checked import JsonObject, elements, wrong
 from runtime.engine.interface import AnyEngine
 from runtime.engine.values.request import Prompt
-from runtime.errors import RequestError
 from runtime.server.answering.generation import Generation
 from runtime.server.answering.responses import JsonResponse, respond
 from runtime.server.asking.body import read_body
 from runtime.server.asking.conversation import CONVERSATION_FIELDS, MESSAGES, read_conversation
-from runtime.server.asking.fields import Flag, Special, Text, operation
+from runtime.server.asking.fields import OBJECTS, Flag, Special, Text, operation
 from runtime.server.asking.infill import fill_tokens
 from runtime.server.asking.prompts import is_token, read_prompts
 from runtime.server.llamacpp.completion import ANSWER_FIELDS, CompletionParams, CompletionReply, PendingAnswer
@@ -32,14 +31,14 @@ _PROMPT = Special(
     "A text, a list of token ids, a list that mixes both, or a list of such prompts.",
     {"type": ["string", "array", "object"]},
 )
-_INPUT_PREFIX = Text("input_prefix", "What stands before the gap.")
-_INPUT_SUFFIX = Text("input_suffix", "What stands after it.")
-_INPUT_EXTRA = Special("input_extra", "Pieces of other files.", {"type": "array", "items": {"type": "object"}})
-_MIDDLE = Text("prompt", "What the middle begins with.")
+_INPUT_PREFIX = Text("input_prefix", "Text before the gap.")
+_INPUT_SUFFIX = Text("input_suffix", "Text after the gap.")
+_INPUT_EXTRA = Special("input_extra", "Pieces of other files, as objects with text and filename.", OBJECTS)
+_MIDDLE = Text("prompt", "Text that the answer begins with.")
 _CONTENT = Text("content", "The text.")
 _ADD_SPECIAL = Flag("add_special", "Add the tokens that the model wants at the beginning, such as BOS.")
 _PARSE_SPECIAL = Flag("parse_special", "Read the names of special tokens as those tokens.")
-_WITH_PIECES = Flag("with_pieces", "Give each token's text, too.")
+_WITH_PIECES = Flag("with_pieces", "Return each token's text beside its id.")
 _TOKENS = Special("tokens", "Token ids.", {"type": "array", "items": {"type": "integer"}})
 
 
@@ -54,7 +53,7 @@ class LlamaCpp:
         body = await read_body(request)
         params = CompletionParams.of(body, self._service)
         if _PROMPT.name not in body:
-            raise RequestError("'prompt' is missing", _PROMPT.name)
+            raise body.missing(_PROMPT.name)
         engine = await self._service.engine()
         return await self._answer(request, params, engine, await read_prompts(engine, body.raw(_PROMPT.name)))
 
@@ -90,7 +89,9 @@ class LlamaCpp:
         model = self._service.model_alias
         texts = [cache(partial(engine.vocabulary.detokenize, prompt.text_tokens)) for prompt in prompts]
         replies = [
-            CompletionReply(params, PendingAnswer(each, index, texts[index // params.num_answers], forbidden, model))
+            CompletionReply(
+                params, PendingAnswer(each, index, texts[index // params.num_answers], forbidden, model, engine.info)
+            )
             for index, each in enumerate(requests)
         ]
         parts = list(zip(generations, replies, strict=True))
@@ -143,7 +144,7 @@ def _end_tokens(engine: AnyEngine) -> tuple[int, ...]:
 def _required(declared: Text, body: JsonObject) -> str:
     value = declared.value_in(body, None)
     if value is None:
-        raise RequestError(f"'{declared.name}' is missing", declared.name)
+        raise body.missing(declared.name)
     return value
 
 

@@ -1,4 +1,4 @@
-"""Ollama's dialect: generate, chat, and vectors of texts. What else Ollama's clients ask for is in `ollama_models`.
+"""Ollama's dialect: generate, chat, and vectors of texts. What else Ollama's clients ask for is in `models`.
 
 Where `stream` is absent the answer is streamed, a line of JSON for each piece. `model` may be any name, since there is
 one model, which stays in memory: `keep_alive` is read, and changes nothing.
@@ -16,18 +16,19 @@ from runtime.server.answering.generation import Generation
 from runtime.server.answering.responses import JsonResponse, LineStream, respond
 from runtime.server.answering.vectors import EUCLIDEAN, MAX_TEXTS, one_vector_each
 from runtime.server.asking.body import read_body
-from runtime.server.asking.fields import Flag, Integer, Special, Text, Texts, operation
+from runtime.server.asking.fields import OBJECTS, Flag, Integer, Special, Text, Texts, operation
+from runtime.server.asking.sampling import MODEL
 from runtime.server.asking.tools import parse_tools
 from runtime.server.ollama.messages import MESSAGES, read_messages
-from runtime.server.ollama.params import ANSWER_FIELDS, KEEP_ALIVE, MODEL, OPTIONS, OllamaParams
+from runtime.server.ollama.params import ANSWER_FIELDS, KEEP_ALIVE, OPTIONS, OllamaParams
 from runtime.server.ollama.prompts import PROMPT_FIELDS, Prepared, Prompt, prepare_chat
 from runtime.server.ollama.reply import ChatReply, Clock, GenerateReply, OllamaReply
 from runtime.server.service import Service
 
-_TOOLS = Special("tools", "Functions that the model may call.", {"type": "array", "items": {"type": "object"}})
+_TOOLS = Special("tools", "Functions that the model may call.", OBJECTS)
 _INPUT = Texts("input", "A text or a list of texts.")
-_TRUNCATE = Flag("truncate", "Cut a text that is too long, which is the default; otherwise it is refused.")
-_DIMENSIONS = Integer("dimensions", "Give only so many of a vector's numbers, at length 1 again.", low=1)
+_TRUNCATE = Flag("truncate", "Cut texts that are too long, which is the default; false: refuse them.")
+_DIMENSIONS = Integer("dimensions", "Return only the first numbers of each vector, scaled to length 1 again.", low=1)
 _TEXT = Text("prompt", "The text.")
 
 

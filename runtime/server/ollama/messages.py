@@ -10,10 +10,10 @@ from runtime.chat.messages import Message, Role, ToolCall
 from runtime.checked import JsonObject, elements
 from runtime.engine.values.media import MARK
 from runtime.server.asking.attachments import from_base64
-from runtime.server.asking.fields import Special
+from runtime.server.asking.fields import OBJECTS, Special
 from runtime.server.asking.messages import parse_calls
 
-MESSAGES = Special("messages", "The conversation.", {"type": "array", "items": {"type": "object"}})
+MESSAGES = Special("messages", "The conversation.", OBJECTS)
 
 _ROLES = {role.value: role for role in Role}
 

@@ -34,7 +34,7 @@ _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _GENERAL_NUMBERS = {"general.alignment", "general.file_type", "general.quantization_version"}
 _MODEL = Text("model", "The model's name, with or without its tag.")
 _NAME = Text("name", "Another name for model.")
-_STREAM = Flag("stream", "Tell each step, which is the default.")
+_STREAM = Flag("stream", "Report each step, which is the default.")
 _REFUSED = "this server holds one model and keeps it as it is"
 
 
@@ -126,7 +126,7 @@ class OllamaModels:
 
     def _described(self, info: ModelInfo) -> dict[str, Any]:
         file = self._service.model_file
-        # Clients use it to tell models apart, so for a file that nobody has hashed its name, size and date will do.
+        # Clients use it to tell models apart, so a file without a known hash gets one of its name, size and date.
         facts = f"{self._name} {file.size_bytes} {file.modified}"
         return {
             "name": self._name,
@@ -160,7 +160,7 @@ def _model_info(info: ModelInfo, metadata: dict[str, str]) -> dict[str, Any]:
 
 
 def _typed(key: str, text: str) -> bool | int | float | str:
-    """Return a metadata value in its type, which llama.cpp doesn't tell: `general.` has names, the rest has numbers."""
+    """Return a metadata value in its type, which llama.cpp doesn't report: `general.` has names, the rest numbers."""
     if key.startswith("general.") and key not in _GENERAL_NUMBERS:
         return text
     if text in ("true", "false"):

@@ -8,36 +8,35 @@ from typing import Any
 from runtime.checked import JsonObject, wrong
 from runtime.engine.values.grammar import Grammar
 from runtime.engine.values.request import GenerationParams
-from runtime.server.asking.fields import Field, Flag, Integer, Special, Text
+from runtime.server.asking.fields import Field, Flag, Integer, Special
 from runtime.server.asking.formats import json_schema_grammar
-from runtime.server.asking.sampling import LORA, SAMPLING_FIELDS, STOP, held_to, read_generation
+from runtime.server.asking.sampling import LORA, MODEL, SAMPLING_FIELDS, STOP, held_to, read_generation
 from runtime.server.service import Service
 
 _DURATION = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)?(\d+(\.\d*)?(ns|us|µs|μs|ms|s|m|h))*")
 _SOME_TIME = re.compile("[1-9]")
 
-MODEL = Text("model", "Any name: there is one model.")
-STREAM = Flag("stream", "Send the answer as it comes, which is the default.")
+STREAM = Flag("stream", "Send the answer piece by piece, which is the default.")
 KEEP_ALIVE = Special(
-    "keep_alive", "Read, and changes nothing: the model stays in memory.", {"type": ["string", "number"]}
+    "keep_alive", "Accepted without effect: the model stays in memory.", {"type": ["string", "number"]}
 )
 _NUM_PREDICT = Integer("num_predict", "Longest answer in tokens; negative is the server's own limit.")
 _NUM_KEEP = Integer("num_keep", "Tokens of the prompt to keep when the context shifts.", low=-1, high=2**31 - 1)
 _OPTION_FIELDS: tuple[Field, ...] = (_NUM_PREDICT, _NUM_KEEP, STOP, LORA, *SAMPLING_FIELDS)
 OPTIONS = Special(
     "options",
-    "Settings of the answer. Those that are about loading a model (num_ctx, num_gpu, …) change nothing: it is loaded.",
+    "Settings of the answer. Those about loading a model (num_ctx, num_gpu, …) have no effect: the model is loaded.",
     {"type": "object", "properties": {each.name: each.schema() for each in _OPTION_FIELDS}},
 )
 _THINK = Special(
     "think",
-    "Whether a model that can think does, or how much: low, medium or high. Unless told, it does as it was made to.",
+    "Whether, or how much, a thinking model thinks: true, false, low, medium, high. Default: as its template does.",
     {"type": ["boolean", "string"]},
 )
 _LEVELS = ("low", "medium", "high")
 _FORMAT = Special("format", "json, or a JSON schema that the answer holds to.", {"type": ["string", "object"]})
-_LOGPROBS = Flag("logprobs", "Tell how likely each token was.")
-_TOP_LOGPROBS = Integer("top_logprobs", "Tell so many of the likeliest tokens with each token.", low=0, high=20)
+_LOGPROBS = Flag("logprobs", "Report the log-probability of each token.")
+_TOP_LOGPROBS = Integer("top_logprobs", "Report this many of the likeliest tokens beside each token.", low=0, high=20)
 ANSWER_FIELDS: tuple[Field, ...] = (*(MODEL, STREAM, OPTIONS, _THINK, _FORMAT, KEEP_ALIVE, _LOGPROBS, _TOP_LOGPROBS),)
 
 

@@ -18,14 +18,16 @@ from runtime.server.asking.prompts import is_token
 from runtime.server.ollama.messages import read_images
 from runtime.server.ollama.params import OllamaParams
 
-_PROMPT = Text("prompt", "What the user says, or with raw what the model goes on with; nothing loads the model.")
-_SUFFIX = Text("suffix", "What follows the answer, with models that were trained to fill gaps.")
-_SYSTEM = Text("system", "What the system says.")
+_PROMPT = Text("prompt", "The user's message, or with raw the text to go on with. Empty: load the model.")
+_SUFFIX = Text("suffix", "Text after the answer, for models trained to fill gaps.")
+_SYSTEM = Text("system", "The system message.")
 _RAW = Flag("raw", "Take the prompt as it is, without the model's template.")
 _CONTEXT = Special(
-    "context", "What an earlier answer gave, to go on from.", {"type": "array", "items": {"type": "integer"}}
+    "context", "The context of an earlier answer, to go on from.", {"type": "array", "items": {"type": "integer"}}
 )
-_IMAGES = Special("images", "Pictures in base64, for models that see.", {"type": "array", "items": {"type": "string"}})
+_IMAGES = Special(
+    "images", "Pictures in base64, for models that read them.", {"type": "array", "items": {"type": "string"}}
+)
 PROMPT_FIELDS = (_PROMPT, _SUFFIX, _SYSTEM, _RAW, _CONTEXT, _IMAGES)
 _NOT_WHEN_RAW = (_SYSTEM, _CONTEXT)
 
@@ -72,7 +74,7 @@ class Prompt:
         return not (self.is_raw or self.images)
 
     def prepare(self, engine: AnyEngine, params: OllamaParams) -> "Prepared":
-        """Return what is asked of the engine. Raises RequestError. Takes long."""
+        """Return what is asked of the engine. Raises RequestError. Blocks; call from a thread."""
         if self.suffix:
             tokens = fill_tokens(engine, self.text, self.suffix, max_tokens=params.generation.max_tokens)
             return _unread(params, EnginePrompt(tokens))
@@ -109,7 +111,7 @@ def prepare_chat(
     *,
     before: tuple[int, ...] = (),
 ) -> Prepared:
-    """Return the same for a conversation; `before` are tokens that it follows. Raises RequestError. Takes long."""
+    """Return the same for a conversation after the tokens `before`. Raises RequestError. Blocks; call from a thread."""
     if params.asks_to_think and not profile_in(engine).marks.is_known:
         raise RequestError(f"{params.model!r} does not support thinking", "think")
     last = messages[-1]

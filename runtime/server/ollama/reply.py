@@ -79,7 +79,7 @@ class OllamaReply(Reply[_Piece]):
         return piece
 
     def _shown(self, event: AnswerEvent | None) -> Message | None:
-        """Return what an event adds to the message. A call is told when it is complete."""
+        """Return what an event adds to the message. A call is reported when it is complete."""
         match event:
             case TextPart(text):
                 return _answer(text)
@@ -140,7 +140,7 @@ class GenerateReply(OllamaReply):
         reader: AnswerReader | None = None,
         prompt_tokens: tuple[int, ...] | None = None,
     ) -> None:
-        """`prompt_tokens` None tells no tokens."""
+        """`prompt_tokens` None: no tokens are reported."""
         super().__init__(params, clock, reader)
         self._tokens = None if prompt_tokens is None else list(prompt_tokens)
 
@@ -153,8 +153,8 @@ class GenerateReply(OllamaReply):
         return super().take(delta)
 
     def _end(self, finished: Finished) -> dict[str, Any]:
-        told = {} if self._tokens is None else {"context": self._tokens}
-        return {**super()._end(finished), **told}
+        reported = {} if self._tokens is None else {"context": self._tokens}
+        return {**super()._end(finished), **reported}
 
 
 class ChatReply(OllamaReply):

@@ -33,11 +33,7 @@ from runtime.server.openai.reply import ChoiceReply, Envelope, finish_reason
 from runtime.server.service import Service
 
 # Not done here; beside each, the values that ask for nothing.
-_UNSUPPORTED: dict[str, tuple[object, ...]] = {
-    "modalities": (["text"],),
-    "audio": (),
-    "web_search_options": (),
-}
+_UNSUPPORTED: dict[str, tuple[object, ...]] = {"modalities": (["text"],), "audio": (), "web_search_options": ()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,9 +195,11 @@ class OpenAIChat:
     async def _extras(
         self, body: JsonObject, params: CommonParams, engine: AnyEngine, asked: GenerationRequest
     ) -> dict[str, Any]:
-        """Return what llama-server tells when it is verbose; its prompt is that of the tokens, with the first one."""
+        """Return what llama-server adds when it is verbose: the prompt as its tokens read, and the settings."""
         if not body.flag("verbose", self._service.chat.shows_prompts):
             return {}
-        settings = generation_settings(asked.params, is_streamed=params.is_streamed)
+        settings = generation_settings(
+            asked.params, is_streamed=params.is_streamed, speculation=engine.info.speculation
+        )
         prompt = await asyncio.to_thread(engine.vocabulary.detokenize, asked.prompt.text_tokens)
         return {"__verbose": {"prompt": prompt, "generation_settings": settings}}

@@ -29,15 +29,11 @@ from runtime.server.openai.params import COMMON_FIELDS, CommonParams
 from runtime.server.openai.reply import ChoiceReply, Envelope, finish_reason
 from runtime.server.service import Service
 
-_PROMPT = Special(
-    "prompt",
-    "A text, a list of token ids, or a list of such prompts.",
-    {"type": ["string", "array"]},
-)
-_SUFFIX = Text("suffix", "What stands after the gap that the answer fills; for models that were trained to.")
-_ECHO = Flag("echo", "Give the prompt, too, with its logprobs where there are any.")
-_BEST_OF = Integer("best_of", "Generate so many answers and give the `n` likeliest.", low=1, high=MAX_PROMPTS)
-_LOGPROBS = Integer("logprobs", "Tell so many of the likeliest tokens with each token.", low=0, high=MAX_PROBS)
+_PROMPT = Special("prompt", "A text, a list of token ids, or a list of such prompts.", {"type": ["string", "array"]})
+_SUFFIX = Text("suffix", "Text after the gap that the answer fills, for models trained to fill gaps.")
+_ECHO = Flag("echo", "Repeat the prompt before the answer, with its log-probabilities if they are asked for.")
+_BEST_OF = Integer("best_of", "Generate this many answers and return the `n` likeliest.", low=1, high=MAX_PROMPTS)
+_LOGPROBS = Integer("logprobs", "Report this many of the likeliest tokens beside each token.", low=0, high=MAX_PROBS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +179,7 @@ class OpenAICompletions:
         body = await read_body(request)
         params = TextParams.of(body, self._service)
         if _PROMPT.name not in body:
-            raise RequestError("'prompt' is missing", _PROMPT.name)
+            raise body.missing(_PROMPT.name)
         given = prompts_in(body.raw(_PROMPT.name))
         engine = await self._service.engine()
         prompts = [await _read_prompt(engine, each, params) for each in given]

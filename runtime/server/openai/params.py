@@ -10,34 +10,40 @@ from dataclasses import dataclass, replace
 
 from runtime.checked import JsonObject
 from runtime.engine.values.request import GenerationParams, GenerationRequest
-from runtime.server.asking.fields import Flag, Integer, Special, Text
+from runtime.server.asking.fields import OBJECT, Integer, Special
 from runtime.server.asking.formats import read_response_format
 from runtime.server.asking.prompts import MAX_PROMPTS
-from runtime.server.asking.sampling import LORA, SAMPLING_FIELDS, STOP, held_to, numbered_answer, read_generation
+from runtime.server.asking.sampling import (
+    LORA,
+    MODEL,
+    PROGRESS_FIELDS,
+    SAMPLING_FIELDS,
+    SLOT_FIELDS,
+    STOP,
+    STREAM,
+    held_to,
+    numbered_answer,
+    read_generation,
+    with_progress,
+    with_slot,
+)
 from runtime.server.service import Service
 
-_MODEL = Text("model", "Any name: there is one model.")
 _MAX_COMPLETION_TOKENS = Integer("max_completion_tokens", "Longest answer in tokens; negative is the server's limit.")
-_MAX_TOKENS = Integer("max_tokens", "The same by its older name.")
-_N_PREDICT = Integer("n_predict", "The same by llama-server's.")
+_MAX_TOKENS = Integer("max_tokens", "The older name of max_completion_tokens.")
+_N_PREDICT = Integer("n_predict", "llama-server's name of max_completion_tokens.")
 _N = Integer("n", "Answers to each prompt.", low=1, high=MAX_PROMPTS)
-_STREAM = Flag("stream", "Send the answer as it comes.")
-_IGNORE_EOS = Flag("ignore_eos", "Go on where the model would end.")
-_CACHE_PROMPT = Flag("cache_prompt", "Use what is in the cache of the prompt's beginning.")
-_ID_SLOT = Integer("id_slot", "Compute in this slot; -1 is any.", low=-1, high=2**31 - 1)
-_RETURN_PROGRESS = Flag("return_progress", "In a stream, say how far the prompt is.")
-_TIMINGS_PER_TOKEN = Flag("timings_per_token", "In a stream, give timings with every chunk.")
 _STREAM_OPTIONS = Special(
     "stream_options",
-    "include_usage: give the usage in a last chunk.",
+    "include_usage: send the usage in a last chunk.",
     {"type": "object", "properties": {"include_usage": {"type": "boolean"}}},
 )
 _RESPONSE_FORMAT = Special(
-    "response_format", "The form that the answer's text holds to: text, json_object or json_schema.", {"type": "object"}
+    "response_format", "The form that the answer's text follows: text, json_object or json_schema.", OBJECT
 )
 COMMON_FIELDS = (
-    *(_MODEL, _MAX_COMPLETION_TOKENS, _MAX_TOKENS, _N_PREDICT, _N, STOP, LORA, *SAMPLING_FIELDS, _RESPONSE_FORMAT),
-    *(_STREAM, _STREAM_OPTIONS, _IGNORE_EOS, _CACHE_PROMPT, _ID_SLOT, _RETURN_PROGRESS, _TIMINGS_PER_TOKEN),
+    *(MODEL, _MAX_COMPLETION_TOKENS, _MAX_TOKENS, _N_PREDICT, _N, STOP, LORA, *SAMPLING_FIELDS, _RESPONSE_FORMAT),
+    *(STREAM, _STREAM_OPTIONS, *SLOT_FIELDS, *PROGRESS_FIELDS),
 )
 
 
@@ -60,18 +66,11 @@ class CommonParams:
         given = body.over(body.nested("options"))
         names = (_MAX_COMPLETION_TOKENS.name, _MAX_TOKENS.name, _N_PREDICT.name)
         generation = read_generation(given, service.defaults, *names)
-        is_streamed = _STREAM.value_in(given, False)
-        slot = _ID_SLOT.value_in(given, -1)
+        generation = with_slot(held_to(generation, read_response_format(body), num_top_logprobs), given)
+        is_streamed = STREAM.value_in(given, False)
         return cls(
-            model=_MODEL.value_in(given, "") or service.model_alias,
-            generation=replace(
-                held_to(generation, read_response_format(body), num_top_logprobs),
-                ignore_eos=_IGNORE_EOS.value_in(given, False),
-                cache_prompt=_CACHE_PROMPT.value_in(given, True),
-                slot=slot if slot >= 0 else None,
-                wants_progress=is_streamed and _RETURN_PROGRESS.value_in(given, False),
-                wants_timings=is_streamed and _TIMINGS_PER_TOKEN.value_in(given, False),
-            ),
+            model=MODEL.value_in(given, "") or service.model_alias,
+            generation=with_progress(generation, given, is_streamed=is_streamed) if is_streamed else generation,
             num_choices=_N.value_in(body, 1),
             is_streamed=is_streamed,
             includes_usage=given.nested(_STREAM_OPTIONS.name).flag("include_usage", False) and not is_llamaindex,

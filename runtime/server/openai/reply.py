@@ -1,4 +1,4 @@
-"""One completion in OpenAI's dialect, whole or streamed: what all its choices share, and what each kind of choice adds.
+"""One completion in OpenAI's dialect, whole or streamed: the fields that its choices share, and a choice.
 
 Nullable keys of the schema are present, and llama-server's `timings` is an extra.
 """
@@ -19,7 +19,7 @@ P = TypeVar("P")
 
 
 class Envelope:
-    """What all choices of one completion stand in. The last of them to end says so for all."""
+    """The fields shared by a completion's choices. The choice that ends last also sends the usage and `[DONE]`."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class ChoiceReply(Reply[P | Progress | Finished], Generic[P]):
         raise NotImplementedError
 
     def _empty_choice(self) -> dict[str, Any]:
-        """Return a choice that says nothing, for a chunk that tells of something else."""
+        """Return a choice without content, for a chunk about something else."""
         raise NotImplementedError
 
 

@@ -33,14 +33,19 @@ _ANY = {"type": ["string", "array"]}
 _INPUT = Special("input", "A text, a list of token ids, or a list of either.", _ANY)
 _CONTENT = Special("content", "Another name for input.", _ANY)
 _ENCODING_FORMAT = Special("encoding_format", "float, or base64 of 32-bit floats.", {"enum": ["float", "base64"]})
-_DIMENSIONS = Integer("dimensions", "Give only so many of a vector's numbers, at length 1 again.", low=1)
-_NORMALIZE = Integer("embd_normalize", "-1 none, 0 largest, 1 taxicab, 2 Euclidean, others p-norm.", low=-1, high=1000)
-_QUERY = Text("query", "What the documents are to be about.")
+_DIMENSIONS = Integer("dimensions", "Return only the first numbers of each vector, scaled to length 1 again.", low=1)
+_NORMALIZE = Integer(
+    "embd_normalize",
+    "Norm that vectors are divided by: -1 none, 0 maximum, 1 taxicab, 2 Euclidean, else p.",
+    low=-1,
+    high=1000,
+)
+_QUERY = Text("query", "The text that documents are ranked by.")
 _DOCUMENTS = Special("documents", "The texts to rank.", {"type": "array"})
 _TEXTS = Special("texts", "Another name for documents; asks for the shape of text-embeddings-inference.", _ANY)
-_TOP_N = Integer("top_n", "Give only the best of so many.", low=0)
-_RETURN_TEXT = Flag("return_text", "Give each text, too.")
-_RETURN_DOCUMENTS = Flag("return_documents", "The same in Jina's shape.")
+_TOP_N = Integer("top_n", "Return only this many documents, the best first.", low=0)
+_RETURN_TEXT = Flag("return_text", "Return each text beside its score.")
+_RETURN_DOCUMENTS = Flag("return_documents", "Return each document beside its score, in Jina's shape.")
 _PLACEHOLDER = re.compile(r"{query}|{document}")
 _OPENAI_FIELDS = (_ENCODING_FORMAT, _DIMENSIONS, _NORMALIZE)
 
@@ -103,10 +108,10 @@ class Embeddings:
         engine = await self._service.engine()
         name = _name_of_input(body)
         vectors = await one_vector_each(request, engine, await _tokenized(engine, body, name), name)
-        told = [{"embedding": normalized(vector, kind)} for vector in vectors]
+        reported = [{"embedding": normalized(vector, kind)} for vector in vectors]
         given = body.raw(name)
         is_one = not isinstance(given, list) or any(map(is_token, given))
-        return JsonResponse(told[0] if is_one else {"results": told})
+        return JsonResponse(reported[0] if is_one else {"results": reported})
 
 
 class Rerank:
@@ -124,7 +129,7 @@ class Rerank:
         body = await read_body(request)
         query = _QUERY.value_in(body, None)
         if query is None:
-            raise RequestError("'query' is missing", _QUERY.name)
+            raise body.missing(_QUERY.name)
         is_tei = _TEXTS.name in body
         name = _TEXTS.name if is_tei else _DOCUMENTS.name
         documents = _read_documents(body, name)
@@ -136,15 +141,11 @@ class Rerank:
         best = sorted(range(len(documents)), key=lambda index: -scores[index])[: _TOP_N.value_in(body, len(documents))]
         if is_tei:
             with_text = _RETURN_TEXT.value_in(body, False)
-            told = [{"index": i, "score": scores[i], **({"text": documents[i]} if with_text else {})} for i in best]
-            return JsonResponse(told)
+            reported = [{"index": i, "score": scores[i], **({"text": documents[i]} if with_text else {})} for i in best]
+            return JsonResponse(reported)
         with_text = _RETURN_DOCUMENTS.value_in(body, False)
         results = [
-            {
-                "index": i,
-                "relevance_score": scores[i],
-                **({"document": {"text": documents[i]}} if with_text else {}),
-            }
+            {"index": i, "relevance_score": scores[i], **({"document": {"text": documents[i]}} if with_text else {})}
             for i in best
         ]
         return JsonResponse(
@@ -163,7 +164,7 @@ def _name_of_input(body: JsonObject) -> str:
 
 async def _tokenized(engine: AnyEngine, body: JsonObject, name: str) -> list[tuple[int, ...]]:
     if name not in body:
-        raise RequestError(f"'{name}' is missing", name)
+        raise body.missing(name)
     return await tokenize_prompts(engine, body.raw(name), name, at_most=MAX_TEXTS)
 
 

@@ -109,7 +109,7 @@ class Chats:
         return StreamingResponse(self._document(ids), media_type="application/json", headers=headers)
 
     async def _document(self, ids: list[str]) -> AsyncIterator[bytes]:
-        """Yield an export chat by chat, so that no more than one is in memory; its last member tells of a failure."""
+        """Yield an export chat by chat, so that no more than one is in memory; a failure is its last member."""
         head = documents.to_json({"format": documents.FORMAT, "version": documents.VERSION, "chats": []})
         yield head.removesuffix("]}").encode()
         separator = b""

@@ -55,7 +55,7 @@ def _endpoint(content: bytes, media_type: str) -> Endpoint:
     digest = hashlib.sha256(content).hexdigest()[:32]
 
     @functools.cache
-    def packed() -> bytes:  # when somebody asks: the start is not to wait for it
+    def packed() -> bytes:  # at the first request for it, so that the start doesn't wait
         import gzip
 
         return gzip.compress(content, mtime=0)

@@ -28,30 +28,29 @@ PRIVATE = {
 
 def reading(method: "Method[S]") -> "Method[S]":
     """Mark an endpoint that changes nothing: refused to other sites' pages."""
-
-    @wraps(method)
-    async def guarded(self: S, request: Request) -> Response:
-        _check_origin(request)
-        response = await method(self, request)
-        response.headers.update(PRIVATE)
-        return response
-
-    return guarded
+    return _guarded(method, _check_origin)
 
 
 def writing(method: "Method[S]") -> "Method[S]":
     """Mark an endpoint that changes something: only with the header that no other site's page can send."""
+    return _guarded(method, _check_header)
 
+
+def _guarded(method: "Method[S]", check: Callable[[Request], None]) -> "Method[S]":
     @wraps(method)
     async def guarded(self: S, request: Request) -> Response:
-        _check_origin(request)
-        if request.headers.get(HEADER) != VALUE:
-            raise Forbidden(f"this is for the program's own page, which sends the header {HEADER}: {VALUE}")
+        check(request)
         response = await method(self, request)
         response.headers.update(PRIVATE)
         return response
 
     return guarded
+
+
+def _check_header(request: Request) -> None:
+    _check_origin(request)
+    if request.headers.get(HEADER) != VALUE:
+        raise Forbidden(f"this is for the program's own page, which sends the header {HEADER}: {VALUE}")
 
 
 def _check_origin(request: Request) -> None:

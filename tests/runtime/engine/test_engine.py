@@ -321,7 +321,15 @@ def test_guessing_ahead_changes_no_text(stories: Model, by: str, sampling: Sampl
         engine = Engine(stories, params, post=lambda call: call(), draft_model=draft)
         text, finished = generate(engine, prompt, max_tokens=120, sampling=sampling, ignore_eos=True)
         texts.append(text)
-        assert (finished.timings.num_accepted_tokens > 0) == is_guessing
+        timings, meter = finished.timings, engine.meter()
+        assert (timings.num_accepted_tokens > 0) == (timings.num_drafts > 0) == is_guessing
+        assert meter.num_drafts == timings.num_drafts
+        assert (meter.num_drafted_tokens, meter.num_accepted_tokens) == (
+            timings.num_drafted_tokens,
+            timings.num_accepted_tokens,
+        )
+        named = {"lookup": "ngram-simple", "draft model": "draft-simple"}[by]
+        assert engine.info.speculation == (named if is_guessing else "none")
         if (
             by == "draft model" and is_guessing and sampling is GREEDY
         ):  # it is the same model: all its guesses are right

@@ -14,7 +14,7 @@ def test_an_early_request_waits_for_the_model() -> None:
         waiting = asyncio.create_task(lifecycle.engine())
         await asyncio.sleep(0)
         assert not waiting.done()
-        lifecycle.set_ready(engine)  # type: ignore[arg-type]
+        lifecycle.set_ready(engine)
         assert await asyncio.wait_for(waiting, TIMEOUT_SECONDS) is engine
 
     asyncio.run(scenario())
@@ -37,7 +37,7 @@ def test_states_only_go_forward() -> None:
     lifecycle.set_progress(1.5)
     assert lifecycle.state == Loading(1.0)
     lifecycle.set_failed(ModelError("broken"))
-    lifecycle.set_ready(ScriptedEngine())  # type: ignore[arg-type]
+    lifecycle.set_ready(ScriptedEngine())
     lifecycle.set_progress(0.5)
     assert isinstance(lifecycle.state, Failed)
     lifecycle.set_stopping()
@@ -55,7 +55,7 @@ def test_health_tells_the_state() -> None:
         "status": "loading model",
         "progress": 0.42,
     }
-    lifecycle.set_ready(ScriptedEngine())  # type: ignore[arg-type]
+    lifecycle.set_ready(ScriptedEngine())
     assert isinstance(lifecycle.state, Ready)
     for path in ("/health", "/v1/health"):
         ready = ask(app, "GET", path)

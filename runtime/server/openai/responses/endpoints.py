@@ -115,7 +115,8 @@ class OpenAIResponses:
 def _turn(engine: AnyEngine, params: ResponseParams, messages: tuple[Message, ...]) -> Turn:
     """Return the turn that a conversation asks for, less its oldest turns where they are too many and may go.
 
-    Then a quarter of the context is for the output, or what it may take. Raises RequestError. Takes long.
+    Then a quarter of the context is for the output, or what it may take. Blocks; call from a thread. Raises
+    RequestError.
     """
 
     def turn_of(messages: tuple[Message, ...]) -> Turn:

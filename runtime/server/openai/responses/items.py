@@ -39,7 +39,7 @@ def _read_item(item: JsonObject, find: FindItem) -> Item:
 
 
 def _complete(item: Mapping[str, Any]) -> Item:
-    """Return an item as it is kept and told again: with a type, an id, and its text in a part."""
+    """Return an item as it is kept and listed: with a type, an id, and its text in a part."""
     kept = {name: value for name, value in item.items() if value is not None}
     text = kept.get("content")
     if isinstance(text, str):
@@ -121,7 +121,7 @@ def _take(turns: _Turns, item: JsonObject) -> None:
 
 
 def _reasoning(item: JsonObject) -> str:
-    """Return the thinking, or the summary where only that was kept; none where it is encrypted by somebody else."""
+    """Return the thinking, or the summary where only that was kept; empty where another server has encrypted it."""
     parts = item.raw("content") or item.raw("summary") or []
     if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
         raise item.wrong("content", "a list of parts")

@@ -1,4 +1,4 @@
-"""The output of a response in OpenAI's newer API: items that grow, and the events that tell how.
+"""The output of a response in OpenAI's newer API: items that grow, and the events of their growth.
 
 An item is opened before its first piece and closed before the next item, so a client always knows what it reads.
 Pure: what the model does comes in, the events' contents go out.
@@ -27,7 +27,7 @@ class Output:
         return isinstance(self._open, _Text) and self._open.kind == "reasoning"
 
     def take(self, event: AnswerEvent, logprobs: list[dict[str, Any]]) -> Iterator[Event]:
-        """Yield the events that tell of one of the answer's; `logprobs` are those of its text."""
+        """Yield the API's events for one of the answer's; `logprobs` belong to its text."""
         match event:
             case TextPart(text):
                 yield from self._grow_text("message", text, logprobs)
@@ -88,15 +88,15 @@ class _Text:
 
     def grow(self, text: str, logprobs: list[dict[str, Any]] | None) -> Event:
         self._texts.append(text)
-        told = {} if logprobs is None else {"logprobs": logprobs}
+        reported = {} if logprobs is None else {"logprobs": logprobs}
         self._logprobs += logprobs or []
-        return {"type": f"{self._event_prefix}.delta", **self._place, "delta": text, **told}
+        return {"type": f"{self._event_prefix}.delta", **self._place, "delta": text, **reported}
 
     def end(self, status: str) -> Iterator[Event]:
         text = "".join(self._texts)
         part = self._part(text)
-        told = {"logprobs": self._logprobs} if self.kind == "message" else {}
-        yield {"type": f"{self._event_prefix}.done", **self._place, "text": text, **told}
+        reported = {"logprobs": self._logprobs} if self.kind == "message" else {}
+        yield {"type": f"{self._event_prefix}.done", **self._place, "text": text, **reported}
         yield {"type": "response.content_part.done", **self._place, "part": part}
         self.item |= {"status": status, "content": [part]}
         yield _done(self._place, self.item)
@@ -131,8 +131,8 @@ class _Call:
 
     def end(self, status: str) -> Iterator[Event]:
         self.item |= {"status": status, "arguments": "".join(self._texts)}
-        told = {"name": self.item["name"], "arguments": self.item["arguments"]}
-        yield {"type": "response.function_call_arguments.done", **self._place, **told}
+        reported = {"name": self.item["name"], "arguments": self.item["arguments"]}
+        yield {"type": "response.function_call_arguments.done", **self._place, **reported}
         yield _done(self._place, self.item)
 
 

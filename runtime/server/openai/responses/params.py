@@ -1,66 +1,60 @@
 """What a response in OpenAI's newer API is asked with."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from runtime.chat.conversation import Conversation, Tool, ToolUse
 from runtime.chat.messages import Message, Role
 from runtime.checked import JsonObject, elements, wrong
-from runtime.engine.values.grammar import Grammar
 from runtime.engine.values.request import GenerationParams
-from runtime.errors import RequestError
+from runtime.engine.values.sampling import SamplingParams
 from runtime.server.asking.conversation import ChatDefaults, read_tool_choice
-from runtime.server.asking.fields import Field, Flag, Integer, Special, Text
-from runtime.server.asking.formats import json_schema_grammar
-from runtime.server.asking.sampling import LORA, SAMPLING_FIELDS, STOP, held_to, read_generation, read_max_tokens
+from runtime.server.asking.fields import OBJECT, OBJECTS, Field, Flag, Integer, Special, Text
+from runtime.server.asking.formats import read_format
+from runtime.server.asking.sampling import (
+    LORA,
+    MODEL,
+    PROGRESS_FIELDS,
+    SAMPLING_FIELDS,
+    STOP,
+    STREAM,
+    held_to,
+    read_generation,
+    read_max_tokens,
+    with_progress,
+)
 from runtime.server.asking.tools import check_is_function, checked_tools, parse_function
 from runtime.server.service import Service
 
 INPUT = Special(
     "input",
-    "A text, or a list of items: messages, thinking, calls of functions and what came of them.",
+    "A text, or a list of items: messages, thinking, calls of functions and their results.",
     {"type": ["string", "array"]},
 )
 INSTRUCTIONS = Text("instructions", "A system message for this response alone.")
-PREVIOUS = Text("previous_response_id", "Go on after this response, which must still be kept here.")
-_MODEL = Text("model", "Any name: there is one model.")
-_MAX_OUTPUT_TOKENS = Integer("max_output_tokens", "Longest output in tokens; thinking counts.")
-_TEXT = Special("text", "With the output's format, which holds, in text.format.", {"type": "object"})
-_TOOLS = Special("tools", "Functions that the model may call.", {"type": "array", "items": {"type": "object"}})
+PREVIOUS = Text("previous_response_id", "The kept response to go on from.")
+_MAX_OUTPUT_TOKENS = Integer("max_output_tokens", "Longest output in tokens, thinking included.")
+_TEXT = Special("text", "text.format: the form that the output follows.", OBJECT)
+_TOOLS = Special("tools", "Functions that the model may call.", OBJECTS)
 _TOOL_CHOICE = Special("tool_choice", "Whether to call any, or which one.", {"type": ["string", "object"]})
-_PARALLEL = Flag("parallel_tool_calls", "Whether several may be called at once.")
-_REASONING = Special("reasoning", "With reasoning.effort; none is no thinking.", {"type": "object"})
-_STREAM = Flag("stream", "Send the output as it comes.")
+_PARALLEL = Flag("parallel_tool_calls", "Whether one answer may hold several calls.")
+_REASONING = Special("reasoning", "reasoning.effort: how much the model thinks; none: not at all.", OBJECT)
 _STORE = Flag("store", "Keep the response, in memory, for later requests to go on from.")
-_TOP_LOGPROBS = Integer("top_logprobs", "Tell so many of the likeliest tokens with each token.", low=0, high=20)
+_TOP_LOGPROBS = Integer("top_logprobs", "Report this many of the likeliest tokens beside each token.", low=0, high=20)
 _INCLUDE = Special(
     "include",
-    "message.output_text.logprobs adds logprobs; the rest of OpenAI's list is of no concern here.",
+    "message.output_text.logprobs adds logprobs; OpenAI's other words have no effect.",
     {"type": "array", "items": {"type": "string"}},
 )
-_METADATA = Special("metadata", "Texts to keep with the response.", {"type": "object"})
+_METADATA = Special("metadata", "Texts that are kept with the response.", OBJECT)
 _TRUNCATION = Text(
     "truncation",
-    "auto: of an input that is too long for the context the oldest turns are left out; disabled: it is refused.",
+    "auto: leave out the oldest turns of an input that is too long for the context; disabled: refuse the input.",
 )
-_TIMINGS = Flag("timings_per_token", "In a stream, give llama-server's timings with every piece.")
-_PROGRESS = Flag("return_progress", "In a stream, say how far the prompt is, as llama-server does.")
 FIELDS: tuple[Field, ...] = (
-    *(INPUT, INSTRUCTIONS, PREVIOUS, _MODEL, _MAX_OUTPUT_TOKENS, _TEXT, _TOOLS, _TOOL_CHOICE, _PARALLEL, _REASONING),
-    *(
-        _STREAM,
-        _STORE,
-        _TOP_LOGPROBS,
-        _INCLUDE,
-        _METADATA,
-        _TRUNCATION,
-        _TIMINGS,
-        _PROGRESS,
-        STOP,
-        LORA,
-        *SAMPLING_FIELDS,
-    ),
+    *(INPUT, INSTRUCTIONS, PREVIOUS, MODEL, _MAX_OUTPUT_TOKENS, _TEXT, _TOOLS, _TOOL_CHOICE, _PARALLEL, _REASONING),
+    *(STREAM, _STORE, _TOP_LOGPROBS, _INCLUDE, _METADATA, _TRUNCATION, *PROGRESS_FIELDS, STOP, LORA, *SAMPLING_FIELDS),
 )
 # Answers would differ by them, and there is nothing here to do it with.
 _REFUSED: dict[str, tuple[object, ...]] = {"background": (False,), "conversation": (), "prompt": ()}
@@ -89,63 +83,71 @@ class ResponseParams:
             body.refuse(name, but=harmless)
         num_top_logprobs = _num_top_logprobs(body)
         generation = read_generation(body, service.defaults, _MAX_OUTPUT_TOKENS.name)
-        generation = held_to(generation, _read_format(body.nested(_TEXT.name)), num_top_logprobs)
-        is_streamed = _STREAM.value_in(body, False)
-        effort = body.nested(_REASONING.name).text("effort", None)
-        is_stored = _STORE.value_in(body, True)
-        truncation = _TRUNCATION.value_in(body, "disabled")
-        if truncation not in ("auto", "disabled"):
-            raise wrong(_TRUNCATION.name, "auto or disabled")
+        generation = held_to(
+            generation, read_format(body.nested(_TEXT.name).nested("format"), "text.format"), num_top_logprobs
+        )
+        is_streamed = STREAM.value_in(body, False)
         tool_use = _read_tool_use(body)
-        max_tokens = read_max_tokens(body, _MAX_OUTPUT_TOKENS.name, default=None)
-        echoed = {
-            "model": _MODEL.value_in(body, "") or service.model_alias,
-            "instructions": INSTRUCTIONS.value_in(body, None),
-            "previous_response_id": PREVIOUS.value_in(body, None),
-            "max_output_tokens": max_tokens,
-            "max_tool_calls": body.integer("max_tool_calls", None),
-            "temperature": generation.sampling.temperature,
-            "top_p": generation.sampling.top_p,
-            "top_logprobs": num_top_logprobs or 0,
-            "tools": [_tool_json(tool) for tool in tool_use.tools],
-            "tool_choice": body.raw(_TOOL_CHOICE.name) or "auto",
-            "parallel_tool_calls": tool_use.is_parallel,
-            "reasoning": {"effort": effort, "summary": None},
-            "text": _told_text(body),
-            "store": is_stored,
-            "metadata": _read_metadata(body),
-            "background": False,
-            "service_tier": "default",
-            "truncation": truncation,
-            **{field.name: value for field in _ECHOED if (value := field.value_in(body, None)) is not None},
-        }
         return cls(
-            generation=replace(
-                generation,
-                wants_progress=_PROGRESS.value_in(body, False) and is_streamed,
-                wants_timings=_TIMINGS.value_in(body, False) and is_streamed,
-            ),
+            generation=with_progress(generation, body, is_streamed=is_streamed),
             tool_use=tool_use,
             instructions=INSTRUCTIONS.value_in(body, ""),
-            effort=effort,
+            effort=_read_effort(body),
             defaults=service.chat,
             is_streamed=is_streamed,
-            is_stored=is_stored,
-            is_shortened=truncation == "auto",
+            is_stored=_STORE.value_in(body, True),
+            is_shortened=_read_truncation(body) == "auto",
             num_top_logprobs=num_top_logprobs,
-            echoed=echoed,
+            echoed={
+                "model": MODEL.value_in(body, "") or service.model_alias,
+                **_echoed(body, tool_use, generation.sampling, num_top_logprobs or 0),
+            },
         )
 
     def conversation(self, messages: Sequence[Message]) -> Conversation:
-        told = [Message(Role.SYSTEM, self.instructions)] if self.instructions else []
+        system = [Message(Role.SYSTEM, self.instructions)] if self.instructions else []
         effort = {"reasoning_effort": self.effort} if self.effort not in (None, "none") else {}
         return Conversation(
-            (*told, *messages),
+            (*system, *messages),
             tool_use=self.tool_use,
             thinking=False if self.effort == "none" else self.defaults.thinking,
             splits_thinking=self.defaults.splits_thinking,
             variables={**self.defaults.variables, **effort},
         )
+
+
+def _echoed(body: JsonObject, tool_use: ToolUse, sampling: SamplingParams, num_top_logprobs: int) -> dict[str, Any]:
+    return {
+        "instructions": INSTRUCTIONS.value_in(body, None),
+        "previous_response_id": PREVIOUS.value_in(body, None),
+        "max_output_tokens": read_max_tokens(body, _MAX_OUTPUT_TOKENS.name, default=None),
+        "max_tool_calls": body.integer("max_tool_calls", None),
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_logprobs": num_top_logprobs,
+        "tools": [_tool_json(tool) for tool in tool_use.tools],
+        "tool_choice": body.raw(_TOOL_CHOICE.name) or "auto",
+        "parallel_tool_calls": tool_use.is_parallel,
+        "reasoning": {"effort": _read_effort(body), "summary": None},
+        "text": _echoed_text(body),
+        "store": _STORE.value_in(body, True),
+        "metadata": _read_metadata(body),
+        "background": False,
+        "service_tier": "default",
+        "truncation": _read_truncation(body),
+        **{field.name: value for field in _ECHOED if (value := field.value_in(body, None)) is not None},
+    }
+
+
+def _read_effort(body: JsonObject) -> str | None:
+    return body.nested(_REASONING.name).text("effort", None)
+
+
+def _read_truncation(body: JsonObject) -> str:
+    truncation = _TRUNCATION.value_in(body, "disabled")
+    if truncation not in ("auto", "disabled"):
+        raise wrong(_TRUNCATION.name, "auto or disabled")
+    return truncation
 
 
 def _num_top_logprobs(body: JsonObject) -> int | None:
@@ -165,21 +167,7 @@ def _read_metadata(body: JsonObject) -> dict[str, str]:
     return metadata
 
 
-def _read_format(text: JsonObject) -> Grammar | None:
-    """Return the grammar of `text.format`: what `response_format` is elsewhere, with one level less."""
-    wanted, param = text.nested("format"), "text.format"
-    match wanted.raw("type"):
-        case "text" | None:
-            return None
-        case "json_object":
-            return json_schema_grammar({}, param)
-        case "json_schema":
-            schema = wanted.raw("schema")
-            return json_schema_grammar({} if schema is None else schema, f"{param}.schema")
-    raise RequestError(f"'{param}.type' must be 'text', 'json_object' or 'json_schema'", f"{param}.type")
-
-
-def _told_text(body: JsonObject) -> dict[str, Any]:
+def _echoed_text(body: JsonObject) -> dict[str, Any]:
     text = body.nested(_TEXT.name)
     return {"format": {"type": "text"}, **{name: text.raw(name) for name in text if name in text}}
 

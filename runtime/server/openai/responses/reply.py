@@ -49,8 +49,8 @@ class ResponseReply(Reply[Event]):
             yield from self.frames({"type": kind, "response": self._response})
 
     def progress(self, progress: Progress) -> Iterable[Event]:
-        told = {"response": self._response, "prompt_progress": progress_json(progress)}
-        yield {"type": "response.in_progress", **told}
+        reported = {"response": self._response, "prompt_progress": progress_json(progress)}
+        yield {"type": "response.in_progress", **reported}
 
     def take(self, delta: TextDelta) -> Iterable[Event]:
         timings = {} if delta.timings is None else {"timings": timings_json(delta.timings)}
@@ -81,8 +81,8 @@ class ResponseReply(Reply[Event]):
 
     def fail(self, error: Exception) -> Iterable[bytes]:
         described = describe(error)[1]
-        told = {"code": described["type"], "message": described["message"]}
-        yield from self.frames({"type": "error", **told, "param": described["param"]})
+        reported = {"code": described["type"], "message": described["message"]}
+        yield from self.frames({"type": "error", **reported, "param": described["param"]})
         error_json = {"code": "server_error", "message": described["message"]}
         self._response |= {"status": "failed", "error": error_json, "output": self._output.items}
         yield from self.frames({"type": "response.failed", "response": self._response})

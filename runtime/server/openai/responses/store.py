@@ -17,7 +17,7 @@ _MAX_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """A response as it was told, the items that were new in its request, and the conversation up to its end.
+    """A response as its client got it, the items that were new in its request, and the conversation up to its end.
 
     `num_bytes` is about what all of that takes.
     """

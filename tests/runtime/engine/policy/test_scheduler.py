@@ -187,6 +187,7 @@ def test_guesses_that_are_right_save_steps_and_wrong_ones_change_nothing() -> No
     assert num_steps[1] < num_steps[0] / 2
     timings = guessing.ends[1].timings
     assert 0 < timings.num_accepted_tokens < timings.num_drafted_tokens
+    assert 0 < timings.num_drafts <= num_steps[1]
 
 
 def test_a_long_prompt_does_not_stall_one_that_generates() -> None:

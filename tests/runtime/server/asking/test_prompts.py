@@ -18,7 +18,7 @@ def test_others_have_their_turn_between_many_prompts(num_chars: int) -> None:
                 await asyncio.sleep(0)
 
         waiting = asyncio.create_task(other())
-        prompts = await tokenize_prompts(ScriptedEngine(), ["x" * num_chars] * 50)  # type: ignore[arg-type]
+        prompts = await tokenize_prompts(ScriptedEngine(), ["x" * num_chars] * 50)
         is_done = True
         await waiting
         return num_turns, prompts

@@ -31,6 +31,9 @@ def test_counters_run_from_the_start_and_rates_since_the_last_look() -> None:
         num_steps=8,
         num_sequences_in_steps=12,
         max_sequence_length=40,
+        num_drafts=4,
+        num_drafted_tokens=20,
+        num_accepted_tokens=11,
     )
     last = Meter(num_prompt_tokens=10, num_generating_steps=10, prompt_seconds=0.5, generation_seconds=1.0)
     metrics = parsed(exposition(now, last, num_processing=2, num_deferred=3))
@@ -41,6 +44,9 @@ def test_counters_run_from_the_start_and_rates_since_the_last_look() -> None:
     assert metrics["tokens_predicted_seconds_total"] == ("counter", 3)
     assert metrics["n_decode_total"] == ("counter", 8)
     assert metrics["n_tokens_max"] == ("counter", 40)
+    assert metrics["spec_decode_num_drafts_total"] == ("counter", 4)
+    assert metrics["spec_decode_num_draft_tokens_total"] == ("counter", 20)
+    assert metrics["spec_decode_num_accepted_tokens_total"] == ("counter", 11)
     assert metrics["prompt_tokens_seconds"] == ("gauge", 20)
     assert metrics["predicted_tokens_seconds"] == ("gauge", 5)
     assert metrics["requests_processing"] == ("gauge", 2)

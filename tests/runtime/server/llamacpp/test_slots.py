@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,27 @@ def test_each_slot_tells_what_it_does_without_anyones_words() -> None:
     assert busy["next_token"] == [{"has_next_token": True, "has_new_line": True, "n_remain": 7, "n_decoded": 3}]
     assert busy["params"]["n_predict"] == 10
     assert "prompt" not in busy
+
+
+@pytest.mark.parametrize("speculation", ["none", "ngram-simple", "draft-simple"])
+def test_how_tokens_are_guessed_ahead_is_told_wherever_llama_server_does(speculation: str) -> None:
+    engine = ScriptedEngine()
+    engine.info = replace(engine.info, speculation=speculation)
+    engine.answers[ListSlots] = (BUSY,)
+    app = make_app(engine)
+    (slot,) = ask(app, "GET", "/slots").json()
+    assert slot["speculative"] is (speculation != "none")
+    props = ask(app, "GET", "/props").json()
+    answer = ask(app, "POST", "/completion", json={"prompt": "Hi"}).json()
+    chat = {"messages": [{"role": "user", "content": "Hi"}], "verbose": True}
+    verbose = ask(app, "POST", "/v1/chat/completions", json=chat).json()["__verbose"]
+    settings = (
+        slot["params"],
+        props["default_generation_settings"]["params"],
+        answer["generation_settings"],
+        verbose["generation_settings"],
+    )
+    assert [each["speculative.types"] for each in settings] == [speculation] * 4
 
 
 def test_who_asks_for_an_idle_slot_hears_whether_there_is_one() -> None:
