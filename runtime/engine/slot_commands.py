@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.engine.native import Context
+from runtime.engine.policy.kv_cache import KVCache
 from runtime.engine.policy.scheduler import Scheduler
 from runtime.engine.values.commands import Command, EraseSlot, ListSlots, RestoreSlot, Saved, SaveSlot, SlotState, Work
 from runtime.errors import EngineError, RequestError, Unavailable
@@ -19,7 +20,7 @@ def is_ready(command: Command[Any], scheduler: Scheduler) -> bool:
     """Whether the slot that a command is about is idle."""
     match command:
         case EraseSlot(slot) | SaveSlot(slot) | RestoreSlot(slot):
-            return not scheduler.slots[slot].is_busy
+            return not scheduler.cache.slots[slot].is_busy
     return True
 
 
@@ -29,18 +30,18 @@ def carry_out(command: Command[Any], scheduler: Scheduler, context: Context, now
         case ListSlots():
             return _states(scheduler, now)
         case EraseSlot(slot):
-            return scheduler.erase(slot)
+            return scheduler.cache.erase(slot)
         case SaveSlot(slot, path):
-            return _save(slot, path, scheduler, context)
+            return _save(slot, path, scheduler.cache, context)
         case RestoreSlot(slot, path):
-            return _restore(slot, path, scheduler, context)
+            return _restore(slot, path, scheduler.cache, context)
     raise AssertionError(f"{command} is no command of this engine's")
 
 
 def _states(scheduler: Scheduler, now: float) -> tuple[SlotState, ...]:
     at_work = {sequence.slot: sequence for sequence in scheduler.sequences}
     states = []
-    for slot in scheduler.slots:
+    for slot in scheduler.cache.slots:
         sequence = at_work.get(slot.index)
         work = None
         if sequence is not None:
@@ -49,11 +50,11 @@ def _states(scheduler: Scheduler, now: float) -> tuple[SlotState, ...]:
     return tuple(states)
 
 
-def _save(slot: int, path: Path, scheduler: Scheduler, context: Context) -> Saved:
-    tokens = scheduler.slots[slot].tokens
-    if tokens and scheduler.slots[slot].lora:  # the file has no place for the scales it would be good for
+def _save(slot: int, path: Path, cache: KVCache, context: Context) -> Saved:
+    tokens = cache.slots[slot].tokens
+    if tokens and cache.slots[slot].lora:  # the file has no place for the scales it would be good for
         raise RequestError(f"slot {slot} was computed with LoRA adapters; such a slot can't be saved", "id_slot")
-    if scheduler.slots[slot].has_media:
+    if cache.slots[slot].has_media:
         raise RequestError(f"slot {slot} holds pictures or sounds; such a slot can't be saved", "id_slot")
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -65,14 +66,14 @@ def _save(slot: int, path: Path, scheduler: Scheduler, context: Context) -> Save
     return Saved(len(tokens), num_bytes)
 
 
-def _restore(slot: int, path: Path, scheduler: Scheduler, context: Context) -> Saved:
+def _restore(slot: int, path: Path, cache: KVCache, context: Context) -> Saved:
     if not path.is_file():
         raise RequestError(f"there is no saved slot {path.name!r}", "filename")
-    scheduler.erase(slot)
+    cache.erase(slot)
     words = context.saved_words(path)
     tokens = unpack(words)
-    is_room = scheduler.make_idle_room(len(tokens))
-    context.edit(scheduler.take_edits())
+    is_room = cache.make_idle_room(len(tokens))
+    context.edit(cache.take_edits())
     num_bytes = context.load(slot, path, len(words)) if tokens and is_room else 0
     if not num_bytes or context.num_positions(slot) != len(tokens):
         context.cut(slot, 0)
@@ -81,7 +82,7 @@ def _restore(slot: int, path: Path, scheduler: Scheduler, context: Context) -> S
             "requests that run",
             "filename",
         )
-    scheduler.fill(slot, tokens)
+    cache.fill(slot, tokens)
     return Saved(len(tokens), num_bytes)
 
 

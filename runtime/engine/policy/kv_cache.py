@@ -75,6 +75,21 @@ class KVCache:
         if slot.is_shifted:  # of no use to any other text
             self.give_up(slot)
 
+    def erase(self, index: int) -> int:
+        """Empty an idle slot; return how many tokens it held."""
+        slot = self.slots[index]
+        assert not slot.is_busy
+        num_erased = len(slot.tokens)
+        self.clear(slot)
+        return num_erased
+
+    def fill(self, index: int, tokens: list[int]) -> None:
+        """Note what an idle slot's cache holds now, computed without adapters."""
+        slot = self.slots[index]
+        assert not slot.is_busy
+        slot.tokens[:] = tokens
+        slot.lora = ()
+
     # -- what goes --------------------------------------------------------------------------------------------------
 
     def cut(self, slot: Slot, keep: int) -> None:

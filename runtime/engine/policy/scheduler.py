@@ -20,7 +20,7 @@ from runtime.engine.policy.batch import Batch, Sampled
 from runtime.engine.policy.kv_cache import KVCache
 from runtime.engine.policy.prefix import common_prefix_length
 from runtime.engine.policy.sequence import Sequence
-from runtime.engine.policy.slots import Place, Slots
+from runtime.engine.policy.slots import Place
 from runtime.engine.values.edits import Edit, MediaPart
 from runtime.engine.values.events import Event, Finished, FinishReason, TokenProbs
 
@@ -55,18 +55,17 @@ class SchedulerParams:
 
 
 class Scheduler:
-    """Owns all sequences from `add` to their last event."""
+    """Owns all sequences from `add` to their last event; `cache` may be changed by others in idle slots alone."""
 
     def __init__(self, params: SchedulerParams) -> None:
         self._params = params
-        self._cache = KVCache(
+        self.cache = KVCache(
             params.num_slots,
             params.num_cells,
             is_cuttable=params.is_cuttable,
             can_shift=params.can_shift,
             parking_bytes=params.parking_bytes,
         )
-        self._slots = self._cache.slots
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []  # oldest first
         self._last_lora: tuple[float, ...] = ()
@@ -86,11 +85,6 @@ class Scheduler:
         return self._params.n_batch
 
     @property
-    def slots(self) -> Slots:
-        """For reading; changes go through the methods here."""
-        return self._slots
-
-    @property
     def sequences(self) -> list[Sequence]:
         return [*self._running, *self._waiting]
 
@@ -107,7 +101,7 @@ class Scheduler:
     def forget_cache(self, sequence: Sequence) -> None:
         """Empty the slot of a running sequence whose computation failed half way."""
         assert sequence.slot is not None
-        self._cache.clear(self._slots[sequence.slot])
+        self.cache.clear(self.cache.slots[sequence.slot])
 
     def restore_failed(self, slot_index: int) -> None:
         """A parked cache could not be brought back: the sequence that was to have it computes it."""
@@ -115,49 +109,24 @@ class Scheduler:
         self.forget_cache(sequence)
         sequence.num_computed = sequence.num_cached = 0
 
-    def take_edits(self) -> list[Edit]:
-        """Return what must be done to the cache before anything else is; the caller does it."""
-        return self._cache.take_edits()
-
-    # -- idle slots, by hand ------------------------------------------------------------------------------------------
-
-    def erase(self, index: int) -> int:
-        """Empty an idle slot; return how many tokens it held."""
-        slot = self._slots[index]
-        assert not slot.is_busy
-        num_erased = len(slot.tokens)
-        self._cache.clear(slot)
-        return num_erased
-
-    def fill(self, index: int, tokens: list[int]) -> None:
-        """Note what an idle slot's cache holds now, computed without adapters."""
-        slot = self._slots[index]
-        assert not slot.is_busy
-        slot.tokens[:] = tokens
-        slot.lora = ()
-
-    def make_idle_room(self, num_cells: int) -> bool:
-        """Free so many cells at the cost of idle slots' caches alone; False when they aren't enough."""
-        return self._cache.make_idle_room(num_cells)
-
     # -- places -----------------------------------------------------------------------------------------------------
 
     def admit(self, now: float) -> list[Edit]:
         """Give waiting requests their places; return what must be done to the cache before `schedule` is called."""
-        self._cache.tidy()
+        self.cache.tidy()
         for sequence in list(self._waiting):
-            place = self._cache.place_for(sequence)
+            place = self.cache.place_for(sequence)
             if place is None and sequence.params.slot is not None:
                 continue  # others needn't wait for the slot that this one wants
             if place is None or self._is_worth_waiting(sequence, place):
                 break
             promised = sum(other.num_pending for other in self._running)
             # What the slot itself keeps is counted as idle but won't be given up; what it shares is counted twice.
-            available = self._slots.num_free_cells + self._slots.num_idle_cells - place.num_kept
+            available = self.cache.slots.num_free_cells + self.cache.slots.num_idle_cells - place.num_kept
             if self._running and len(sequence.tokens) - place.num_kept + promised >= available:
                 break
             self._waiting.remove(sequence)
-            self._cache.acquire(place, sequence)
+            self.cache.acquire(place, sequence)
             sequence.slot = place.slot.index
             sequence.num_computed = place.keep
             if sequence.started_at is None:
@@ -166,7 +135,7 @@ class Scheduler:
             if sequence.wants_progress:
                 self._admission_events.append((sequence, progress(sequence, now)))
             self._running.append(sequence)
-        return self.take_edits()
+        return self.cache.take_edits()
 
     def _is_worth_waiting(self, sequence: Sequence, place: Place) -> bool:
         """Whether a prompt that is being computed will soon have much more of this one's beginning to share."""
@@ -196,13 +165,13 @@ class Scheduler:
         prefilling = [sequence for sequence in self._prefilling(batch.lora) if sequence.next_media is None]
         for num_planned, sequence in enumerate(prefilling, 1):
             if budget > 0 and sequence.slot is not None and self._make_room(sequence, batch):
-                count = min(sequence.num_pending_alike, budget, self._slots.num_free_cells)
+                count = min(sequence.num_pending_alike, budget, self.cache.slots.num_free_cells)
                 if sequence.num_unscored:  # those after it keep an output each, for their prompts' ends
                     num_kept = len(prefilling) - num_planned
                     count = min(count, self._params.num_outputs - batch.num_outputs - num_kept)
                 self._append(batch, sequence, count)
                 budget -= count
-        batch.edits = self.take_edits()
+        batch.edits = self.cache.take_edits()
         return batch
 
     @property
@@ -228,12 +197,12 @@ class Scheduler:
         rest = media.end - sequence.num_computed
         if self._make_room(sequence, batch, 1 if media.is_causal else rest):
             assert sequence.slot is not None
-            count = min(rest, self._num_to_prefill, self._slots.num_free_cells) if media.is_causal else rest
+            count = min(rest, self._num_to_prefill, self.cache.slots.num_free_cells) if media.is_causal else rest
             first = sequence.num_computed - media.start
             batch.media = MediaPart(media, first, count, sequence.position(media.start) + first, sequence.slot)
-            self._slots[sequence.slot].tokens += media.stand_ins()[first : first + count]
+            self.cache.slots[sequence.slot].tokens += media.stand_ins()[first : first + count]
             batch.parts.append((sequence, count))
-        batch.edits = self.take_edits()
+        batch.edits = self.cache.take_edits()
         return batch
 
     def _next_lora(self) -> tuple[float, ...]:
@@ -254,7 +223,7 @@ class Scheduler:
         """How many guessed tokens have room: in the batch beside the others, in the pool, and in the answer."""
         room = min(
             self._params.n_batch - num_planned - num_generating,
-            self._slots.num_free_cells - num_generating,
+            self.cache.slots.num_free_cells - num_generating,
             self._params.n_ctx - len(sequence.tokens) - 1,
         )
         if sequence.params.max_tokens is not None:
@@ -264,8 +233,8 @@ class Scheduler:
     def _make_room(self, sequence: Sequence, batch: Batch, num_cells: int = 1) -> bool:
         """Free cells for `sequence`, at the cost of idle caches, then of the youngest; False when it was the cost."""
         planned = {id(part) for part, _count in batch.parts}
-        while self._slots.num_free_cells < num_cells:
-            if self._cache.give_up_an_idle_cache():
+        while self.cache.slots.num_free_cells < num_cells:
+            if self.cache.give_up_an_idle_cache():
                 continue
             youngest = next(other for other in reversed(self._running) if id(other) not in planned)
             self._preempt(youngest)
@@ -275,7 +244,7 @@ class Scheduler:
 
     def _preempt(self, sequence: Sequence) -> None:
         assert sequence.slot is not None
-        self._cache.give_up(self._slots[sequence.slot])
+        self.cache.give_up(self.cache.slots[sequence.slot])
         self._stop(sequence)
         sequence.slot = None
         sequence.num_computed = 0
@@ -283,17 +252,17 @@ class Scheduler:
         self._waiting.appendleft(sequence)
 
     def _shift_until_there_is_room_for(self, generating: list[Sequence]) -> None:
-        while self._slots.num_free_cells + self._slots.num_idle_cells < len(generating):
+        while self.cache.slots.num_free_cells + self.cache.slots.num_idle_cells < len(generating):
             if not self._shift(max(generating, key=lambda sequence: len(sequence.tokens))):
                 return
 
     def _shift(self, sequence: Sequence) -> bool:
         params = self._params
-        return self._cache.shift(sequence, n_ctx=params.n_ctx, num_always_kept=params.num_always_kept)
+        return self.cache.shift(sequence, n_ctx=params.n_ctx, num_always_kept=params.num_always_kept)
 
     def _append(self, batch: Batch, sequence: Sequence, count: int) -> None:
         assert sequence.slot is not None
-        self._slots[sequence.slot].tokens += batch.add(sequence, count)
+        self.cache.slots[sequence.slot].tokens += batch.add(sequence, count)
 
     # -- outcome ----------------------------------------------------------------------------------------------------
 
@@ -332,8 +301,8 @@ class Scheduler:
         sequence.num_accepted += num_accepted
         sequence.num_drafts += 1
         if num_accepted < len(sequence.draft):
-            del self._slots[sequence.slot].tokens[sequence.num_computed :]
-            self._cache.cut(self._slots[sequence.slot], sequence.position(sequence.num_computed))
+            del self.cache.slots[sequence.slot].tokens[sequence.num_computed :]
+            self.cache.cut(self.cache.slots[sequence.slot], sequence.position(sequence.num_computed))
         sequence.draft = ()
 
     def _take(self, sampled: Sampled, now: float) -> list[Outcome]:
@@ -354,4 +323,4 @@ class Scheduler:
     def _stop(self, sequence: Sequence) -> None:
         assert sequence.slot is not None
         self._running.remove(sequence)
-        self._cache.release(self._slots[sequence.slot])
+        self.cache.release(self.cache.slots[sequence.slot])
