@@ -38,6 +38,8 @@ from runtime.server.asking.sampling import (
 )
 from runtime.server.service import Service
 
+Event = tuple[dict[str, Any], tuple[TokenProbs, ...]]  # an object, and the probabilities that it is framed with
+
 _STOP_TYPES = {FinishReason.END_OF_TEXT: "eos", FinishReason.STOP_STRING: "word", FinishReason.LENGTH: "limit"}
 _MISSING = object()
 
@@ -114,8 +116,8 @@ class PendingAnswer:
     info: ModelInfo
 
 
-class CompletionReply(Reply[dict[str, Any]]):
-    """One of a request's answers in this dialect. Its events are objects of JSON; so is the whole."""
+class CompletionReply(Reply[Event]):
+    """One of a request's answers in this dialect."""
 
     def __init__(self, params: CompletionParams, pending: PendingAnswer) -> None:
         self._params = params
@@ -126,17 +128,17 @@ class CompletionReply(Reply[dict[str, Any]]):
         self._probs: list[TokenProbs] = []
         self._num_told = 0  # of the tokens; the engine still holds back the others' text
 
-    def progress(self, progress: Progress) -> Iterable[dict[str, Any]]:
+    def progress(self, progress: Progress) -> Iterable[Event]:
         event = self._event("", (), progress.slot, progress.timings)
-        yield {**event, "prompt_progress": progress_json(progress)}
+        yield {**event, "prompt_progress": progress_json(progress)}, ()
 
-    def take(self, delta: TextDelta) -> Iterable[dict[str, Any]]:
+    def take(self, delta: TextDelta) -> Iterable[Event]:
         self._tokens += delta.tokens
         for part in self._reader.take(delta):
             self._texts.append(delta.text)
             self._probs += part.probs
             event = self._event(delta.text, self._untold_tokens(), delta.slot, delta.timings)
-            yield event | self._probabilities(part.probs)
+            yield event, part.probs
 
     def _untold_tokens(self) -> list[int]:
         untold, self._num_told = self._tokens[self._num_told :], len(self._tokens)
@@ -154,17 +156,18 @@ class CompletionReply(Reply[dict[str, Any]]):
         }
         return event if timings is None else {**event, "timings": timings_json(timings)}
 
-    def end(self, finished: Finished) -> Iterable[dict[str, Any]]:
+    def end(self, finished: Finished) -> Iterable[Event]:
         if finished.end_token is not None:  # it counts, though it has no text
             self._tokens.append(finished.end_token)
         if finished.end_probs is not None:  # they come as every token's do: the last event of a stream has none
             self._probs.append(finished.end_probs)
             event = self._event("", self._untold_tokens(), finished.slot, None)
-            yield event | self._probabilities((finished.end_probs,))
-        yield self._last("", self._untold_tokens(), ())
+            yield event, (finished.end_probs,)
+        yield self._last("", self._untold_tokens(), ()), ()
 
-    def frames(self, event: dict[str, Any]) -> Iterable[bytes]:
-        return (frame(event),)
+    def frames(self, event: Event) -> Iterable[bytes]:
+        fields, probs = event
+        return (frame(fields | self._probabilities(probs)),)
 
     def fail(self, error: Exception) -> Iterable[bytes]:
         # `content`, because clients of this dialect read it from every event.

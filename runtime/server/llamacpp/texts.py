@@ -84,7 +84,9 @@ class LlamaCpp:
         self, request: Request, params: CompletionParams, engine: AnyEngine, prompts: list[Prompt]
     ) -> Response:
         requests = list(params.requests(prompts))
-        forbidden = await asyncio.to_thread(_end_tokens, engine) if params.generation.ignore_eos else ()
+        forbidden = (
+            await asyncio.to_thread(lambda: engine.vocabulary.end_tokens) if params.generation.ignore_eos else ()
+        )
         generations = await Generation.begin_all(engine, requests)
         model = self._service.model_alias
         texts = [cache(partial(engine.vocabulary.detokenize, prompt.text_tokens)) for prompt in prompts]
@@ -135,10 +137,6 @@ class LlamaCpp:
             raise wrong(_TOKENS.name, "a list of token ids")
         engine = await self._service.engine()
         return JsonResponse({"content": await asyncio.to_thread(engine.vocabulary.detokenize, tokens)})
-
-
-def _end_tokens(engine: AnyEngine) -> tuple[int, ...]:
-    return engine.vocabulary.end_tokens
 
 
 def _required(declared: Text, body: JsonObject) -> str:
