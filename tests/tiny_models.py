@@ -1,5 +1,6 @@
 """Tiny models that tests write: encoders, one whose layers see a window only, and a LoRA adapter."""
 
+import shutil
 from pathlib import Path
 
 import gguf
@@ -149,4 +150,13 @@ def write_adapter(path: Path, base: Path, *, seed: int = 3, waits_for: tuple[int
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+    return path
+
+
+def write_with_context_length(path: Path, base: Path, n_ctx: int) -> Path:
+    """A copy of a llama that says it was trained for texts of `n_ctx` tokens."""
+    shutil.copyfile(base, path)
+    reader = gguf.GGUFReader(path, "r+")
+    found = reader.fields["llama.context_length"]
+    found.parts[found.data[0]][0] = n_ctx
     return path

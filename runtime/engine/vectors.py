@@ -67,7 +67,7 @@ class Embedder:
             context = self._context_for(longest)
             context.clear()
             self._adapters.apply(context, job.lora)
-            room = min(max_step_tokens(), self._num_step_tokens)
+            room = min(max_step_tokens(), self._num_step_tokens, context.n_batch)
             index, text = waiting[0]
             if self._looks_back_only and len(text) > room:
                 waiting.popleft()
@@ -101,7 +101,7 @@ class Embedder:
         while start < len(text):
             if start:
                 yield False  # the context holds the beginning of the text
-            end = min(len(text), start + min(max_step_tokens(), self._num_step_tokens))
+            end = min(len(text), start + min(max_step_tokens(), self._num_step_tokens, context.n_batch))
             vectors = self._compute(context, [text[start:end]], start=start)
             if self._pooling is Pooling.NONE:
                 result += vectors

@@ -20,7 +20,12 @@ _MINUS_INFINITY = struct.pack("=f", float("-inf"))
 
 
 class Candidates:
-    """One array of candidates, filled anew for every choice. The engine's thread only."""
+    """One array of candidates, filled anew for every choice. The engine's thread only.
+
+    What a sampler gets by reference is the sampler's to change: how many candidates are left, which is selected, and
+    where they begin (XTC leaves out the likeliest ones by moving the pointer). So after a chain was applied nothing of
+    `_array` is as it was set, and what is left is read through its pointer, never from `_data`.
+    """
 
     def __init__(self, model: Model) -> None:
         self._api = api = model.library.api
@@ -42,6 +47,7 @@ class Candidates:
         """Take every token with its logit; minus infinity where `mask` has a 0 (and not 0xff) for a token."""
         self._bytes[:] = self._fresh
         self._floats[1::_FIELDS] = logits if mask is None else self._masked(logits, mask)
+        self._array.data = self._data
         self._array.size = self._num_tokens
         self._array.selected = -1
         self._array.sorted = False
@@ -60,13 +66,13 @@ class Candidates:
     def choose(self, chain: SamplerChain) -> int:
         """Apply a chain and return the token it chose. The chain doesn't remember it: that is `accept`'s."""
         self._apply(chain.handle)
-        return int(self._data[self._array.selected].id)
+        return int(self._array.data[self._array.selected].id)
 
     def likeliest(self) -> int:
         """Return the token with the highest logit; it is the only candidate then."""
         self._keep(1)
         self._apply(self._softmax)
-        return int(self._data[0].id)
+        return int(self._array.data[0].id)
 
     def softmax(self, token: int, count: int) -> tuple[float, list[Likely]]:
         """Return the probability of a token and the `count` likeliest ones, of all that were filled in.
@@ -76,15 +82,16 @@ class Candidates:
         self._apply(self._softmax)
         probability = self._floats[_FIELDS * token + 2]
         self._keep(count)
-        return probability, [(each.id, each.p) for each in self._data[: self._array.size]]
+        return probability, [(each.id, each.p) for each in self._array.data[: self._array.size]]
 
     def remaining(self, count: int) -> tuple[float, list[Likely]]:
         """Return the probability of the token just chosen and the `count` likeliest of what its chain has left."""
-        size = self._array.size
-        probabilities = self._floats[2 : _FIELDS * size : _FIELDS]
+        left, size = self._array.data, self._array.size
+        first = (ctypes.addressof(left.contents) - ctypes.addressof(self._data)) // ctypes.sizeof(left.contents)
+        probabilities = self._floats[_FIELDS * first + 2 : _FIELDS * (first + size) : _FIELDS]
         best = heapq.nlargest(count, range(size), key=probabilities.__getitem__)
-        likely = [(self._data[place].id, self._data[place].p) for place in best]
-        return self._data[self._array.selected].p, [each for each in likely if each[1] > 0]
+        likely = [(left[place].id, left[place].p) for place in best]
+        return left[self._array.selected].p, [each for each in likely if each[1] > 0]
 
     def _keep(self, count: int) -> None:
         """Keep the candidates with the highest logits, in llama.cpp's order where two are alike."""

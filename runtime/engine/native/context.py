@@ -123,6 +123,7 @@ class Context:
 
         Raises NoRoom (nothing changed), Aborted, or EngineError.
         """
+        self._check_room(len(entries))
         batch = self._batch
         batch.n_tokens = len(entries)
         tokens, positions, counts, slots, logits = batch.token, batch.pos, batch.n_seq_id, batch.seq_id, batch.logits
@@ -137,6 +138,7 @@ class Context:
     def decode_media(self, part: MediaPart) -> None:
         """Compute vectors of a picture as if they were tokens'. Raises as `decode` does."""
         media, count = part.media, part.count
+        self._check_room(count)
         assert media.vectors is not None
         vectors = memoryview(media.vectors).cast("f")
         length = len(vectors) // media.num_tokens
@@ -165,6 +167,11 @@ class Context:
             self._decode(batch)
         finally:
             self._api.llama_set_causal_attn(self.handle, True)
+
+    def _check_room(self, num_tokens: int) -> None:
+        """Raise EngineError for more tokens than the batch's arrays have room for."""
+        if num_tokens > self.n_batch:
+            raise EngineError(f"a batch of {num_tokens} tokens is larger than the {self.n_batch} there is room for")
 
     def _decode(self, batch: ctypes.Structure) -> None:
         with self._pool.apart():

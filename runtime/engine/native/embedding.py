@@ -15,7 +15,12 @@ class EmbeddingContext(Context):
     def __init__(
         self, model: Model, *, pooling: Pooling, n_ctx: int, n_batch: int, num_slots: int, num_threads: int
     ) -> None:
-        """`n_batch` tokens are computed in one piece, so that a model that looks both ways sees all of a text."""
+        """`n_batch` tokens are computed in one piece, so that a bidirectional model sees all of a text.
+
+        llama.cpp plans its largest batch with as many tokens for each text, and ends the process where that leaves a
+        remainder: `n_batch` is rounded up to a multiple of `num_slots`.
+        """
+        n_batch = -(-n_batch // num_slots) * num_slots
         self._pooling = pooling
         # A model with a head for ranks has a number for each class.
         api = model.library.api

@@ -3,21 +3,23 @@
 import json
 import math
 import queue
+import random
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
-from runtime.engine.engine import Engine, EngineParams
+from runtime.engine.engine import Engine
 from runtime.engine.native import Library, Model
 from runtime.engine.policy.scheduler import Scheduler
 from runtime.engine.values.events import Event, Failed, Finished, FinishReason, Progress, TextDelta, TokenProbs
 from runtime.engine.values.grammar import Grammar, GrammarKind
-from runtime.engine.values.sampling import SamplingParams
+from runtime.engine.values.params import EngineParams
+from runtime.engine.values.sampling import Sampler, SamplingParams
 from runtime.errors import RequestError
 from tests.asking import request_for
 from tests.runtime.engine.test_guidance import JSON
@@ -318,3 +320,53 @@ def test_a_prompts_probabilities_are_those_it_had_when_it_was_an_answer(engine: 
 def test_nothing_is_told_that_was_not_asked_for(engine: Engine) -> None:
     assert generate(engine, "Once", SamplingParams(seed=1), max_tokens=4).probs == []
     assert engine._worker._choosers._candidates is None
+
+
+def random_sampling(chance: random.Random) -> SamplingParams:
+    """Any chain of the samplers, in any order and with settings that let each of them do something."""
+    order = tuple(chance.sample(list(Sampler), chance.randint(1, len(Sampler))))
+    return SamplingParams(
+        temperature=chance.choice([0.3, 1.0, 2.0]),
+        top_k=chance.choice([0, 5, 40]),
+        top_p=chance.uniform(0.5, 1),
+        min_p=chance.choice([0.0, 0.02]),
+        typical_p=chance.uniform(0.5, 1),
+        repeat_penalty=chance.uniform(1, 1.5),
+        top_n_sigma=chance.choice([-1.0, 2.0]),
+        xtc_probability=chance.choice([0.5, 1.0]),
+        xtc_threshold=chance.choice([0.0, 0.05, 0.1]),
+        dynatemp_range=chance.choice([0.0, 0.5]),
+        dry_multiplier=chance.choice([0.0, 1.0]),
+        mirostat=chance.choice([0, 0, 0, 1, 2]),
+        adaptive_target=chance.choice([-1.0, 0.3]),
+        min_keep=chance.choice([0, 2]),
+        order=order,
+        seed=chance.getrandbits(31),
+    )
+
+
+@pytest.mark.parametrize("number", range(60))
+def test_who_asks_for_probabilities_gets_the_same_text(engine: Engine, number: int) -> None:
+    """Two ways lead through a chain: llama.cpp's own, and through candidates of ours, which grammars need, too."""
+    sampling = random_sampling(random.Random(number))
+    plain = generate(engine, "Once upon a time", sampling, max_tokens=24, ignore_eos=True)
+    for is_after_sampling in (False, True):
+        asked = replace(sampling, n_probs=3, post_sampling_probs=is_after_sampling)
+        told = generate(engine, "Once upon a time", asked, max_tokens=24, ignore_eos=True)
+        assert told.tokens == plain.tokens
+        assert [each.token for each in told.probs] == plain.tokens
+        assert all(math.exp(each.logprob) <= 1.0001 for each in told.probs)
+
+
+@pytest.mark.parametrize("number", range(30))
+def test_any_chain_holds_to_a_grammar(engine: Engine, number: int) -> None:
+    chance = random.Random(number)
+    n_probs = chance.choice([0, 2])
+    asked = replace(
+        random_sampling(chance),
+        grammar=Grammar(GrammarKind.REGEX, "[a-z ]{1,30}"),
+        n_probs=n_probs,
+        post_sampling_probs=chance.random() < 0.5,
+    )
+    heard = generate(engine, "Once", asked, max_tokens=20)
+    assert re.fullmatch("[a-z ]{0,30}", heard.text), heard.text

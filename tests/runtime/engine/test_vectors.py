@@ -17,7 +17,7 @@ from runtime.engine.values.params import EngineParams
 from runtime.engine.values.sampling import SamplingParams
 from runtime.errors import QueueFull, RequestError, TextTooLong, Unavailable
 from tests.asking import request_for
-from tests.tiny_models import write_encoder
+from tests.tiny_models import write_encoder, write_with_context_length
 
 Start = Callable[..., Engine]
 
@@ -227,3 +227,12 @@ def test_norms(kind: int, expected: list[float]) -> None:
 
 def test_no_power_is_too_high_for_a_large_number() -> None:
     assert normalized([1e30, -1e30, 1.0], 1000) == pytest.approx([1.0, -1.0, 0.0], rel=1e-2, abs=1e-9)
+
+
+@pytest.mark.parametrize("n_ctx", [5, 31, 100, 127, 200, 255, 257, 300, 511])
+def test_a_model_of_any_length_gives_vectors(start: Start, stories260k: Path, tmp_path: Path, n_ctx: int) -> None:
+    """llama.cpp ends the process when its largest batch can't be divided by the number of texts."""
+    engine = start(write_with_context_length(tmp_path / "odd.gguf", stories260k, n_ctx))
+    assert engine.max_text_tokens == n_ctx
+    longest, shorter = embed_tokens(engine, [5] * n_ctx, [5] * (n_ctx // 2))
+    assert len(longest) == len(shorter) == 1

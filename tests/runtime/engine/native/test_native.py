@@ -169,6 +169,11 @@ def test_a_full_cache_is_told_from_a_failure(model: Model, context: Context) -> 
     context.decode(entries([5], slot=1))
 
 
+def test_a_batch_that_is_too_large_is_refused_before_memory_is_written(context: Context) -> None:
+    with pytest.raises(EngineError, match="65 tokens is larger than the 64"):
+        context.decode(entries([5] * 65))
+
+
 def test_a_batch_that_llama_cpp_refuses_is_an_engine_error(context: Context) -> None:
     with pytest.raises(EngineError, match="code -1"):
         context.decode(entries([100_000]))
