@@ -272,8 +272,8 @@ class _Reader:
         match = _BOUNDS.match(self._source, self._at)
         if match is None:
             raise self._wrong("a repetition is written {n}, {n,} or {n,m}", place)
-        low = int(match[1])
-        high = low if not match[2] else int(match[3]) if match[3] else None
+        low = _count(match[1])
+        high = low if not match[2] else _count(match[3]) if match[3] else None
         if low > _MAX_REPETITIONS:
             raise self._wrong(f"a repetition may need at most {_MAX_REPETITIONS} times", place)
         if high is not None and high > _MAX_REPETITIONS:
@@ -331,6 +331,11 @@ class _Reader:
         before = self._source[: self._at if place is None else place]
         line, column = before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
         return RequestError(f"the grammar can't be read: {what} (line {line}, column {column})", "grammar")
+
+
+def _count(digits: str) -> int:
+    """Return a number, and of a longer one than any that is allowed its first digits: Python reads 4,300 at most."""
+    return int(digits.lstrip("0")[:10] or "0")
 
 
 def _escaped(character: str) -> str:

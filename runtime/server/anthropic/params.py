@@ -6,14 +6,14 @@ from runtime.checked import JsonObject, wrong
 from runtime.engine.values.grammar import Grammar
 from runtime.engine.values.request import GenerationParams
 from runtime.errors import RequestError
-from runtime.server.asking.fields import OBJECT, Field, Integer, Special, Texts
+from runtime.server.asking.fields import OBJECT, Field, Integer, Special
 from runtime.server.asking.formats import json_schema_grammar
-from runtime.server.asking.sampling import LORA, MODEL, SAMPLING_FIELDS, STREAM, held_to, read_generation
+from runtime.server.asking.sampling import LORA, MODEL, SAMPLING_FIELDS, STOP, STREAM, held_to, read_generation
 from runtime.server.refusals import NoThreads
 from runtime.server.service import Service
 
 _MAX_TOKENS = Integer("max_tokens", "Longest answer in tokens.")
-_STOP_SEQUENCES = Texts("stop_sequences", "Texts that end the answer and are no part of it.")
+_STOP_SEQUENCES = replace(STOP, name="stop_sequences")
 _OUTPUT_CONFIG = Special(
     "output_config", "format.schema: a JSON schema that the answer follows; effort: how much the model thinks.", OBJECT
 )

@@ -82,13 +82,21 @@ class Text(Field):
 
 @dataclass(frozen=True, slots=True)
 class Texts(Field):
-    """One text or a list of them."""
+    """One text or a list of them: `most` of them, with `max_characters` in all where more would cost others time."""
+
+    most: int
+    max_characters: int | None = None
 
     def value_in(self, body: JsonObject) -> tuple[str, ...]:
-        return body.texts(self.name)
+        texts = body.texts(self.name)
+        if len(texts) > self.most:
+            raise body.wrong(self.name, f"at most {self.most:,} texts")
+        if self.max_characters is not None and sum(map(len, texts)) > self.max_characters:
+            raise body.wrong(self.name, f"at most {self.max_characters:,} characters in all")
+        return texts
 
     def schema(self) -> Schema:
-        return {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+        return {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "maxItems": self.most}]}
 
 
 @dataclass(frozen=True, slots=True)

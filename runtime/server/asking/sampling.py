@@ -19,6 +19,10 @@ _UINT32_MAX = 2**32 - 1
 _FLOAT32_MAX = 3.4e38
 # The penalties' window is allocated at once; beyond any context a longer one means the same.
 _MAX_LAST_N = 2**20
+# The texts become tokens when each answer begins.
+_MAX_BIASES = 10_000
+_MAX_BIASED_CHARACTERS = 10_000
+_SHOWN_CHARACTERS = 40  # of what an error names
 MAX_PROBS = 1000  # of each token; each is about a hundred bytes of an answer
 
 # What would change the answer but isn't built yet, with the values that ask for nothing. Refused, never ignored.
@@ -56,16 +60,17 @@ _PLAIN: tuple[Integer | Number, ...] = (
     Integer("n_probs", "Report this many of the likeliest tokens beside each token.", low=0, high=MAX_PROBS),
     Integer("min_keep", "The fewest tokens that samplers leave to choose among.", low=0, high=_INT32_MAX),
 )
-_BREAKERS = Texts("dry_sequence_breakers", "Texts at which a phrase ends.")
+# Each is compared with every token of the vocabulary before the answer begins.
+_BREAKERS = Texts("dry_sequence_breakers", "Texts at which a phrase ends.", most=32)
 _SAMPLERS = Special(
     "samplers",
-    "The samplers in their order, by name or by llama.cpp's letters.",
-    {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+    "The samplers in their order, each once, by name or by llama.cpp's letters.",
+    {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "uniqueItems": True}]},
 )
 _LOGIT_BIAS = Special(
     "logit_bias",
     "Added to tokens' logits: an object by token id, or a list of pairs; false forbids a token.",
-    {"type": ["object", "array"]},
+    {"type": ["object", "array"], "maxItems": _MAX_BIASES, "maxProperties": _MAX_BIASES},
 )
 _GRAMMAR = Special("grammar", "GBNF that the answer follows.", {"type": "string"})
 _JSON_SCHEMA = Special("json_schema", "JSON schema that the answer follows.", OBJECT)
@@ -92,7 +97,8 @@ _TIMINGS_PER_TOKEN = Flag("timings_per_token", "In a stream, send timings with e
 SLOT_FIELDS = (_IGNORE_EOS, _CACHE_PROMPT, _ID_SLOT)
 PROGRESS_FIELDS = (_RETURN_PROGRESS, _TIMINGS_PER_TOKEN)
 LORA = Special("lora", "Adapters to apply, each by its id with a scale; all others are off.", OBJECTS)
-STOP = Texts("stop", "Texts that end the answer and are no part of it.")
+# Each is looked for after every token.
+STOP = Texts("stop", "Texts that end the answer and are no part of it.", most=256, max_characters=16_384)
 
 
 def read_sampling(body: JsonObject, defaults: SamplingParams) -> SamplingParams:
@@ -173,12 +179,15 @@ def _order(body: JsonObject, default: tuple[Sampler, ...]) -> tuple[Sampler, ...
     given = body.raw(_SAMPLERS.name)
     if given is None:
         return default
-    names = list(given) if isinstance(given, str) else body.texts(_SAMPLERS.name)
-    known = [sampler_lettered(name) if isinstance(given, str) else sampler_named(name) for name in names]
+    names = given if isinstance(given, str) else body.texts(_SAMPLERS.name)
+    read = sampler_lettered if isinstance(given, str) else sampler_named
+    known = [read(name) for name in names[: len(Sampler) + 1]]  # a longer list has one twice
     if None in known:
         names_known = ", ".join(sampler.label for sampler in Sampler)
-        unknown = names[known.index(None)]
+        unknown = names[known.index(None)][:_SHOWN_CHARACTERS]
         raise RequestError(f"'samplers' has {unknown!r}, which is none of {names_known}", "samplers")
+    if len(set(known)) < len(known):
+        raise wrong("samplers", "a list that names each sampler once at most")
     return tuple(sampler for sampler in known if sampler is not None)
 
 
@@ -195,7 +204,12 @@ def _logit_bias(value: object) -> tuple[tuple[int | str, float], ...]:
         pairs = value
     else:
         raise wrong("logit_bias", "an object or a list of pairs")
-    return tuple(_bias(pair) for pair in pairs)
+    if len(pairs) > _MAX_BIASES:
+        raise wrong("logit_bias", f"at most {_MAX_BIASES:,} pairs")
+    biases = tuple(_bias(pair) for pair in pairs)
+    if sum(len(token) for token, _bias in biases if isinstance(token, str)) > _MAX_BIASED_CHARACTERS:
+        raise wrong("logit_bias", f"at most {_MAX_BIASED_CHARACTERS:,} characters of text in all")
+    return biases
 
 
 def _is_token_id(key: str) -> bool:
@@ -207,7 +221,8 @@ def _bias(pair: object) -> tuple[int | str, float]:
         case [int() | str() as token, False] if not isinstance(token, bool):
             return token, float("-inf")
         case [int() | str() as token, int() | float() as bias] if not isinstance(token, bool) and bias is not True:
-            return token, float(bias)
+            if -_FLOAT32_MAX <= bias <= _FLOAT32_MAX:
+                return token, float(bias)
     raise RequestError("each pair in 'logit_bias' must be a token id or text and a number or false", "logit_bias")
 
 

@@ -47,7 +47,7 @@ _N_PREDICT = Integer("n_predict", "Longest answer in tokens; negative is the ser
 _N_CMPL = Integer("n_cmpl", "Answers to each prompt.", low=1, high=MAX_PROMPTS)
 _T_MAX_PREDICT_MS = Integer("t_max_predict_ms", "End at the first line end after this many milliseconds.", high=2**53)
 _RETURN_TOKENS = Flag("return_tokens", "Return the answer's token ids.")
-_RESPONSE_FIELDS = Texts("response_fields", "Return only these fields; a/b is b within a.")
+_RESPONSE_FIELDS = Texts("response_fields", "Return only these fields; a/b is b within a.", most=256)
 _N_KEEP = Integer("n_keep", "Tokens of the prompt to keep when the context shifts.", low=-1, high=2**31 - 1)
 _N_DISCARD = Integer("n_discard", "Tokens to drop when the context shifts; 0 is half of them.", low=0, high=2**31 - 1)
 ANSWER_FIELDS = (

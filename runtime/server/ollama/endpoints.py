@@ -11,7 +11,6 @@ from starlette.responses import Response
 
 from runtime.engine.interface import AnyEngine
 from runtime.engine.values.embedding import normalized
-from runtime.errors import RequestError
 from runtime.server.answering.generation import Generation
 from runtime.server.answering.responses import JsonResponse, LineStream, respond
 from runtime.server.answering.vectors import EUCLIDEAN, MAX_TEXTS, one_vector_each
@@ -26,7 +25,7 @@ from runtime.server.ollama.reply import ChatReply, Clock, GenerateReply, OllamaR
 from runtime.server.service import Service
 
 _TOOLS = Special("tools", "Functions that the model may call.", OBJECTS)
-_INPUT = Texts("input", "A text or a list of texts.")
+_INPUT = Texts("input", "A text or a list of texts.", most=MAX_TEXTS)
 _TRUNCATE = Flag("truncate", "Cut texts that are too long, which is the default; false: refuse them.")
 _DIMENSIONS = Integer("dimensions", "Return only the first numbers of each vector, scaled to length 1 again.", low=1)
 _TEXT = Text("prompt", "The text.")
@@ -98,8 +97,6 @@ class Ollama:
         self, request: Request, clock: Clock, texts: list[str], *, is_cut: bool
     ) -> tuple[list[list[int]], list[list[float]]]:
         """Return each text's tokens and vector. Texts that are too long are cut, or refused."""
-        if len(texts) > MAX_TEXTS:
-            raise RequestError(f"'input' holds {len(texts)} texts; at most {MAX_TEXTS} go into a request", _INPUT.name)
         engine = await self._engine(clock)
 
         def tokenize() -> list[list[int]]:

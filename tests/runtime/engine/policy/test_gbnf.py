@@ -90,6 +90,8 @@ def test_a_rule_given_twice_is_the_later_one() -> None:
         ("root ::= [a]{x}", "a repetition is written"),
         ("root ::= [a]{3,2}", "bounds run backwards"),
         ("root ::= [a]{2001}", "at most 2000"),
+        ("root ::= [a]{" + "9" * 4301 + "}", "at most 2000"),
+        ("root ::= [a]{3," + "0" * 5000 + "2}", "bounds run backwards"),
         ("root ::= [z-a]", r"range runs backwards \(line 1, column 11\)"),
         (r'root ::= "\q"', r"unknown escape \\q"),
         (r'root ::= "\x4"', r"unknown escape \\x"),

@@ -5,7 +5,7 @@ import pytest
 from runtime.checked import JsonObject
 from runtime.engine.values.sampling import DEFAULT_ORDER, Sampler, SamplingParams
 from runtime.errors import RequestError
-from runtime.server.asking.sampling import read_sampling
+from runtime.server.asking.sampling import read_sampling, read_stop
 
 DEFAULTS = SamplingParams()
 
@@ -68,6 +68,21 @@ def test_the_order_of_samplers_is_the_requests(given: object, order: tuple[Any, 
     assert tuple(sampler.label for sampler in read(samplers=given).order) == names
 
 
+@pytest.mark.parametrize(
+    "given", ["kk", "ktk", ["temp", "temperature"], ["top_k", "top-k"], "e" * 1500, "t" * 10**6, ["dry"] * 1000]
+)
+def test_a_sampler_stands_in_the_order_once(given: object) -> None:
+    with pytest.raises(RequestError, match="names each sampler once"):
+        read(samplers=given)
+
+
+@pytest.mark.parametrize("given", ["z" * 10**6, ["q" * 10**6]])
+def test_the_error_of_an_unknown_sampler_is_short(given: object) -> None:
+    with pytest.raises(RequestError) as caught:
+        read(samplers=given)
+    assert len(str(caught.value)) < 250
+
+
 @pytest.mark.parametrize("given", [["top_q"], "kz", 5, [1]])
 def test_a_sampler_that_is_none_is_refused(given: object) -> None:
     with pytest.raises(RequestError, match="samplers"):
@@ -92,6 +107,43 @@ def test_logit_bias_comes_in_openais_shape_and_in_llama_cpps(given: object, bias
 def test_a_logit_bias_that_makes_no_sense_is_refused(given: object) -> None:
     with pytest.raises(RequestError, match="logit_bias"):
         read(logit_bias=given)
+
+
+@pytest.mark.parametrize("given", [[[1, 10**308 * 10]], [[1, -(10**308) * 10]], {"1": 1e39}, [["a", -1e39]]])
+def test_a_logit_bias_is_a_number_that_llama_cpp_can_add(given: object) -> None:
+    with pytest.raises(RequestError, match="logit_bias"):
+        read(logit_bias=given)
+
+
+def test_what_is_done_for_each_of_a_list_is_done_for_so_many_only() -> None:
+    most: dict[str, object] = {
+        "logit_bias": [[5, 1]] * 10_000,
+        "dry_sequence_breakers": ["ab"] * 32,
+        "stop": ["ab"] * 256,
+    }
+    assert len(read(**most).logit_bias) == 10_000
+    assert len(read_stop(JsonObject(most))) == 256
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("logit_bias", [[5, 1]] * 10_001),
+        ("logit_bias", {str(token): 1 for token in range(10_001)}),
+        ("logit_bias", [["a" * 10_001, 1]]),
+        ("logit_bias", [["ab", False]] * 5_001),
+        ("dry_sequence_breakers", ["ab"] * 33),
+    ],
+)
+def test_a_list_beyond_its_bounds_is_refused(name: str, given: object) -> None:
+    with pytest.raises(RequestError, match=f"'{name}' must be at most"):
+        read(**{name: given})
+
+
+@pytest.mark.parametrize("given", [["ab"] * 257, "a" * 16_385, ["a" * 8_000] * 3])
+def test_stop_strings_beyond_their_bounds_are_refused(given: object) -> None:
+    with pytest.raises(RequestError, match="'stop' must be at most"):
+        read_stop(JsonObject({"stop": given}))
 
 
 @pytest.mark.parametrize("given", [[], ["a\0b"], 5])

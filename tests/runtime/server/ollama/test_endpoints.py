@@ -235,7 +235,7 @@ def test_no_time_at_all_is_written_in_several_ways(keep_alive: str) -> None:
         ("/api/chat", {"messages": [{"role": "user", "content": []}]}, "'messages[0].content' must be a text"),
         ("/api/chat", {"messages": [{"role": "user", "images": ["x"]}]}, "'messages[0].images[0]' is no base64"),
         ("/api/embed", {"input": 5}, "'input' must be a text"),
-        ("/api/embed", {"input": ["x"] * 2049}, "'input' holds 2049 texts"),
+        ("/api/embed", {"input": ["x"] * 2049}, "'input' must be at most 2,048 texts"),
         ("/api/embed", {"input": "x" * 65, "truncate": False}, "may have 64"),
         ("/api/embeddings", {"prompt": []}, "'prompt' must be a text"),
     ],
