@@ -6,13 +6,16 @@ of modules each of which imports, directly or not, all the others; with typing, 
 """
 
 import ast
+import io
 import sys
+import tokenize
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 LONG_FUNCTION = 40
+_NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Graph = Mapping[str, set[str]]
 
@@ -22,6 +25,7 @@ class Measured(NamedTuple):
 
     num_modules: int
     num_lines: int
+    num_code_lines: int
     largest_folder: tuple[int, str]
     function_p90: int
     longest_function: tuple[int, str]
@@ -124,6 +128,19 @@ def num_lines(node: Function | ast.ClassDef) -> int:
     return node.end_lineno - node.lineno + 1
 
 
+def num_code_lines(source: str) -> int:
+    """Count the lines that do something: no blank one, comment, docstring or import."""
+    lines = set[int]()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in _NO_CODE:
+            lines.update(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(source)):
+        is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if is_text or isinstance(node, (ast.Import, ast.ImportFrom)):
+            lines.difference_update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return len(lines)
+
+
 def num_parameters(function: Function) -> int:
     """Count what a caller gives: not `self`, not `cls`."""
     given = function.args
@@ -134,12 +151,14 @@ def num_parameters(function: Function) -> int:
 def measure(folder: Path, root: Path = ROOT) -> Measured:
     """Measure the modules below a folder of `root`."""
     modules = modules_below(folder, root)
+    sources = [path.read_text(encoding="utf-8") for path in modules.values()]
     functions = [(name, node) for name, node in definitions(modules) if not isinstance(node, ast.ClassDef)]
     classes = [(num_lines(node), name) for name, node in definitions(modules) if isinstance(node, ast.ClassDef)]
     lengths = sorted((num_lines(node), name) for name, node in functions)
     return Measured(
         num_modules=len(modules),
-        num_lines=sum(len(path.read_text(encoding="utf-8").splitlines()) for path in modules.values()),
+        num_lines=sum(len(source.splitlines()) for source in sources),
+        num_code_lines=sum(map(num_code_lines, sources)),
         largest_folder=max((len(names), str(path.relative_to(root))) for path, names in siblings(folder).items()),
         function_p90=lengths[len(lengths) * 9 // 10][0],
         longest_function=lengths[-1],

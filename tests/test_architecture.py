@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from tests.structure import ROOT, circles, import_graph, imports, modules_below
+from tests.structure import ROOT, circles, import_graph, imports, modules_below, num_code_lines
 
 MODULES = {**modules_below(ROOT / "runtime"), **modules_below(ROOT / "bundler")}
 GRAPH = import_graph(MODULES)
@@ -80,6 +80,11 @@ def test_an_import_inside_a_function_counts_and_one_for_types_does_not() -> None
     )
     assert imports(source, MODULES) == {"b.c", "runtime.engine.engine"}
     assert imports(source, MODULES, with_typing=True) == {"a", "b.c", "runtime.engine.engine"}
+
+
+def test_lines_of_code_are_those_that_do_something() -> None:
+    source = '"""Words.\n\nMore."""\n\nimport a\n\n# why\ndef f():\n    """Words."""\n    return """\ntext\n"""\n'
+    assert num_code_lines(source) == 4
 
 
 @pytest.mark.parametrize("module", MODULES)
