@@ -31,6 +31,7 @@ from runtime.engine.values.grammar import Grammar
 from runtime.engine.values.media import MARK, Media, MediaKind
 from runtime.engine.values.meter import Meter
 from runtime.engine.values.request import GenerationRequest, Prompt, PromptBuilder
+from runtime.engine.values.sampling import SamplingParams
 from runtime.errors import PromptTooLong, RequestError, TextTooLong, Unavailable
 
 BOS, EOS = 256, 257
@@ -161,8 +162,12 @@ class ScriptedEngine:
             placing.add_text(self.vocabulary.tokenize(part, add_special=not index, parse_special=True))
         return Prompt(tuple(placing.tokens), tuple(placing.media))
 
-    def prepare(self, grammar: Grammar) -> None:
+    def compile(self, grammar: Grammar) -> None:
         self.prepared.append(grammar)
+
+    def prepare(self, sampling: SamplingParams) -> None:
+        if sampling.grammar is not None:
+            self.compile(sampling.grammar)
 
     def submit(self, request: GenerationRequest, sink: Sink) -> int:
         if not request.prompt.tokens:

@@ -214,17 +214,17 @@ def _usable(engine: AnyEngine, calls: Calls, grammar_of: Callable[[Calls], Gramm
     """
     try:
         grammar = grammar_of(calls)
-        engine.prepare(grammar)
+        engine.compile(grammar)
     except RequestError:
         calls = replace(calls, tools=tuple(_usable_tool(engine, tool) for tool in calls.tools))
         grammar = grammar_of(calls)
-        engine.prepare(grammar)
+        engine.compile(grammar)
     return calls, grammar
 
 
 def _usable_tool(engine: AnyEngine, tool: Tool) -> Tool:
     try:
-        engine.prepare(Grammar(GrammarKind.LARK, f"start: %json {arguments_schema(tool)}"))
+        engine.compile(Grammar(GrammarKind.LARK, f"start: %json {arguments_schema(tool)}"))
         return tool
     except RequestError as refusal:
         if tool.is_strict:

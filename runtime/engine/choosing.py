@@ -8,7 +8,7 @@ import math
 import secrets
 from collections.abc import Sequence as Tokens
 
-from runtime.engine.native import Candidates, Context, Model, SamplerChain
+from runtime.engine.native import Candidates, Context, DryStages, Model, SamplerChain
 from runtime.engine.policy.batch import Sampled
 from runtime.engine.policy.sequence import Sequence
 from runtime.engine.values.events import TokenProbs
@@ -88,13 +88,19 @@ def _log(probability: float) -> float:
 
 
 class Choosers:
-    """The choosers of all sequences. The engine's thread only."""
+    """The choosers of all sequences. The engine's thread only, but for `prepare`."""
 
     def __init__(self, model: Model, context: Context) -> None:
         self._model = model
         self._context = context
         self._choosers: dict[int, Chooser] = {}  # by sequence id
         self._candidates: Candidates | None = None  # made when they are first needed
+        self._dry = DryStages(model)
+
+    def prepare(self, sampling: SamplingParams) -> None:
+        """Do what would keep the engine's thread from everybody's next token. Blocks; any other thread."""
+        if sampling.has_dry:
+            self._dry.prepare(sampling)
 
     def sample(self, sequence: Sequence, index: int) -> list[Sampled]:
         """Choose the next token from the logits of the batch's entry `index`, and those after it as long as the draft
@@ -140,7 +146,7 @@ class Choosers:
         params, sampling = request.params, request.params.sampling
         seed = sampling.seed if sampling.seed is not None else secrets.randbits(32)
         banned = self._model.end_tokens if params.ignore_eos else ()
-        chain = SamplerChain(self._model, sampling, seed, banned=banned)
+        chain = SamplerChain(self._model, sampling, seed, banned=banned, dry=self._dry)
         # The samplers that look back see the prompt, as in llama-server; no further back than they look.
         windows = (sampling.repeat_last_n, sampling.dry_penalty_last_n)
         seen = 0 if min(windows) < 0 else max(0, len(request.prompt.tokens) - max(windows))
@@ -157,5 +163,6 @@ class Choosers:
     def close(self) -> None:
         for chooser in self._choosers.values():
             chooser.close()
+        self._dry.close()
         if self._candidates is not None:
             self._candidates.close()

@@ -27,6 +27,7 @@ from runtime.engine.values.grammar import Grammar
 from runtime.engine.values.meter import Meter
 from runtime.engine.values.params import EngineParams
 from runtime.engine.values.request import GenerationRequest, Prompt
+from runtime.engine.values.sampling import SamplingParams
 from runtime.engine.worker import Arrivals, Post, Worker, model_info
 from runtime.errors import EngineError, HoldallError, QueueFull, RequestError, Unavailable
 
@@ -120,9 +121,18 @@ class Engine:
             raise RequestError(f"'{param}' has pictures or sounds, but this model reads text only", param)
         return self._projector.read(text, files, param)
 
-    def prepare(self, grammar: Grammar) -> None:
-        """Compile a grammar, so that `submit` doesn't block. Raises RequestError when it can't be used."""
+    def compile(self, grammar: Grammar) -> None:
+        """Compile a grammar. Blocks; call from a thread. Raises RequestError when it can't be used."""
         self._guide.constraint(grammar)
+
+    def prepare(self, sampling: SamplingParams) -> None:
+        """Do what takes long before `submit`, which then doesn't block, nor does the engine's thread.
+
+        Blocks; call from a thread. Raises RequestError for a grammar that can't be used.
+        """
+        if sampling.grammar is not None:
+            self.compile(sampling.grammar)
+        self._worker.prepare(sampling)
 
     def submit(self, request: GenerationRequest, sink: Sink) -> int:
         """Queue a request and return its sequence's id.

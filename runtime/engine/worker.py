@@ -29,6 +29,7 @@ from runtime.engine.values.facts import ModelInfo, Pooling
 from runtime.engine.values.media import MediaKind
 from runtime.engine.values.meter import Meter
 from runtime.engine.values.params import EngineParams
+from runtime.engine.values.sampling import SamplingParams
 from runtime.engine.vectors import Embedder, EmbeddingQueue
 from runtime.errors import EngineError, HoldallError, RequestError
 
@@ -125,6 +126,10 @@ class Worker:
             self._embeddings.add(job)
         self._step()
         self._embed()
+
+    def prepare(self, sampling: SamplingParams) -> None:
+        """Prepare what chooses by these settings. Blocks; any thread but the engine's."""
+        self._choosers.prepare(sampling)
 
     def abort(self) -> None:
         """Stop what is being computed, and everything later. Any thread."""

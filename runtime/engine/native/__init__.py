@@ -10,6 +10,7 @@ from any thread. Every object is closed by who made it, in reverse order.
 from runtime.engine.native.candidates import Candidates
 from runtime.engine.native.chat_templates import template_names, write_messages
 from runtime.engine.native.context import Aborted, Context, NoRoom
+from runtime.engine.native.dry import DryStages
 from runtime.engine.native.embedding import EmbeddingContext
 from runtime.engine.native.header import read_shape
 from runtime.engine.native.library import Library, resident_fraction
@@ -22,6 +23,7 @@ __all__ = [
     "Aborted",
     "Candidates",
     "Context",
+    "DryStages",
     "EmbeddingContext",
     "Library",
     "LoraAdapter",

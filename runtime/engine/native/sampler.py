@@ -1,9 +1,9 @@
 """llama.cpp's samplers, chained for one sequence."""
 
-import ctypes
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from runtime.engine.native.dry import DryStages
 from runtime.engine.native.model import Model
 from runtime.engine.values.sampling import Sampler, SamplingParams
 
@@ -13,9 +13,18 @@ _MIROSTAT_M = 100  # how many tokens estimate the distribution, as in llama.cpp
 class SamplerChain:
     """A chain of llama.cpp's samplers for one sequence, as llama.cpp's `common_sampler_init` puts it together."""
 
-    def __init__(self, model: Model, params: SamplingParams, seed: int, *, banned: Iterable[int] = ()) -> None:
-        """`banned` tokens are never chosen (for `ignore_eos`)."""
+    def __init__(
+        self,
+        model: Model,
+        params: SamplingParams,
+        seed: int,
+        *,
+        banned: Iterable[int] = (),
+        dry: DryStages | None = None,
+    ) -> None:
+        """`banned` tokens are never chosen (for `ignore_eos`); `dry` has the stages of DRY that are made already."""
         self._api = api = model.library.api
+        self._dry = dry or DryStages(model)
         self.handle = api.llama_sampler_chain_init(api.llama_sampler_chain_default_params())
         for stage in self._stages(model, params, seed, banned):
             api.llama_sampler_chain_add(self.handle, stage)  # the chain owns it from here on
@@ -51,11 +60,7 @@ class SamplerChain:
                 repeat, frequency, presence = params.repeat_penalty, params.frequency_penalty, params.presence_penalty
                 return api.llama_sampler_init_penalties(model.facts.n_vocab, last_n, repeat, frequency, presence)
             case Sampler.DRY:
-                last_n = params.dry_penalty_last_n if params.dry_penalty_last_n >= 0 else model.facts.n_ctx_train
-                texts = [text.encode() for text in params.dry_sequence_breakers]
-                breakers = (ctypes.c_char_p * len(texts))(*texts)
-                multiplier, base, allowed = params.dry_multiplier, params.dry_base, params.dry_allowed_length
-                return api.llama_sampler_init_dry(model.vocab, multiplier, base, allowed, last_n, breakers, len(texts))
+                return self._dry.stage(params)
             case Sampler.TOP_N_SIGMA:
                 return api.llama_sampler_init_top_n_sigma(params.top_n_sigma)
             case Sampler.TOP_K:

@@ -88,3 +88,12 @@ class SamplingParams:
     grammar: Grammar | None = None
     n_probs: int = 0
     post_sampling_probs: bool = False
+
+    @property
+    def has_dry(self) -> bool:
+        return self.dry_multiplier != 0 and self.mirostat == 0 and Sampler.DRY in self.order
+
+    @property
+    def needs_preparing(self) -> bool:
+        """Whether `Engine.prepare` has something to do for these settings."""
+        return self.grammar is not None or self.has_dry

@@ -7,6 +7,7 @@ The engine calls a sink on the event loop's thread; a queue turns that into some
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from types import TracebackType
 
 from runtime.engine.interface import AnyEngine
@@ -25,11 +26,11 @@ class Generation:
     async def begin_all(cls, engine: AnyEngine, requests: Sequence[GenerationRequest]) -> "list[Generation]":
         """Submit all of the requests, or none of them. Raises what `Engine.submit` raises.
 
-        A thread compiles their grammars first: other streams must not wait for that.
+        A thread prepares first what takes long: other streams must not wait for that.
         """
-        for grammar in {request.params.sampling.grammar for request in requests}:
-            if grammar is not None:
-                await asyncio.to_thread(engine.prepare, grammar)
+        for sampling in {replace(request.params.sampling, seed=None) for request in requests}:
+            if sampling.needs_preparing:
+                await asyncio.to_thread(engine.prepare, sampling)
         with contextlib.ExitStack() as begun:
             generations = [begun.enter_context(cls(engine, request)) for request in requests]
             begun.pop_all()

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from runtime.checked import JsonObject, wrong
+from runtime.engine.values.answer_settings import REPEAT_PENALTY
 from runtime.engine.values.grammar import Grammar
 from runtime.engine.values.request import GenerationParams
 from runtime.engine.values.sampling import Sampler, SamplingParams, sampler_lettered, sampler_named
@@ -38,8 +39,7 @@ _PLAIN: tuple[Integer | Number, ...] = (
     Number("top_p", "Choose among the likeliest tokens that together have this probability; 1 is off."),
     Number("min_p", "Leave out tokens below this fraction of the likeliest one's probability; 0 is off."),
     Number("typical_p", "Choose among the tokens that surprise about as much as expected; 1 is off."),
-    # Logits are divided by it.
-    Number("repeat_penalty", "Divides the logits of recent tokens; 1 is off.", low=0.01),
+    Number("repeat_penalty", "Divides the logits of recent tokens; 1 is off.", low=REPEAT_PENALTY.minimum),
     Integer("repeat_last_n", "How many tokens count as recent; 0 is off, -1 is the whole context.", **_WINDOW),
     Number("presence_penalty", "Subtracted from the logits of recent tokens; 0 is off."),
     Number("frequency_penalty", "Subtracted from a recent token's logit once for each occurrence; 0 is off."),
@@ -60,7 +60,7 @@ _PLAIN: tuple[Integer | Number, ...] = (
     Integer("n_probs", "Report this many of the likeliest tokens beside each token.", low=0, high=MAX_PROBS),
     Integer("min_keep", "The fewest tokens that samplers leave to choose among.", low=0, high=_INT32_MAX),
 )
-# Each is compared with every token of the vocabulary before the answer begins.
+# Each is looked for in every token of the vocabulary before the answer begins.
 _BREAKERS = Texts("dry_sequence_breakers", "Texts at which a phrase ends.", most=32)
 _SAMPLERS = Special(
     "samplers",

@@ -130,10 +130,10 @@ def test_a_grammar_of_the_callers_own_leaves_no_room_for_thinking() -> None:
 class Picky(ScriptedEngine):
     """Its grammars can't take a pattern."""
 
-    def prepare(self, grammar: Grammar) -> None:
+    def compile(self, grammar: Grammar) -> None:
         if "pattern" in grammar.source.replace("whitespace_pattern", ""):
             raise RequestError("the grammar can't be used: it has a pattern")
-        super().prepare(grammar)
+        super().compile(grammar)
 
 
 def test_a_schema_that_no_grammar_can_be_made_of_is_loosened_unless_it_is_strict() -> None:

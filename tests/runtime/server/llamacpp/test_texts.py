@@ -1,4 +1,6 @@
 import json
+import threading
+from typing import Any
 
 import pytest
 
@@ -362,6 +364,37 @@ def test_tokens_come_back_as_text() -> None:
 @pytest.mark.parametrize("tokens", [[9999], ["a"], [True], "ab"])
 def test_tokens_that_are_none_are_refused(tokens: object) -> None:
     assert ask(make_app(ScriptedEngine()), "POST", "/detokenize", json={"tokens": tokens}).status_code == 400
+
+
+class Preparing(ScriptedEngine):
+    """Remembers what was prepared, and on which threads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.samplings: list[SamplingParams] = []
+        self.threads: set[str] = set()
+
+    def prepare(self, sampling: SamplingParams) -> None:
+        self.samplings.append(sampling)
+        self.threads.add(threading.current_thread().name)
+
+
+@pytest.mark.parametrize(
+    ("fields", "num_prepared"),
+    [
+        ({}, 0),
+        ({"dry_multiplier": 0.8}, 1),
+        ({"dry_multiplier": 0.8, "n_cmpl": 3}, 1),
+        ({"dry_multiplier": 0.8, "samplers": "kpt"}, 0),
+        ({"dry_multiplier": 0.8, "mirostat": 2}, 0),
+        ({"grammar": 'root ::= "x"', "n_cmpl": 2, "seed": 3}, 1),
+    ],
+)
+def test_what_takes_long_is_prepared_once_and_beside_the_event_loop(fields: dict[str, Any], num_prepared: int) -> None:
+    engine = Preparing()
+    assert ask(make_app(engine), "POST", "/completion", json={"prompt": "Hi", **fields}).status_code == 200
+    assert len(engine.samplings) == num_prepared
+    assert threading.current_thread().name not in engine.threads
 
 
 def test_a_grammar_reaches_the_engine_prepared() -> None:
