@@ -28,9 +28,9 @@ class Generation:
 
         A thread prepares first what takes long: other streams must not wait for that.
         """
-        for sampling in {replace(request.params.sampling, seed=None) for request in requests}:
-            if sampling.needs_preparing:
-                await asyncio.to_thread(engine.prepare, sampling)
+        samplings = (request.params.sampling for request in requests)
+        for sampling in {replace(each, seed=None) for each in samplings if each.needs_preparing}:
+            await asyncio.to_thread(engine.prepare, sampling)
         with contextlib.ExitStack() as begun:
             generations = [begun.enter_context(cls(engine, request)) for request in requests]
             begun.pop_all()

@@ -5,6 +5,7 @@ import math
 import queue
 import random
 import re
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import jsonschema
 import pytest
 
 from runtime.engine.engine import Engine
-from runtime.engine.native import Library, Model
+from runtime.engine.native import DryStages, Library, Model
 from runtime.engine.policy.scheduler import Scheduler
 from runtime.engine.values.events import Event, Failed, Finished, FinishReason, Progress, TextDelta, TokenProbs
 from runtime.engine.values.grammar import Grammar, GrammarKind
@@ -217,6 +218,26 @@ def test_penalties_and_a_grammar_work_together(engine: Engine) -> None:
     varied = generate(engine, "Once", penalized).text
     assert re.fullmatch("[a-e]{40}", varied)
     assert len(set(varied)) > 1
+
+
+def test_breakers_are_looked_for_before_the_engines_thread_needs_them(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampling = SamplingParams(seed=1, dry_multiplier=1.0, dry_allowed_length=1, dry_penalty_last_n=-1)
+    unprepared = generate(engine, "Once upon a time", sampling)
+    threads = []
+    new = DryStages._new
+
+    def watched(stages: DryStages, settings: Any) -> Any:
+        threads.append(threading.current_thread())
+        return new(stages, settings)
+
+    monkeypatch.setattr(DryStages, "_new", watched)
+    engine.prepare(sampling)
+    for seed in (1, 2):
+        heard = generate(engine, "Once upon a time", replace(sampling, seed=seed))
+        assert (heard.tokens == unprepared.tokens) is (seed == 1)
+    assert threads == [threading.current_thread()]
 
 
 def test_a_bad_grammar_is_refused_at_once(engine: Engine) -> None:
