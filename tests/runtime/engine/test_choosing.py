@@ -73,13 +73,6 @@ def under(kind: GrammarKind, source: str, *triggers: str, **more: object) -> Sam
     return SamplingParams(grammar=Grammar(kind, source, triggers), **{"seed": 1, **more})  # type: ignore[arg-type]
 
 
-@pytest.fixture(scope="module")
-def stories(stories260k: Path) -> Iterator[Model]:
-    model = Model(Library(), stories260k)
-    yield model
-    model.close()
-
-
 @pytest.fixture
 def engine(stories: Model) -> Iterator[Engine]:
     engine = Engine(stories, EngineParams(n_ctx=512, n_batch=64, num_slots=4), post=lambda call: call())

@@ -42,13 +42,6 @@ class Client:
             assert isinstance(event, TextDelta), event
 
 
-@pytest.fixture(scope="module")
-def stories(stories260k: Path) -> Iterator[Model]:
-    model = Model(Library(), stories260k)
-    yield model
-    model.close()
-
-
 @pytest.fixture
 def engine(stories: Model) -> Iterator[Engine]:
     engine = Engine(stories, EngineParams(n_ctx=256, n_batch=64, num_slots=4), post=lambda call: call())

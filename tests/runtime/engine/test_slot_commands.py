@@ -10,7 +10,7 @@ import pytest
 
 from runtime.engine import worker
 from runtime.engine.engine import Engine
-from runtime.engine.native import Library, Model
+from runtime.engine.native import Model
 from runtime.engine.slot_commands import unpack
 from runtime.engine.values.commands import Command, EraseSlot, ListSlots, RestoreSlot, Saved, SaveSlot
 from runtime.engine.values.events import Finished, TextDelta
@@ -23,13 +23,6 @@ TEXT = "Once upon a time, there was a little girl named Lily"
 HEADER_BYTES = 12  # of llama.cpp's file: magic, version, number of words
 
 GREEDY = SamplingParams(temperature=0)
-
-
-@pytest.fixture(scope="module")
-def stories(stories260k: Path) -> Iterator[Model]:
-    model = Model(Library(), stories260k)
-    yield model
-    model.close()
 
 
 @pytest.fixture

@@ -3,13 +3,11 @@
 import ctypes
 import random
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from runtime.engine.native import DryStages, Library, Model, SamplerChain
+from runtime.engine.native import DryStages, Model, SamplerChain
 from runtime.engine.native.dry import _NUM_KEPT
 from runtime.engine.values.sampling import DEFAULT_ORDER, Sampler, SamplingParams
 
@@ -18,16 +16,9 @@ DRY = SamplingParams(
 )
 
 
-@pytest.fixture(scope="module")
-def model(stories260k: Path) -> Iterator[Model]:
-    model = Model(Library(), stories260k)
-    yield model
-    model.close()
-
-
-def penalties(model: Model, chain: SamplerChain, seen: list[int]) -> list[float]:
+def penalties(stories: Model, chain: SamplerChain, seen: list[int]) -> list[float]:
     """Return the logits that a chain makes of equal ones after having seen these tokens."""
-    api, count = model.library.api, model.facts.n_vocab
+    api, count = stories.library.api, stories.facts.n_vocab
     for token in seen:
         chain.accept(token)
     data = (api.llama_token_data * count)(*(api.llama_token_data(token, 0.0, 0.0) for token in range(count)))
@@ -38,41 +29,49 @@ def penalties(model: Model, chain: SamplerChain, seen: list[int]) -> list[float]
 
 
 @pytest.mark.parametrize("breakers", [("\n", ":", '"', "*"), ("a", "the", "a"), ("Once upon a time", ".", " ")])
-def test_a_copy_punishes_what_a_new_stage_punishes(model: Model, breakers: tuple[str, ...]) -> None:
+def test_a_copy_punishes_what_a_new_stage_punishes(stories: Model, breakers: tuple[str, ...]) -> None:
     chance = random.Random(len(breakers))
     params = replace(DRY, dry_sequence_breakers=breakers)
-    stages = DryStages(model)
+    stages = DryStages(stories)
     stages.prepare(params)
     found = set()
     for _each in range(20):
-        words = model.tokenize("Once upon a time, the cat: a dog. ", add_special=False, parse_special=False)
+        words = stories.tokenize("Once upon a time, the cat: a dog. ", add_special=False, parse_special=False)
         seen = [chance.choice(words) for _place in range(60)]
-        copied = penalties(model, SamplerChain(model, params, 1, dry=stages), seen)
-        assert copied == penalties(model, SamplerChain(model, params, 1), seen)
+        copied = penalties(stories, SamplerChain(stories, params, 1, dry=stages), seen)
+        assert copied == penalties(stories, SamplerChain(stories, params, 1), seen)
         found.add(tuple(copied))
     assert len(found) > 1
     stages.close()
 
 
-def test_what_a_chain_has_seen_is_not_in_the_next_ones(model: Model) -> None:
-    stages = DryStages(model)
+@pytest.mark.parametrize(("breaker", "is_punished"), [("Timmy", True), ("lo", False), ("l", False), ("ch", False)])
+def test_a_breaker_ends_the_phrase_that_is_punished(stories: Model, breaker: str, is_punished: bool) -> None:
+    seen = [400, 401, 402, 400, 401]  # " do", " lo", "ch", and again: what comes next in it is punished
+    assert penalties(stories, SamplerChain(stories, DRY, 1), seen)[402] < 0
+    params = replace(DRY, dry_sequence_breakers=("~", breaker))
+    assert (penalties(stories, SamplerChain(stories, params, 1), seen)[402] < 0) is is_punished
+
+
+def test_what_a_chain_has_seen_is_not_in_the_next_ones(stories: Model) -> None:
+    stages = DryStages(stories)
     stages.prepare(DRY)
     seen = [400, 401, 402, 400, 401]
-    punished = penalties(model, SamplerChain(model, DRY, 1, dry=stages), seen)
+    punished = penalties(stories, SamplerChain(stories, DRY, 1, dry=stages), seen)
     assert min(punished) < 0
-    assert not any(penalties(model, SamplerChain(model, DRY, 1, dry=stages), []))
-    assert penalties(model, SamplerChain(model, DRY, 1, dry=stages), seen) == punished
+    assert not any(penalties(stories, SamplerChain(stories, DRY, 1, dry=stages), []))
+    assert penalties(stories, SamplerChain(stories, DRY, 1, dry=stages), seen) == punished
     stages.close()
 
 
-def test_breakers_are_looked_for_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_breakers_are_looked_for_once(stories: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    stages = DryStages(model)
+    stages = DryStages(stories)
     new = stages._new
     monkeypatch.setattr(stages, "_new", lambda settings: made.append(settings) or new(settings))
     for _each in range(3):
         stages.prepare(DRY)
-        SamplerChain(model, replace(DRY, order=DEFAULT_ORDER, seed=7, top_k=3), 1, dry=stages).close()
+        SamplerChain(stories, replace(DRY, order=DEFAULT_ORDER, seed=7, top_k=3), 1, dry=stages).close()
     assert len(made) == 1
     many = [replace(DRY, dry_base=1 + place / 8) for place in range(_NUM_KEPT)]
     for params in many:
@@ -84,9 +83,9 @@ def test_breakers_are_looked_for_once(model: Model, monkeypatch: pytest.MonkeyPa
     stages.close()
 
 
-def test_threads_prepare_and_copy_at_once(model: Model) -> None:
-    stages = DryStages(model)
-    expected = penalties(model, SamplerChain(model, DRY, 1), [400, 401, 400])
+def test_threads_prepare_and_copy_at_once(stories: Model) -> None:
+    stages = DryStages(stories)
+    expected = penalties(stories, SamplerChain(stories, DRY, 1), [400, 401, 400])
     found: list[bool] = []
 
     def work(number: int) -> None:
@@ -94,7 +93,7 @@ def test_threads_prepare_and_copy_at_once(model: Model) -> None:
         for _each in range(20):
             stages.prepare(replace(DRY, dry_base=1 + chance.randrange(2 * _NUM_KEPT)))
             stages.prepare(DRY)
-            found.append(penalties(model, SamplerChain(model, DRY, 1, dry=stages), [400, 401, 400]) == expected)
+            found.append(penalties(stories, SamplerChain(stories, DRY, 1, dry=stages), [400, 401, 400]) == expected)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
     for thread in threads:

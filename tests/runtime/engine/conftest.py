@@ -1,0 +1,15 @@
+"""What the engine's tests share: a real model, so small that it is loaded anew for each of them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runtime.engine.native import Library, Model
+
+
+@pytest.fixture(scope="module")
+def stories(stories260k: Path) -> Iterator[Model]:
+    model = Model(Library(), stories260k)
+    yield model
+    model.close()
