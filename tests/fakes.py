@@ -33,6 +33,7 @@ from runtime.engine.values.meter import Meter
 from runtime.engine.values.request import GenerationRequest, Prompt, PromptBuilder
 from runtime.engine.values.sampling import SamplingParams
 from runtime.errors import PromptTooLong, RequestError, TextTooLong, Unavailable
+from runtime.nursery import Patience
 
 BOS, EOS = 256, 257
 _SPECIAL = {BOS: b"<s>", EOS: b"</s>"}
@@ -162,10 +163,10 @@ class ScriptedEngine:
             placing.add_text(self.vocabulary.tokenize(part, add_special=not index, parse_special=True))
         return Prompt(tuple(placing.tokens), tuple(placing.media))
 
-    def compile(self, grammar: Grammar) -> None:
+    def compile(self, grammar: Grammar, patience: Patience | None = None) -> None:
         self.prepared.append(grammar)
 
-    def prepare(self, sampling: SamplingParams) -> None:
+    def prepare(self, sampling: SamplingParams, patience: Patience | None = None) -> None:
         if sampling.grammar is not None:
             self.compile(sampling.grammar)
 

@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "runtime.__main__": {"runtime.program"},
     "runtime.errors": set(),
     "runtime.extent": set(),
+    "runtime.nursery": set(),
     "runtime.checked": set(),
     "runtime.container": {"runtime.errors"},
     "runtime.program": {
@@ -51,7 +52,7 @@ MAY_IMPORT = {
     },
     "bundler.__main__": {"bundler.cli"},
 }
-LEAVES = {"runtime.errors", "runtime.extent", "runtime.checked"}  # everybody may
+LEAVES = {"runtime.errors", "runtime.extent", "runtime.checked", "runtime.nursery"}  # everybody may
 CLIENTS = {"llamacpp", "openai", "anthropic", "ollama", "page"}
 MAX_LINES = 500  # a prompt to ask whether a module holds two ideas, not a law
 

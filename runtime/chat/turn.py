@@ -11,7 +11,7 @@ How the model of a template thinks and calls tools is learnt from the template, 
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from runtime.chat.call_form import GENERIC, LearntForm, learn_call_form
 from runtime.chat.call_grammar import Calls, GrammarWriter, arguments_schema, loosened
@@ -27,6 +27,7 @@ from runtime.engine.interface import AnyEngine
 from runtime.engine.values.grammar import Grammar, GrammarKind
 from runtime.engine.values.request import GenerationParams, GenerationRequest, Prompt
 from runtime.errors import RequestError
+from runtime.nursery import Patience
 
 _THINKING_VARIABLES = ("enable_thinking", "thinking")  # by what templates call it
 
@@ -86,12 +87,17 @@ def template_in(engine: AnyEngine) -> ChatTemplate:
 
 
 def next_turn(
-    engine: AnyEngine, conversation: Conversation, answer_form: Grammar | None = None, *, is_first: bool = True
+    engine: AnyEngine,
+    conversation: Conversation,
+    answer_form: Grammar | None = None,
+    *,
+    is_first: bool = True,
+    patience: Patience | None = None,
 ) -> Turn:
     """Return the turn that goes on with a conversation; its text, where there is a form for it, holds to that.
 
-    Not `is_first`: the prompt follows other tokens, and has no pictures. Blocks; call from a thread. Raises
-    RequestError.
+    Not `is_first`: the prompt follows other tokens, and has no pictures. Blocks, no longer than `patience` where it has
+    to compile; call from a thread. Raises what `Engine.compile` raises.
     """
     info = engine.info
     template = template_in(engine)
@@ -115,7 +121,7 @@ def next_turn(
             answer = answer_form if choice is ToolChoice.AUTO else None
             return writer.strict(calls=usable, answer=answer, thinking=allowed_thinking)
 
-        calls, grammar = _usable(engine, calls, grammar_of)
+        calls, grammar = _usable(partial(engine.compile, patience=patience), calls, grammar_of)
     elif answer_form is not None and allowed_thinking is not None and not is_own:
         grammar = writer.strict(calls=None, answer=answer_form, thinking=allowed_thinking)
     shown = (*(thinking.marks.texts if thinking else ()), *(calls.form.texts if calls else ()))
@@ -207,24 +213,26 @@ def _may_think(thinking: ThinkingState, conversation: Conversation) -> bool:
     return thinking.stage is not Stage.POSSIBLE or (thinking.marks.is_known and conversation.thinking is not False)
 
 
-def _usable(engine: AnyEngine, calls: Calls, grammar_of: Callable[[Calls], Grammar]) -> tuple[Calls, Grammar]:
+def _usable(
+    compile_: Callable[[Grammar], None], calls: Calls, grammar_of: Callable[[Calls], Grammar]
+) -> tuple[Calls, Grammar]:
     """Return the calls with schemas that the engine can hold arguments to, those it can't loosened, and their grammar.
 
     Raises RequestError for one that asks to be held to strictly.
     """
     try:
         grammar = grammar_of(calls)
-        engine.compile(grammar)
+        compile_(grammar)
     except RequestError:
-        calls = replace(calls, tools=tuple(_usable_tool(engine, tool) for tool in calls.tools))
+        calls = replace(calls, tools=tuple(_usable_tool(compile_, tool) for tool in calls.tools))
         grammar = grammar_of(calls)
-        engine.compile(grammar)
+        compile_(grammar)
     return calls, grammar
 
 
-def _usable_tool(engine: AnyEngine, tool: Tool) -> Tool:
+def _usable_tool(compile_: Callable[[Grammar], None], tool: Tool) -> Tool:
     try:
-        engine.compile(Grammar(GrammarKind.LARK, f"start: %json {arguments_schema(tool)}"))
+        compile_(Grammar(GrammarKind.LARK, f"start: %json {arguments_schema(tool)}"))
         return tool
     except RequestError as refusal:
         if tool.is_strict:

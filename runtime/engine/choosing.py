@@ -17,6 +17,7 @@ from runtime.engine.values.media import is_stand_in
 from runtime.engine.values.request import GenerationRequest
 from runtime.engine.values.sampling import SamplingParams
 from runtime.errors import RequestError
+from runtime.nursery import Patience
 
 
 class Chooser:
@@ -97,9 +98,14 @@ class Choosers:
         self._candidates: Candidates | None = None  # made when they are first needed
         self._dry = DryStages(model)
 
-    def prepare(self, sampling: SamplingParams) -> None:
-        """Do what would keep the engine's thread from everybody's next token. Blocks; any other thread."""
-        if sampling.has_dry:
+    def prepare(self, sampling: SamplingParams, patience: Patience | None = None) -> None:
+        """Do what would keep the engine's thread from everybody's next token. Blocks; any other thread.
+
+        Raises NoTimeLeft when it isn't done yet and nobody waits.
+        """
+        if sampling.has_dry and not self._dry.has(sampling):
+            if patience is not None:
+                patience.check()
             self._dry.prepare(sampling)
 
     def sample(self, sequence: Sequence, index: int) -> list[Sampled]:

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from runtime.engine.adapters import Adapters
 from runtime.engine.encoder import Encoder
-from runtime.engine.guidance import Guide
+from runtime.engine.guidance.guide import Guide
 from runtime.engine.interface import AnyVocabulary
 from runtime.engine.native import Model, Projector
 from runtime.engine.policy.scheduler import Outcome
@@ -30,6 +30,7 @@ from runtime.engine.values.request import GenerationRequest, Prompt
 from runtime.engine.values.sampling import SamplingParams
 from runtime.engine.worker import Arrivals, Post, Worker, model_info
 from runtime.errors import EngineError, HoldallError, QueueFull, RequestError, Unavailable
+from runtime.nursery import Nursery, Patience
 
 T = TypeVar("T")
 
@@ -50,8 +51,9 @@ class Engine:
         draft_model: Model | None = None,
         adapters: Adapters | None = None,
         projector: Projector | None = None,
+        nursery: Nursery | None = None,
     ) -> None:
-        """Make the context and start the thread.
+        """Make the context and start the thread. Without a nursery every grammar is trusted.
 
         Raises ModelError when the context's memory can't be had or the draft model doesn't fit the model.
         """
@@ -72,7 +74,7 @@ class Engine:
         self.pooling: Pooling = self._worker.pooling
         self.can_rank = self.pooling is Pooling.RANK and model.has_head_for_ranks()
         self.max_text_tokens: int = self._worker.max_text_tokens
-        self._guide = Guide(model)
+        self._guide = Guide(model, nursery)
         self._max_waiting = params.max_waiting
         self._wake = threading.Condition()
         # Guarded by _wake:
@@ -121,18 +123,22 @@ class Engine:
             raise RequestError(f"'{param}' has pictures or sounds, but this model reads text only", param)
         return self._projector.read(text, files, param)
 
-    def compile(self, grammar: Grammar) -> None:
-        """Compile a grammar. Blocks; call from a thread. Raises RequestError when it can't be used."""
-        self._guide.constraint(grammar)
+    def compile(self, grammar: Grammar, patience: Patience | None = None) -> None:
+        """Compile a grammar. Blocks; call from a thread.
 
-    def prepare(self, sampling: SamplingParams) -> None:
+        Raises RequestError when it can't be used, Unavailable when those in use leave no memory for it, when whoever
+        asks has left, and when the nursery is gone, and NoTimeLeft when it isn't compiled yet and nobody waits.
+        """
+        self._guide.constraint(grammar, patience)
+
+    def prepare(self, sampling: SamplingParams, patience: Patience | None = None) -> None:
         """Do what takes long before `submit`, which then doesn't block, nor does the engine's thread.
 
-        Blocks; call from a thread. Raises RequestError for a grammar that can't be used.
+        Blocks; call from a thread. Raises what `compile` raises.
         """
         if sampling.grammar is not None:
-            self.compile(sampling.grammar)
-        self._worker.prepare(sampling)
+            self.compile(sampling.grammar, patience)
+        self._worker.prepare(sampling, patience)
 
     def submit(self, request: GenerationRequest, sink: Sink) -> int:
         """Queue a request and return its sequence's id.

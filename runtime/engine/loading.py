@@ -20,6 +20,7 @@ from runtime.engine.values.params import EngineParams
 from runtime.engine.worker import Post
 from runtime.errors import UsageError
 from runtime.extent import Extent
+from runtime.nursery import Nursery
 
 _DEFAULT_N_CTX = 8192
 
@@ -58,7 +59,14 @@ class LoadParams:
     chat_template: str | None = None
 
 
-def load(parts: Parts, params: LoadParams, post: Post, on_log: Callable[[str], None] | None = None) -> Engine:
+def load(
+    parts: Parts,
+    params: LoadParams,
+    post: Post,
+    *,
+    nursery: Nursery | None = None,
+    on_log: Callable[[str], None] | None = None,
+) -> Engine:
     """Load libraries and weights, and start the engine. Blocks; call from a thread of its own.
 
     `on_log` gets what llama.cpp logs. Raises ModelError, NotEnoughMemory before anything is loaded, UsageError for a
@@ -77,6 +85,7 @@ def load(parts: Parts, params: LoadParams, post: Post, on_log: Callable[[str], N
         _model(library, parts.draft, params) if parts.draft else None,
         _adapters(model, parts.adapters),
         _projector(model, parts.projector, engine) if parts.projector else None,
+        nursery,
     )
 
 

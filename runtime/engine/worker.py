@@ -32,6 +32,7 @@ from runtime.engine.values.params import EngineParams
 from runtime.engine.values.sampling import SamplingParams
 from runtime.engine.vectors import Embedder, EmbeddingQueue
 from runtime.errors import EngineError, HoldallError, RequestError
+from runtime.nursery import Patience
 
 Post = Callable[[Callable[[], None]], object]
 Asked = tuple[Command[Any], Callable[[Any], None]]
@@ -127,9 +128,9 @@ class Worker:
         self._step()
         self._embed()
 
-    def prepare(self, sampling: SamplingParams) -> None:
-        """Prepare what chooses by these settings. Blocks; any thread but the engine's."""
-        self._choosers.prepare(sampling)
+    def prepare(self, sampling: SamplingParams, patience: Patience | None) -> None:
+        """Prepare what chooses by these settings. Blocks; any thread but the engine's. Raises NoTimeLeft."""
+        self._choosers.prepare(sampling, patience)
 
     def abort(self) -> None:
         """Stop what is being computed, and everything later. Any thread."""

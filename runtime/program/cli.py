@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from runtime import __version__
 from runtime.container import Container, locate
 from runtime.errors import HistoryError, HoldallError
+from runtime.nursery import Nursery
 from runtime.program import launch, parts, settings
 from runtime.program.life import Program
 from runtime.program.options import Settings
@@ -52,12 +53,13 @@ def _run(words: list[str], environment: Mapping[str, str], executable: Path) -> 
         args=container.args() if container else (),
         manifest=container.manifest.defaults if container else {},
     )
+    nursery = Nursery.start()
     found = parts.find(chosen, container, executable)
     chosen = parts.with_files_read(chosen)
     bound = launch.bind(chosen.host, chosen.port)
     _greet(found.name, chosen, bound, environment)
     open_store = None if chosen.no_history else lambda: _open_store(container, found.name, environment)
-    return asyncio.new_event_loop().run_until_complete(Program(chosen, found, open_store).serve(bound))
+    return asyncio.new_event_loop().run_until_complete(Program(chosen, found, nursery, open_store).serve(bound))
 
 
 def _greet(name: str, chosen: Settings, bound: "list[socket.socket]", environment: Mapping[str, str]) -> None:

@@ -21,6 +21,7 @@ from runtime.engine.values.params import EngineParams
 from runtime.engine.values.request import GenerationParams
 from runtime.engine.values.sampling import SamplingParams
 from runtime.errors import EngineError, HoldallError
+from runtime.nursery import Nursery
 from runtime.program.options import Settings
 from runtime.program.parts import Found
 
@@ -42,10 +43,17 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Program:
     """The server and the engine from the first request to the last; everything but `_load` runs on the event loop."""
 
-    def __init__(self, chosen: Settings, found: Found, open_store: "Callable[[], ChatStore] | None" = None) -> None:
+    def __init__(
+        self,
+        chosen: Settings,
+        found: Found,
+        nursery: Nursery | None = None,
+        open_store: "Callable[[], ChatStore] | None" = None,
+    ) -> None:
         """Without `open_store` no chats are kept."""
         self._settings = chosen
         self._found = found
+        self._nursery = nursery
         self._open_store = open_store
 
     async def serve(self, bound: list[socket.socket]) -> int:
@@ -98,7 +106,9 @@ class Program:
         """Load the engine, on a thread of its own."""
         on_log = _write_through if self._settings.verbose else None
         try:
-            engine = load(self._found.parts, _load_params(self._settings), self._post, on_log)
+            engine = load(
+                self._found.parts, _load_params(self._settings), self._post, nursery=self._nursery, on_log=on_log
+            )
         except Exception as error:
             failure = error if isinstance(error, HoldallError) else EngineError(f"the model can't be loaded: {error!r}")
             self._post(lambda: self._loaded.set_exception(failure))

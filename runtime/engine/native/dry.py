@@ -24,12 +24,14 @@ class DryStages:
         self._lock = threading.Lock()
         self._made: dict[Settings, Any] = {}  # the one used last is the last
 
+    def has(self, params: SamplingParams) -> bool:
+        """Whether `stage` has nothing to make."""
+        with self._lock:
+            return _settings(params, self._model) in self._made
+
     def prepare(self, params: SamplingParams) -> None:
         """Make the stage of these parameters, so that `stage` need not. Blocks; call from a thread of its own."""
         settings = _settings(params, self._model)
-        with self._lock:
-            if settings in self._made:
-                return
         self._keep(settings, self._new(settings))
 
     def stage(self, params: SamplingParams) -> Any:

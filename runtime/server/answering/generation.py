@@ -8,31 +8,37 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
+
+from starlette.requests import Request
 
 from runtime.engine.interface import AnyEngine
 from runtime.engine.values.events import Event, Failed, Finished, Progress, TextDelta
 from runtime.engine.values.request import GenerationRequest
+from runtime.server.answering.preparing import prepared
 
 
 class Generation:
     """One submitted request. Its events are read once, within its `with` block."""
 
     @classmethod
-    async def begin(cls, engine: AnyEngine, request: GenerationRequest) -> "Generation":
-        return (await cls.begin_all(engine, [request]))[0]
+    async def begin(cls, request: Request, engine: AnyEngine, wanted: GenerationRequest) -> "Generation":
+        return (await cls.begin_all(request, engine, [wanted]))[0]
 
     @classmethod
-    async def begin_all(cls, engine: AnyEngine, requests: Sequence[GenerationRequest]) -> "list[Generation]":
-        """Submit all of the requests, or none of them. Raises what `Engine.submit` raises.
+    async def begin_all(
+        cls, request: Request, engine: AnyEngine, wanted: Sequence[GenerationRequest]
+    ) -> "list[Generation]":
+        """Submit all that a client wants, or nothing of it. Raises what `Engine.submit` raises, and ClientDisconnect.
 
         A thread prepares first what takes long: other streams must not wait for that.
         """
-        samplings = (request.params.sampling for request in requests)
+        samplings = (each.params.sampling for each in wanted)
         for sampling in {replace(each, seed=None) for each in samplings if each.needs_preparing}:
-            await asyncio.to_thread(engine.prepare, sampling)
+            await prepared(request, partial(engine.prepare, sampling))
         with contextlib.ExitStack() as begun:
-            generations = [begun.enter_context(cls(engine, request)) for request in requests]
+            generations = [begun.enter_context(cls(engine, each)) for each in wanted]
             begun.pop_all()
         return generations
 

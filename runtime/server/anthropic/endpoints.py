@@ -4,16 +4,14 @@ Shapes are those of Anthropic's schema with its nullable keys present. What woul
 refused by name; `model` may be any name, since there is one model.
 """
 
-import asyncio
-
 from starlette.requests import Request
 from starlette.responses import Response
 
 from runtime.chat.conversation import Conversation
 from runtime.chat.messages import Role
-from runtime.chat.turn import next_turn
 from runtime.checked import JsonObject
 from runtime.server.answering.generation import Generation
+from runtime.server.answering.preparing import turn_for
 from runtime.server.answering.responses import JsonResponse, respond
 from runtime.server.anthropic.messages import MESSAGES, SYSTEM, read_messages
 from runtime.server.anthropic.params import ANSWER_FIELDS, AnthropicParams, read_effort
@@ -40,8 +38,8 @@ class Anthropic:
         thinking = read_thinking(body)
         conversation = self._conversation(body, thinking)
         engine = await self._service.engine()
-        turn = await asyncio.to_thread(next_turn, engine, conversation, params.generation.sampling.grammar)
-        generation = await Generation.begin(engine, turn.ask(params.generation))
+        turn = await turn_for(request, engine, conversation, params.generation.sampling.grammar)
+        generation = await Generation.begin(request, engine, turn.ask(params.generation))
         reply = MessageReply(params.model, turn, thinking)
         return await respond(request, [(generation, reply)], reply.whole, is_streamed=params.is_streamed)
 
@@ -50,7 +48,7 @@ class Anthropic:
         body = await read_body(request)
         conversation = self._conversation(body, read_thinking(body))
         engine = await self._service.engine()
-        turn = await asyncio.to_thread(next_turn, engine, conversation)
+        turn = await turn_for(request, engine, conversation)
         return JsonResponse({"input_tokens": len(turn.prompt.tokens)})
 
     def _conversation(self, body: JsonObject, thinking: Thinking) -> Conversation:

@@ -87,7 +87,7 @@ class LlamaCpp:
         forbidden = (
             await asyncio.to_thread(lambda: engine.vocabulary.end_tokens) if params.generation.ignore_eos else ()
         )
-        generations = await Generation.begin_all(engine, requests)
+        generations = await Generation.begin_all(request, engine, requests)
         model = self._service.model_alias
         texts = [cache(partial(engine.vocabulary.detokenize, prompt.text_tokens)) for prompt in prompts]
         replies = [

@@ -5,6 +5,7 @@ one model, which stays in memory: `keep_alive` is read, and changes nothing.
 """
 
 import asyncio
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,6 +13,7 @@ from starlette.responses import Response
 from runtime.engine.interface import AnyEngine
 from runtime.engine.values.embedding import normalized
 from runtime.server.answering.generation import Generation
+from runtime.server.answering.preparing import prepared
 from runtime.server.answering.responses import JsonResponse, LineStream, respond
 from runtime.server.answering.vectors import EUCLIDEAN, MAX_TEXTS, one_vector_each
 from runtime.server.asking.body import read_body
@@ -46,9 +48,9 @@ class Ollama:
         engine = await self._engine(clock)
         if prompt.is_empty:
             return JsonResponse(GenerateReply(params, clock).loaded())
-        prepared = await asyncio.to_thread(prompt.prepare, engine, params)
-        tokens = prepared.request.prompt.tokens if prompt.can_be_gone_on_with else None
-        return await _answer(request, engine, prepared, GenerateReply(params, clock, prepared.reader, tokens))
+        asked = await asyncio.to_thread(prompt.prepare, engine, params)
+        tokens = asked.request.prompt.tokens if prompt.can_be_gone_on_with else None
+        return await _answer(request, engine, asked, GenerateReply(params, clock, asked.reader, tokens))
 
     @operation("The next message of a conversation, as Ollama", *ANSWER_FIELDS, MESSAGES, _TOOLS)
     async def chat(self, request: Request) -> Response:
@@ -60,8 +62,8 @@ class Ollama:
         engine = await self._engine(clock)
         if not messages:
             return JsonResponse(ChatReply(params, clock).loaded())
-        prepared = await asyncio.to_thread(prepare_chat, engine, params, messages, tools)
-        return await _answer(request, engine, prepared, ChatReply(params, clock, prepared.reader))
+        asked = await prepared(request, partial(prepare_chat, engine, params, messages, tools))
+        return await _answer(request, engine, asked, ChatReply(params, clock, asked.reader))
 
     @operation("Texts to vectors, as Ollama", MODEL, _INPUT, _TRUNCATE, _DIMENSIONS, OPTIONS, KEEP_ALIVE)
     async def embed(self, request: Request) -> Response:
@@ -108,5 +110,5 @@ class Ollama:
 
 
 async def _answer(request: Request, engine: AnyEngine, prepared: Prepared, reply: OllamaReply) -> Response:
-    generation = await Generation.begin(engine, prepared.request)
+    generation = await Generation.begin(request, engine, prepared.request)
     return await respond(request, [(generation, reply)], reply.whole, is_streamed=reply.is_streamed, stream=LineStream)

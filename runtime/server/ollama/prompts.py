@@ -12,6 +12,7 @@ from runtime.engine.values.media import MARK
 from runtime.engine.values.request import GenerationRequest
 from runtime.engine.values.request import Prompt as EnginePrompt
 from runtime.errors import RequestError
+from runtime.nursery import Patience
 from runtime.server.asking.fields import Flag, Special, Text
 from runtime.server.asking.infill import fill_tokens
 from runtime.server.asking.prompts import is_token
@@ -110,6 +111,7 @@ def prepare_chat(
     tools: tuple[Tool, ...],
     *,
     before: tuple[int, ...] = (),
+    patience: Patience | None = None,
 ) -> Prepared:
     """Return the same for a conversation after the tokens `before`. Raises RequestError. Blocks; call from a thread."""
     if params.asks_to_think and not profile_in(engine).marks.is_known:
@@ -122,7 +124,8 @@ def prepare_chat(
         variables=params.variables,
         continues_last=len(messages) > 1 and last.role is Role.ASSISTANT and not last.tool_calls,
     )
-    turn = next_turn(engine, conversation, params.generation.sampling.grammar, is_first=not before)
+    grammar = params.generation.sampling.grammar
+    turn = next_turn(engine, conversation, grammar, is_first=not before, patience=patience)
     asked = turn.ask(params.generation)
     prompt = replace(asked.prompt, tokens=before + asked.prompt.tokens)
     return Prepared(replace(asked, prompt=prompt), turn.reader())

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from runtime.chat.answer import AnswerEvent, ArgumentsPart, CallBegun, ReasoningPart, TextPart, whole_message
-from runtime.chat.turn import Turn, next_turn
+from runtime.chat.turn import Turn
 from runtime.checked import JsonObject
 from runtime.engine.interface import AnyEngine
 from runtime.engine.values.events import Finished, Progress, TextDelta, Timings, TokenProbs
@@ -21,6 +21,7 @@ from runtime.engine.values.request import GenerationRequest
 from runtime.errors import RequestError
 from runtime.server.answering.generation import Generation
 from runtime.server.answering.logprobs import tokens_json
+from runtime.server.answering.preparing import turn_for
 from runtime.server.answering.responses import JsonResponse, respond
 from runtime.server.answering.scored import Scored, ScoredReader
 from runtime.server.answering.settings import generation_settings
@@ -158,10 +159,10 @@ class OpenAIChat:
             body.refuse(name, but=harmless)
         params = CommonParams.of(body, self._service, _num_top_logprobs(body))
         engine = await self._service.engine()
-        turn = await self._turn(body, engine, params)
+        turn = await self._turn(request, body, engine, params)
         asked = turn.ask(params.generation)
         extras = await self._extras(body, params, engine, asked)
-        generations = await Generation.begin_all(engine, params.choices(asked))
+        generations = await Generation.begin_all(request, engine, params.choices(asked))
         envelope = Envelope(
             params,
             self._service.build_info,
@@ -184,13 +185,13 @@ class OpenAIChat:
     @operation("How many tokens a chat completion's prompt has", *CONVERSATION_FIELDS, required=(MESSAGES.name,))
     async def count_tokens(self, request: Request) -> Response:
         body = await read_body(request)
-        turn = await self._turn(body, await self._service.engine(), None)
+        turn = await self._turn(request, body, await self._service.engine(), None)
         return JsonResponse({"object": "response.input_tokens", "input_tokens": len(turn.prompt.tokens)})
 
-    async def _turn(self, body: JsonObject, engine: AnyEngine, params: CommonParams | None) -> Turn:
+    async def _turn(self, request: Request, body: JsonObject, engine: AnyEngine, params: CommonParams | None) -> Turn:
         conversation = read_conversation(body, self._service.chat)
         form = params.generation.sampling.grammar if params else None
-        return await asyncio.to_thread(next_turn, engine, conversation, form)
+        return await turn_for(request, engine, conversation, form)
 
     async def _extras(
         self, body: JsonObject, params: CommonParams, engine: AnyEngine, asked: GenerationRequest

@@ -183,7 +183,7 @@ class OpenAICompletions:
         given = prompts_in(body.raw(_PROMPT.name))
         engine = await self._service.engine()
         prompts = [await _read_prompt(engine, each, params) for each in given]
-        generations = await Generation.begin_all(engine, list(params.requests(prompts)))
+        generations = await Generation.begin_all(request, engine, list(params.requests(prompts)))
         envelope = Envelope(
             params.common,
             self._service.build_info,

@@ -13,7 +13,7 @@ from runtime.chat.call_grammar import Calls, GrammarWriter, arguments_schema, lo
 from runtime.chat.calls import CallReader
 from runtime.chat.conversation import Tool
 from runtime.chat.reasoning import Stage, ThinkingMarks, ThinkingState
-from runtime.engine.guidance import Guide
+from runtime.engine.guidance.guide import Guide
 from runtime.engine.native import Library, Model
 from runtime.engine.values.grammar import Grammar, GrammarKind
 from runtime.errors import RequestError

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from runtime.engine.native import Library, Model
+from runtime.nursery import Nursery
 
 
 @pytest.fixture(scope="module")
@@ -13,3 +14,10 @@ def stories(stories260k: Path) -> Iterator[Model]:
     model = Model(Library(), stories260k)
     yield model
     model.close()
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    nursery = Nursery.start()
+    yield nursery
+    nursery.close()

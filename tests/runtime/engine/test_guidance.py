@@ -3,17 +3,22 @@
 import ctypes
 import json
 import random
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from runtime.engine.guidance import GrammarConstraint, Guide
+from runtime.engine.guidance.compiler import Compiler
+from runtime.engine.guidance.constraint import GrammarConstraint
+from runtime.engine.guidance.guide import Guide
 from runtime.engine.native import Library, Model
 from runtime.engine.values.grammar import Grammar, GrammarKind
-from runtime.errors import RequestError
+from runtime.errors import RequestError, Unavailable
+from runtime.nursery import Nursery, Patience
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +31,12 @@ def model(stories260k: Path) -> Iterator[Model]:
 @pytest.fixture(scope="module")
 def guide(model: Model) -> Guide:
     return Guide(model)
+
+
+@pytest.fixture(scope="module")
+def wary_guide(model: Model, nursery: Nursery) -> Guide:
+    """One that has a child try each grammar first."""
+    return Guide(model, nursery)
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +135,7 @@ def test_a_grammar_is_compiled_once(guide: Guide, monkeypatch: pytest.MonkeyPatc
 
 
 def test_only_the_latest_grammars_are_kept(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtime.engine.guidance._MAX_COMPILED", 2)
+    monkeypatch.setattr("runtime.engine.guidance.guide._MAX_COMPILED", 2)
     guide = Guide(model)
     for letter in "ababc":
         guide.constraint(gbnf(f'root ::= "{letter}"'))
@@ -253,16 +264,82 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("grammar", HOSTILE.values(), ids=HOSTILE.keys())
-def test_a_hostile_grammar_is_refused_or_held_within_limits(guide: Guide, model: Model, grammar: Grammar) -> None:
+def test_a_hostile_grammar_is_refused_or_held_within_limits(wary_guide: Guide, model: Model, grammar: Grammar) -> None:
     rng = random.Random(3)
     try:
-        constraint = guide.constraint(grammar)
+        constraint = wary_guide.constraint(grammar)
         for _ in range(100):
             tokens = [token for token, bits in enumerate(constraint.mask()) if bits and model.piece(token)]
             if not tokens or not constraint.take(rng.choice(tokens)):
                 break
     except RequestError as error:
         assert str(error)
+
+
+def multiples(*numbers: int) -> Grammar:
+    parts = [{"type": "integer", "multipleOf": number} for number in numbers]
+    return Grammar(GrammarKind.JSON_SCHEMA, json.dumps(parts[0] if len(parts) == 1 else {"allOf": parts}))
+
+
+# In a single process each of these takes minutes, or gigabytes.
+WITHOUT_END = {
+    "a number with as many remainders": multiples(99_999_989),
+    "a smaller one": multiples(9_999_991),
+    "one among properties": Grammar(
+        GrammarKind.JSON_SCHEMA,
+        '{"type": "object", "properties": {"a": {"type": "array", "items": {"multipleOf": 99999971}}}}',
+    ),
+    "several numbers at once": multiples(101, 103, 107, 109, 113, 127, 131),
+    "in Lark": Grammar(GrammarKind.LARK, 'start: %json {"type": "integer", "multipleOf": 99999989}'),
+    "rules that double": gbnf(chain(1_000, "r{0} ::= r{1} r{1}", 'r{} ::= "a"\nroot ::= r0')),
+    "a few rules that double": gbnf(chain(60, "r{0} ::= r{1} r{1}", 'r{} ::= "a"\nroot ::= r0')),
+    "many rules that double": gbnf(chain(9_000, "r{0} ::= r{1} r{1}", 'r{} ::= "a"\nroot ::= r0')),
+    "rules that grow threefold": gbnf(chain(500, "r{0} ::= r{1} r{1} r{1}?", "r{} ::= [ab]\nroot ::= r0")),
+}
+
+
+@pytest.mark.parametrize("grammar", WITHOUT_END.values(), ids=WITHOUT_END.keys())
+def test_a_grammar_that_takes_too_much_to_compile_is_refused_in_words(wary_guide: Guide, grammar: Grammar) -> None:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(RequestError, match=r"compiling it takes more than 3 s or 64 MB; simplify it|too big"):
+        wary_guide.constraint(grammar)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 50 * 1024  # KiB
+
+
+def test_a_grammar_that_is_compiled_does_not_wait_for_another(wary_guide: Guide) -> None:
+    ready = gbnf('root ::= "ready"')
+    wary_guide.constraint(ready)
+    patience = Patience(60.0)
+    with ThreadPoolExecutor() as threads:
+        compiling = threads.submit(wary_guide.constraint, multiples(99_999_971), patience)
+        wary_guide.constraint(ready)
+        wary_guide.constraint(gbnf('root ::= "new"'))
+        assert not compiling.done()
+        patience.leave()
+        with pytest.raises(Unavailable):
+            compiling.result(timeout=30)
+
+
+def test_what_compiled_grammars_take_is_bounded_and_those_in_use_count(
+    model: Model, nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.engine.guidance.guide._MAX_COMPILED_BYTES", 3 * 1024 * 1024)
+    monkeypatch.setattr(Compiler, "_try", lambda *_: 1024 * 1024)
+    guide = Guide(model, nursery)
+    held = [guide.constraint(gbnf(f'root ::= "{letter}"')) for letter in "abc"]
+    with pytest.raises(Unavailable, match="take all memory"):
+        guide.constraint(gbnf('root ::= "d"'))
+    del held[0]
+    guide.constraint(gbnf('root ::= "d"'))
+    guide.constraint(gbnf('root ::= "e"'))
+    assert [source for _kind, source in guide._compiled] == ['root ::= "e"']
+
+
+def test_a_child_that_cannot_be_had_refuses_the_grammar(model: Model) -> None:
+    gone = Nursery.start()
+    gone.close()
+    with pytest.raises(Unavailable, match="start the program again"):
+        Guide(model, gone).constraint(gbnf('root ::= "a"'))
 
 
 @pytest.mark.parametrize(
@@ -286,11 +363,17 @@ def test_a_hostile_grammar_is_refused_or_held_within_limits(guide: Guide, model:
         ),
     ],
 )
-def test_what_cannot_be_compiled_is_the_callers_mistake(guide: Guide, grammar: Grammar, words: str) -> None:
-    with pytest.raises(RequestError, match=words) as caught:
-        guide.constraint(grammar)
-    assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 400
+def test_what_cannot_be_compiled_is_the_callers_mistake(
+    guide: Guide, wary_guide: Guide, grammar: Grammar, words: str
+) -> None:
+    reasons = []
+    for each in (guide, wary_guide):
+        with pytest.raises(RequestError, match=words) as caught:
+            each.constraint(grammar)
+        reasons.append(str(caught.value))
+    assert "\n" not in reasons[0]
+    assert len(reasons[0]) < 400
+    assert reasons[0] == reasons[1]
 
 
 def test_a_grammar_at_its_limits_says_so(guide: Guide, model: Model) -> None:

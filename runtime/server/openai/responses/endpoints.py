@@ -1,6 +1,5 @@
 """OpenAI's newer API: responses, which may go on from one another."""
 
-import asyncio
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,7 +13,9 @@ from runtime.chat.turn import Turn, next_turn
 from runtime.checked import JsonObject
 from runtime.engine.interface import AnyEngine
 from runtime.errors import RequestError
+from runtime.nursery import Patience
 from runtime.server.answering.generation import Generation
+from runtime.server.answering.preparing import prepared
 from runtime.server.answering.responses import JsonResponse, respond
 from runtime.server.answering.streaming import to_json
 from runtime.server.asking.body import read_body
@@ -52,10 +53,16 @@ class OpenAIResponses:
         params = ResponseParams.of(body, self._service)
         asked = self._read_input(body)
         engine = await self._service.engine()
-        turn = await asyncio.to_thread(_turn, engine, params, asked.messages)
-        generation = await Generation.begin(engine, turn.ask(params.generation))
+        turn = await self._turn(request, engine, params, asked.messages)
+        generation = await Generation.begin(request, engine, turn.ask(params.generation))
         reply = ResponseReply(params, turn.reader(), partial(self._keep, asked) if params.is_stored else None)
         return await respond(request, [(generation, reply)], reply.whole, is_streamed=params.is_streamed)
+
+    async def _turn(
+        self, request: Request, engine: AnyEngine, params: ResponseParams, messages: tuple[Message, ...]
+    ) -> Turn:
+        work = partial(_turn, engine, params, messages)
+        return await prepared(request, work)
 
     def _read_input(self, body: JsonObject) -> _Input:
         items = tuple(read_items(body.raw(INPUT.name), self._store.find_item))
@@ -83,7 +90,7 @@ class OpenAIResponses:
         params = ResponseParams.of(body, self._service)
         messages = self._read_input(body).messages
         engine = await self._service.engine()
-        turn = await asyncio.to_thread(_turn, engine, params, messages)
+        turn = await self._turn(request, engine, params, messages)
         return JsonResponse({"object": "response.input_tokens", "input_tokens": len(turn.prompt.tokens)})
 
     @operation("A response that is kept")
@@ -112,7 +119,7 @@ class OpenAIResponses:
         return stored
 
 
-def _turn(engine: AnyEngine, params: ResponseParams, messages: tuple[Message, ...]) -> Turn:
+def _turn(engine: AnyEngine, params: ResponseParams, messages: tuple[Message, ...], patience: Patience) -> Turn:
     """Return the turn that a conversation asks for, less its oldest turns where they are too many and may go.
 
     Then a quarter of the context is for the output, or what it may take. Blocks; call from a thread. Raises
@@ -120,7 +127,8 @@ def _turn(engine: AnyEngine, params: ResponseParams, messages: tuple[Message, ..
     """
 
     def turn_of(messages: tuple[Message, ...]) -> Turn:
-        return next_turn(engine, params.conversation(messages), params.generation.sampling.grammar)
+        grammar = params.generation.sampling.grammar
+        return next_turn(engine, params.conversation(messages), grammar, patience=patience)
 
     whole, n_ctx = turn_of(messages), engine.info.n_ctx
     if not params.is_shortened or len(whole.prompt.tokens) < n_ctx:

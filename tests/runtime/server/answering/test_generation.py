@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from runtime.errors import Unavailable
+from runtime.nursery import Patience
 from tests.fakes import ScriptedEngine
 from tests.serving import TIMEOUT_SECONDS, listening, make_app
 
@@ -105,7 +107,12 @@ def test_others_are_served_while_a_grammar_is_compiled(monkeypatch: pytest.Monke
     async def scenario() -> None:
         engine = ScriptedEngine(["one"])
         other_was_answered = threading.Event()
-        monkeypatch.setattr(engine, "prepare", lambda _grammar: other_was_answered.wait(TIMEOUT_SECONDS))
+
+        def prepare(_sampling: object, patience: Patience) -> None:
+            patience.check()
+            other_was_answered.wait(TIMEOUT_SECONDS)
+
+        monkeypatch.setattr(engine, "prepare", prepare)
         async with listening(make_app(engine)) as address:
             slow, slow_writer = await post(address, "/completion", {"prompt": "Hi", "grammar": "x"})
             other, other_writer = await post(address, "/completion", {"prompt": "Hi"})
@@ -115,5 +122,87 @@ def test_others_are_served_while_a_grammar_is_compiled(monkeypatch: pytest.Monke
             assert b"200 OK" in await slow.readuntil(b"\r\n\r\n")
             slow_writer.close()
             other_writer.close()
+
+    run(scenario)
+
+
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+THAT_COMPILE = [
+    ("/completion", {"prompt": "Hi", "grammar": "x"}),
+    ("/v1/completions", {"prompt": "Hi", "json_schema": {}}),
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}], "tools": [TOOL]}),
+    ("/v1/responses", {"input": "Hi", "tools": [{**TOOL["function"], "type": "function"}]}),
+    (
+        "/v1/messages",
+        {
+            "max_tokens": 9,
+            "messages": [{"role": "user", "content": "Hi"}],
+            "tools": [{"name": "f", "input_schema": {"type": "object"}}],
+        },
+    ),
+    ("/api/chat", {"messages": [{"role": "user", "content": "Hi"}], "tools": [TOOL]}),
+    ("/api/generate", {"prompt": "Hi", "format": "json"}),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), THAT_COMPILE, ids=[path for path, _body in THAT_COMPILE])
+def test_any_number_may_wait_for_grammars_and_others_do_not_wait(
+    monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, object]
+) -> None:
+    async def scenario() -> None:
+        engine = ScriptedEngine(["one"])
+        others_were_answered = threading.Event()
+        compiling: list[Patience] = []
+
+        def compile_(*_: object, patience: Patience) -> None:
+            patience.check()
+            compiling.append(patience)
+            others_were_answered.wait(TIMEOUT_SECONDS)
+
+        monkeypatch.setattr(engine, "prepare", compile_)
+        monkeypatch.setattr(engine, "compile", compile_)
+        async with listening(make_app(engine)) as address:
+            slow = [await post(address, path, body) for _ in range(40)]
+            for other in ("/tokenize", "/v1/chat/completions"):
+                reader, writer = await post(
+                    address, other, {"content": "a", "messages": [{"role": "user", "content": ""}]}
+                )
+                assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
+                writer.close()
+            assert compiling
+            assert not any(patience.has_left for patience in compiling)
+            others_were_answered.set()
+            for reader, writer in slow:
+                assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
+                writer.close()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(("path", "body"), THAT_COMPILE, ids=[path for path, _body in THAT_COMPILE])
+def test_compiling_ends_when_the_client_is_gone(
+    monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, object]
+) -> None:
+    async def scenario() -> None:
+        engine = ScriptedEngine(["one"])
+        loop, began, ended = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+
+        def compile_(*_: object, patience: Patience) -> None:
+            patience.check()
+            left = threading.Event()
+            patience.when_left(left.set)
+            loop.call_soon_threadsafe(began.set)
+            if left.wait(TIMEOUT_SECONDS):
+                loop.call_soon_threadsafe(ended.set)
+            raise Unavailable("nobody hears this")
+
+        monkeypatch.setattr(engine, "prepare", compile_)
+        monkeypatch.setattr(engine, "compile", compile_)
+        async with listening(make_app(engine)) as address:
+            _reader, writer = await post(address, path, body)
+            await asyncio.wait_for(began.wait(), TIMEOUT_SECONDS)
+            writer.close()
+            await asyncio.wait_for(ended.wait(), TIMEOUT_SECONDS)
+            assert not engine.requests
 
     run(scenario)
