@@ -37,7 +37,7 @@ class TaskFailed(Exception):
 
 
 class NoTimeLeft(TaskFailed):
-    """The patience was at its end before the task."""
+    """The patience was at its end before the task was."""
 
 
 class NurseryGone(TaskFailed):
@@ -119,6 +119,8 @@ class Nursery:
             try:
                 return _read_bytes(channel)
             except (OSError, EOFError) as error:
+                if patience is not None and not patience.has_left:
+                    patience.check()
                 raise TaskFailed("the child ended without a result") from error
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from runtime.nursery import Limits, Nursery, NurseryGone, Patience, TaskFailed
+from runtime.nursery import Limits, NoTimeLeft, Nursery, NurseryGone, Patience, TaskFailed
 
 if TYPE_CHECKING:
     from llguidance._lib import LLMatcher, LLParserLimits, LLTokenizer
@@ -70,7 +70,7 @@ class Compiler:
         assert self._nursery is not None
         try:
             outcome = json.loads(self._nursery.run(f"{__name__}:try_grammar", lark.encode(), _TRIAL, patience))
-        except NurseryGone:
+        except (NurseryGone, NoTimeLeft):
             raise
         except TaskFailed as failure:
             if patience is not None and patience.has_left:

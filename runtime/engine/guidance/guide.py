@@ -15,7 +15,7 @@ from runtime.engine.guidance.constraint import GrammarConstraint, refused
 from runtime.engine.policy import gbnf, schema
 from runtime.engine.values.grammar import Grammar, GrammarKind
 from runtime.errors import Unavailable
-from runtime.nursery import TaskFailed
+from runtime.nursery import NoTimeLeft, TaskFailed
 
 if TYPE_CHECKING:
     from runtime.engine.native import Model
@@ -73,6 +73,8 @@ class Guide:
             return self._prepared_compiler().compiled(lark, patience)
         except CannotCompile as error:
             raise refused(grammar.kind, str(error)) from error
+        except NoTimeLeft:
+            raise
         except TaskFailed as error:
             raise Unavailable("no grammar can be compiled any more; start the program again") from error
 

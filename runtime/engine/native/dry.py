@@ -31,8 +31,9 @@ class DryStages:
 
     def prepare(self, params: SamplingParams) -> None:
         """Make the stage of these parameters, so that `stage` need not. Blocks; call from a thread of its own."""
-        settings = _settings(params, self._model)
-        self._keep(settings, self._new(settings))
+        if not self.has(params):
+            settings = _settings(params, self._model)
+            self._keep(settings, self._new(settings))
 
     def stage(self, params: SamplingParams) -> Any:
         """Return a new stage, which is the caller's. Blocks where it isn't prepared."""

@@ -1,7 +1,8 @@
 """What comes before a request can be submitted, for no longer than its client waits.
 
 Rendering and tokenizing take milliseconds; grammars, which clients write, may take seconds. So they are compiled by
-threads of their own: no other request ever waits for one of these, nor does one whose grammar is compiled already.
+threads of their own: no other request ever waits for one of these, nor does one whose grammar is compiled already, and
+a grammar that takes long makes way after a second for those that don't.
 """
 
 import asyncio
@@ -22,9 +23,12 @@ from runtime.server.answering.awaited import while_connected
 
 T = TypeVar("T")
 
-_NUM_COMPILING = 4
-_MAX_SECONDS = 30.0  # for all grammars of one request together
-_compiling = ThreadPoolExecutor(_NUM_COMPILING, thread_name_prefix="compiling")
+# Where a request's grammars are compiled, and for how many seconds, all of them together; then on to the next.
+_STAGES = (
+    (None, 0.0),
+    (ThreadPoolExecutor(2, thread_name_prefix="compiling"), 1.0),
+    (ThreadPoolExecutor(2, thread_name_prefix="compiling long"), 30.0),
+)
 
 
 async def turn_for(
@@ -36,23 +40,21 @@ async def turn_for(
 
 
 async def prepared(request: Request, work: Callable[..., T]) -> T:
-    """Return what `work` returns, done by a thread, which calls it with a `patience`: at first with none.
+    """Return what `work` returns, done by a thread, which calls it with a `patience`, from the beginning each time.
 
-    Raises ClientDisconnect, and ends the work, when the client leaves. The request's body must have been read.
+    Raises RequestError when it takes longer than any may, and ClientDisconnect, which ends the work, when the client
+    leaves. The request's body must have been read.
     """
-    try:
-        return await asyncio.to_thread(work, patience=Patience(0.0))
-    except NoTimeLeft:
-        return await while_connected(request.receive, _with_patience(work))
+    return await while_connected(request.receive, _in_stages(work))
 
 
-async def _with_patience(work: Callable[..., T]) -> T:
-    patience = Patience(_MAX_SECONDS)
-    try:
-        return await asyncio.get_running_loop().run_in_executor(_compiling, partial(work, patience=patience))
-    except NoTimeLeft:
-        raise RequestError(
-            f"compiling the tools and grammars takes more than {_MAX_SECONDS:.0f} s; send fewer"
-        ) from None
-    finally:
-        patience.leave()
+async def _in_stages(work: Callable[..., T]) -> T:
+    for threads, seconds in _STAGES:
+        patience = Patience(seconds)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(threads, partial(work, patience=patience))
+        except NoTimeLeft:
+            continue
+        finally:
+            patience.leave()
+    raise RequestError(f"compiling its grammars takes more than {_STAGES[-1][1]:.0f} s; send fewer or simpler tools")

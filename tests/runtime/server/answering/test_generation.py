@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from runtime.engine.values.sampling import SamplingParams
 from runtime.errors import Unavailable
 from runtime.nursery import Patience
 from tests.fakes import ScriptedEngine
@@ -173,6 +174,33 @@ def test_any_number_may_wait_for_grammars_and_others_do_not_wait(
             assert not any(patience.has_left for patience in compiling)
             others_were_answered.set()
             for reader, writer in slow:
+                assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
+                writer.close()
+
+    run(scenario)
+
+
+def test_grammars_that_take_long_make_way_for_those_that_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        engine = ScriptedEngine(["one"])
+        quick_was_answered = threading.Event()
+
+        def prepare(sampling: SamplingParams, patience: Patience) -> None:
+            assert sampling.grammar is not None
+            patience.check()
+            if sampling.grammar.source == "long":
+                quick_was_answered.wait(min(patience.remaining(), TIMEOUT_SECONDS))
+                patience.check()
+
+        monkeypatch.setattr(engine, "prepare", prepare)
+        async with listening(make_app(engine)) as address:
+            long = [await post(address, "/completion", {"prompt": "Hi", "grammar": "long"}) for _ in range(6)]
+            reader, writer = await post(address, "/completion", {"prompt": "Hi", "grammar": "quick"})
+            assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
+            writer.close()
+            assert len(engine.requests) == 1
+            quick_was_answered.set()
+            for reader, writer in long:
                 assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
                 writer.close()
 
