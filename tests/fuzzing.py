@@ -190,14 +190,16 @@ def places(value: Any, place: Place = ()) -> Iterator[Place]:
         yield from places(inner, (*place, key))
 
 
+def value_at(value: Any, place: Place) -> Any:
+    for key in place:
+        value = value[key]
+    return value
+
+
 def with_value(body: Any, place: Place, spelt: str) -> bytes:
-    """Return a body as JSON with something else at a place, spelt as it is to be sent; a place that isn't there is
-    made."""
+    """Return a body as JSON with something else at a place, there or not, spelt as it is to be sent."""
     changed = json.loads(json.dumps(body))
-    inner = changed
-    for key in place[:-1]:
-        inner = inner[key]
-    inner[place[-1]] = _HERE
+    value_at(changed, place[:-1])[place[-1]] = _HERE
     return json.dumps(changed).replace(json.dumps(_HERE), spelt).encode()
 
 
