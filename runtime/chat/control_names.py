@@ -33,6 +33,7 @@ _WORD_JOINER = "\u2060"  # invisible, and no place to break a line at
 _SPACE = " \t\n\v\f\r"  # what C calls so
 # Deeper than that, names aren't told apart letter by letter: each level is a level of recursion, too.
 _MAX_DEPTH = 32
+_NUM_CHARS_AT_ONCE = 1 << 16  # a few milliseconds at worst
 
 Rename = Callable[[str], str]
 
@@ -43,6 +44,19 @@ class ControlNames:
 
     tokens: Mapping[str, ControlToken]
     pattern: re.Pattern[str]
+
+    def find_all(self, text: str) -> Iterator[re.Match[str]]:
+        """Yield where the names are in a text, which is searched in pieces: Python's other threads wait for each."""
+        longest = max(map(len, self.tokens), default=0)
+        begin = 0
+        while begin < len(text):
+            end = begin + _NUM_CHARS_AT_ONCE
+            found = self.pattern.search(text, begin, end + longest)
+            if found is None or found.start() >= end:  # there a longer name may be cut off
+                begin = end
+            else:
+                yield found
+                begin = found.end()
 
     def within(self, texts: Iterable[Iterable[object]]) -> frozenset[str]:
         """Return the names in some texts, given in pieces of which some may be none."""
@@ -64,10 +78,7 @@ class ControlNames:
         """Return a conversation with other names in all texts that the template sees, but in the assistant's `kept`."""
 
         plain = partial(self._renamed_in, rename)
-
-        def said(text: str) -> str:
-            return self.pattern.sub(lambda found: found[0] if found[0] in kept else rename(found[0]), text)
-
+        said = partial(self._renamed_in, lambda name: name if name in kept else rename(name))
         use = conversation.tool_use
         messages = (_renamed(m, said if m.role is Role.ASSISTANT else plain, plain) for m in conversation.messages)
         return replace(
@@ -79,32 +90,43 @@ class ControlNames:
 
     def guarded(self, texts: Sequence[str], template: str) -> tuple[Sequence[str], Mapping[str, str]]:
         """Return texts that a template takes as they are with stand-ins in the places of names, and whose they are."""
-        found = dict.fromkeys(chain.from_iterable(map(self.pattern.findall, texts)))
+        found = dict.fromkeys(match[0] for text in texts for match in self.find_all(text))
         stand_ins = stand_ins_for(found, "".join((template, *texts))) if found else {}
         characters = {name: character for character, name in stand_ins.items()}
         return [self._renamed_in(lambda name: characters.get(name, broken(name)), text) for text in texts], stand_ins
 
     def _renamed_in(self, rename: Rename, text: str) -> str:
-        return self.pattern.sub(lambda found: rename(found[0]), text)
+        segments = self._segments(text)
+        segments[1::2] = map(rename, segments[1::2])
+        return "".join(segments)
+
+    def _segments(self, text: str) -> list[str]:
+        """Return a text cut at the names: text and name by turns."""
+        segments, begin = [], 0
+        for found in self.find_all(text):
+            segments += [text[begin : found.start()], found[0]]
+            begin = found.end()
+        return [*segments, text[begin:]]
 
     def parts(self, prompt: str, stand_ins: Mapping[str, str]) -> list[TextPart]:
         """Return a prompt with the names back in the places of their stand-ins, cut so that they are plain text."""
         if not stand_ins:
             return [TextPart(prompt)]
-        segments = self.pattern.split(prompt)  # text and name by turns
-        parts, parsed = [], ""
+        segments = self._segments(prompt)
+        parts: list[TextPart] = []
+        parsed: list[str] = []
         for index, segment in enumerate(segments):
-            if index % 2 or stand_ins.keys().isdisjoint(segment):
-                parsed += segment
+            if index % 2 or not any(character in segment for character in stand_ins):
+                parsed.append(segment)
                 continue
             # As the tokenizer does around tokens that take the space beside them.
             if index and self.tokens[segments[index - 1]].strips_right:
                 segment = segment.lstrip(_SPACE)
             if index + 1 < len(segments) and self.tokens[segments[index + 1]].strips_left:
                 segment = segment.rstrip(_SPACE)
-            parts += [TextPart(parsed), TextPart(restored(segment, stand_ins), parses_special=False)]
-            parsed = ""
-        return [part for part in (*parts, TextPart(parsed)) if part.text]
+            parts += [TextPart("".join(parsed)), TextPart(restored(segment, stand_ins), parses_special=False)]
+            parsed = []
+        return [part for part in (*parts, TextPart("".join(parsed))) if part.text]
 
 
 @lru_cache(maxsize=2)
@@ -130,14 +152,17 @@ def _any_of(names: Iterable[str], depth: int) -> str:
 
 def stand_ins_for(names: Iterable[str], prompt: str) -> dict[str, str]:
     """Return the names by characters that a prompt doesn't have; fewer than there are names where it has nearly all."""
-    taken = set(prompt)
+    pieces = (prompt[begin : begin + _NUM_CHARS_AT_ONCE] for begin in range(0, len(prompt), _NUM_CHARS_AT_ONCE))
+    taken: set[str] = set().union(*pieces)
     free: Iterator[str] = (chr(code) for code in _FOR_STAND_INS if chr(code) not in taken)
     return dict(zip(free, names, strict=False))
 
 
 def restored(text: str, stand_ins: Mapping[str, str]) -> str:
     """Return a text with the names in the places of their stand-ins."""
-    return text.translate({ord(character): name for character, name in stand_ins.items()})
+    for character, name in stand_ins.items():
+        text = text.replace(character, name)
+    return text
 
 
 def broken(name: str) -> str:

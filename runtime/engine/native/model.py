@@ -6,7 +6,7 @@ from the current position of a `FILE *` (`llama_model_load_from_file_ptr`) and m
 
 import ctypes
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from runtime.engine.native.bindings import libc
@@ -235,7 +235,7 @@ class Model:
         """The tokens that only `parse_special` reads. Blocks the first time; call from a thread."""
         api = self.library.api
         control = api.LLAMA_TOKEN_ATTR_CONTROL | api.LLAMA_TOKEN_ATTR_UNKNOWN
-        attributes = ((token, api.llama_vocab_get_attr(self.vocab, token)) for token in range(self.facts.n_vocab))
+        attributes = enumerate(map(partial(api.llama_vocab_get_attr, self.vocab), range(self.facts.n_vocab)))
         return tuple(
             ControlToken(
                 name=self.token_text(token),

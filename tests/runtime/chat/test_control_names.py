@@ -225,7 +225,7 @@ def test_a_prompt_is_cut_at_the_tokens_around_a_stand_in(
 @given(names=st.lists(st.text("<|a>", min_size=2, max_size=50), min_size=1, max_size=20), text=st.text("<|a>"))
 def test_at_each_place_the_longest_name_is_found(names: list[str], text: str) -> None:
     text += "".join(names)
-    found = names_of(*map(ControlToken, names)).pattern.findall(text)
+    found = [match[0] for match in names_of(*map(ControlToken, names)).find_all(text)]
     assert found == re.findall("|".join(map(re.escape, sorted(names, key=len, reverse=True))), text)
 
 
@@ -233,3 +233,13 @@ def test_names_may_be_many_and_long() -> None:
     many = [f"<|reserved_{number}|>" for number in range(5000)] + ["a" * length for length in range(2, 1000)]
     names = names_of(*map(ControlToken, many))
     assert names.pattern.findall(f"<|reserved_4999|>{'a' * 999} <|reserved_5000|>") == ["<|reserved_4999|>", "a" * 999]
+
+
+@pytest.mark.parametrize("num_before", range(2**16 - 8, 2**16 + 1))
+def test_a_name_is_found_wherever_a_long_text_is_cut(num_before: int) -> None:
+    names = names_of(ControlToken("<a>"), ControlToken("<a><bb>"))
+    text = f"{'<' * num_before}<a><bb>{'<a' * 2**16}<a>"
+    assert [match.span() for match in names.find_all(text)] == [
+        (num_before, num_before + 7),
+        (len(text) - 3, len(text)),
+    ]
