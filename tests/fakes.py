@@ -26,11 +26,11 @@ from runtime.engine.values.events import (
     Timings,
     TokenProbs,
 )
-from runtime.engine.values.facts import FillTokens, LoraInfo, ModelInfo, Pooling
+from runtime.engine.values.facts import ControlToken, FillTokens, LoraInfo, ModelInfo, Pooling
 from runtime.engine.values.grammar import Grammar
 from runtime.engine.values.media import MARK, Media, MediaKind
 from runtime.engine.values.meter import Meter
-from runtime.engine.values.request import GenerationRequest, Prompt, PromptBuilder
+from runtime.engine.values.request import GenerationRequest, Prompt, PromptBuilder, TextPart
 from runtime.engine.values.sampling import SamplingParams
 from runtime.errors import PromptTooLong, RequestError, TextTooLong, Unavailable
 from runtime.nursery import Patience
@@ -43,6 +43,7 @@ class ScriptedVocabulary:
     """The bytes of UTF-8."""
 
     end_tokens = (EOS,)
+    control_tokens = tuple(ControlToken(name.decode()) for name in _SPECIAL.values())
 
     def __init__(self, info: ModelInfo) -> None:
         self._info = info
@@ -151,16 +152,19 @@ class ScriptedEngine:
             raise RequestError(f"there is no LoRA adapter {unknown}", "lora")
         self.adapters = {name: given.get(index, 0.0) for index, name in enumerate(names)}
 
-    def read(self, text: str, files: Tokens[bytes], param: str) -> Prompt:
+    def read(self, parts: Tokens[TextPart], files: Tokens[bytes], param: str) -> Prompt:
         """Take four tokens for each picture, whatever is in it; its raw form is the file."""
         if not self.info.media_kinds:
             raise RequestError(f"'{param}' has pictures or sounds, but this model reads text only", param)
-        placing = PromptBuilder()
-        for index, part in enumerate(text.split(MARK)):
-            if index:
-                file = files[index - 1]
-                placing.add_media(Media(file.hex(), len(placing.tokens), 4, 4, raw=file))
-            placing.add_text(self.vocabulary.tokenize(part, add_special=not index, parse_special=True))
+        placing, left = PromptBuilder(), iter(files)
+        for number, part in enumerate(parts):
+            for index, text in enumerate(part.text.split(MARK)):
+                if index:
+                    file = next(left)
+                    placing.add_media(Media(file.hex(), len(placing.tokens), 4, 4, raw=file))
+                is_first = number == index == 0
+                parses_special = part.parses_special
+                placing.add_text(self.vocabulary.tokenize(text, add_special=is_first, parse_special=parses_special))
         return Prompt(tuple(placing.tokens), tuple(placing.media))
 
     def compile(self, grammar: Grammar, patience: Patience | None = None) -> None:

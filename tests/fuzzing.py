@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,127 @@ def requests(draw: st.DrawFn, bodies: Mapping[str, st.SearchStrategy[Any]]) -> t
         return method, path, draw(RAW)
     body = json.dumps(draw(bodies[path])).encode()
     return method, path, body[: draw(st.integers(0, len(body)))] if kind == 1 else body
+
+
+# As JSON spells them; many are no value that Python's `json` would write.
+BAD_VALUES = {
+    "null": "null",
+    "true": "true",
+    "false": "false",
+    "minus nought": "-0",
+    "minus nought, broken": "-0.0",
+    "minus one": "-1",
+    "a half": "0.5",
+    "seven": "7",
+    "a number that C takes for less": "4294967297",
+    "2**31": "2147483648",
+    "2**63": "9223372036854775808",
+    "-2**63 - 1": "-9223372036854775809",
+    "beyond 32 bits of a float": "3.5e38",
+    "the largest float": "1.7976931348623157e308",
+    "less than any float": "1e-400",
+    "more than any float": "1e400",
+    "-1e400": "-1e400",
+    "309 digits": "1" + "0" * 308,
+    "310 digits": "-1" + "0" * 309,
+    "4,300 digits": "9" * 4300,
+    "4,301 digits": "9" * 4301,
+    "-4,301 digits": "-" + "9" * 4301,
+    "4,301 digits, broken": "9" * 4301 + ".5",
+    "NaN": "NaN",
+    "Infinity": "Infinity",
+    "-Infinity": "-Infinity",
+    "no text": '""',
+    "a space": '" "',
+    "a NUL": '"a\\u0000b"',
+    "half a surrogate pair": '"\\ud800"',
+    "a pair the wrong way round": '"\\udc00\\ud800"',
+    "half a pair in JSON in a text": json.dumps(json.dumps({"a": "\ud800", "\udfff": 1})),
+    "4,301 digits in JSON in a text": json.dumps(f'{{"a": {"9" * 4301}}}'),
+    "NaN in JSON in a text": json.dumps('{"a": NaN, "b": 1e400}'),
+    "nested JSON in a text": json.dumps('{"a":' * 400 + "1" + "}" * 400),
+    "deeply nested JSON in a text": json.dumps('{"a":' * 20_000 + "1" + "}" * 20_000),
+    "ends of lines": '"a\\r\\nb\\u2028c\\u0085d"',
+    "a terminal's escape": '"\\u001b[2J\\u202e"',
+    "a number as text": f'"{"9" * 4301}"',
+    "letters": f'"{"x" * 5000}"',
+    "no list": "[]",
+    "lists": "[[]]",
+    "an object in a list": "[{}]",
+    "nothing in a list": "[null]",
+    "a truth in a list": "[true]",
+    "no text in a list": '[""]',
+    "half a pair in a list": '["\\udfff"]',
+    "a NUL in a list": '["\\u0000"]',
+    "numbers in a list": "[1e308, -1, 0.5, 9223372036854775808]",
+    "pairs in a list": f"[[1, {'9' * 4300}], [-1, 1], [1e300, false]]",
+    "no object": "{}",
+    "no key": '{"": ""}',
+    "half a pair as a key": '{"\\ud800": 1}',
+    "a NUL as a key": '{"\\u0000": {"type": "\\u0000"}}',
+    "a key twice": '{"a": 1, "a": [2]}',
+    "127 lists": "[" * 100 + "]" * 100,
+    "200 lists": "[" * 200 + "]" * 200,
+    "100,000 lists": "[" * 100_000 + "]" * 100_000,
+    "lists without an end": "[" * 100_000,
+}
+BAD_KEYS = {
+    "none": '""',
+    "half a pair": '"\\ud800"',
+    "a NUL": '"\\u0000"',
+    "a megabyte": f'"{"k" * 2**20}"',
+    "an attribute": '"__class__"',
+}
+# As an address spells them.
+BAD_NAMES = {
+    "nothing": "",
+    "a NUL": "%00",
+    "half a pair": "%ed%a0%80",
+    "no UTF-8": "%ff%fe",
+    "no escape": "%zz%",
+    "dots": "%2e%2e",
+    "a folder": "..%2f..%2fetc%2fpasswd",
+    "the end of a line": "a%0d%0ab",
+    "minus one": "-1",
+    "a half": "0.5",
+    "digits of another script": "%d9%a3",
+    "a superscript": "%c2%b2",
+    "4,301 digits": "9" * 4301,
+    "letters": "x" * 5000,
+    "more than any float": "1e400",
+    "NaN": "NaN",
+    "a space": "%20",
+    "a plus": "+",
+}
+_HERE = "\ue000"  # where a value goes
+Place = tuple[str | int, ...]
+
+
+def places(value: Any, place: Place = ()) -> Iterator[Place]:
+    """The way to each value inside another, by keys and indices."""
+    pairs: Iterable[tuple[str | int, Any]]
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in pairs:
+        yield (*place, key)
+        yield from places(inner, (*place, key))
+
+
+def value_at(value: Any, place: Place) -> Any:
+    for key in place:
+        value = value[key]
+    return value
+
+
+def with_value(body: Any, place: Place, spelt: str) -> bytes:
+    """Return a body as JSON with something else at a place, there or not, spelt as it is to be sent."""
+    changed = json.loads(json.dumps(body))
+    value_at(changed, place[:-1])[place[-1]] = _HERE
+    return json.dumps(changed).replace(json.dumps(_HERE), spelt).encode()
+
+
+def with_key(body: Any, place: Place, spelt: str) -> bytes:
+    """Return a body as JSON with one more key in the object at a place."""
+    return with_value(body, (*place, _HERE), "1").replace(json.dumps(_HERE).encode(), spelt.encode())
 
 
 def some(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:

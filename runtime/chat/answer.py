@@ -1,9 +1,14 @@
 """What an answer is made of, in the order that the model writes it, and the message that it adds up to. Values only."""
 
+import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from runtime.chat.messages import Message, Role, ToolCall
+
+_MAX_DIGITS = 300  # with more, a number is beyond the floats that JavaScript reads all numbers as
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,26 @@ class CallEnded:
 
 
 AnswerEvent = TextPart | ReasoningPart | CallBegun | ArgumentsPart | CallEnded
+
+
+def arguments_in(written: str) -> dict[str, Any]:
+    """Return the arguments of a call as an object, which is empty where the answer's limit has cut them off.
+
+    A number that no reader of JSON could take, of thousands of digits or beyond all floats, is there as a text.
+    """
+    try:
+        return dict(json.loads(written, parse_int=_whole_number, parse_float=_number))
+    except (ValueError, RecursionError):
+        return {}
+
+
+def _whole_number(digits: str) -> int | str:
+    return int(digits) if len(digits) <= _MAX_DIGITS else digits
+
+
+def _number(digits: str) -> float | str:
+    value = float(digits)
+    return value if math.isfinite(value) else digits
 
 
 def whole_message(events: Iterable[AnswerEvent]) -> Message:

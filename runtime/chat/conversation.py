@@ -58,6 +58,7 @@ class Conversation:
 
     `thinking` None leaves it to the template; thinking is separated from the answer if `splits_thinking`,
     otherwise it is part of the text, marks and all. `variables` are more words for the template, by their names.
+    `parses_special`: names of control tokens in texts are those tokens, which only whoever writes all texts can want.
     `continues_last`: the last message is the assistant's and unfinished; the answer is its rest.
     """
 
@@ -68,3 +69,4 @@ class Conversation:
     variables: Mapping[str, Any] = field(default_factory=dict)
     continues_last: bool = False
     adds_generation_prompt: bool = True
+    parses_special: bool = False

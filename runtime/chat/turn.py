@@ -9,13 +9,14 @@
 How the model of a template thinks and calls tools is learnt from the template, once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
 from runtime.chat.call_form import GENERIC, LearntForm, learn_call_form
 from runtime.chat.call_grammar import Calls, GrammarWriter, arguments_schema, loosened
 from runtime.chat.calls import CallReader
+from runtime.chat.control_names import broken, control_names, restored, stand_ins_for, tokens_of
 from runtime.chat.conversation import Conversation, Tool, ToolChoice, ToolUse
 from runtime.chat.messages import Message
 from runtime.chat.named_template import NamedTemplate
@@ -102,7 +103,7 @@ def next_turn(
     info = engine.info
     template = template_in(engine)
     profile = profile_of(template)
-    prompt, thinking = _prompt(template, profile, conversation)
+    prompt, thinking, stand_ins = _guarded_prompt(engine, template, profile, conversation)
     is_own = answer_form is not None and answer_form.kind is not GrammarKind.JSON_SCHEMA
     if is_own and thinking is not None and thinking.is_begun:  # the caller's grammar is that of the whole answer
         prompt, thinking = _with_thinking_ended(prompt, thinking.marks), ThinkingState(thinking.marks, Stage.ENDED)
@@ -126,14 +127,14 @@ def next_turn(
         grammar = writer.strict(calls=None, answer=answer_form, thinking=allowed_thinking)
     shown = (*(thinking.marks.texts if thinking else ()), *(calls.form.texts if calls else ()))
     text = without_bos(prompt, info.bos_token, adds_bos=info.add_bos or not is_first)
+    parts = control_names(engine.vocabulary).parts(text, stand_ins)
     attachments = [file for message in conversation.messages for file in message.attachments]
     if attachments:
         assert is_first, "what follows other tokens can't have pictures"
-        read = engine.read(text, attachments, "messages")
-    else:
-        read = Prompt(tuple(engine.vocabulary.tokenize(text, add_special=is_first, parse_special=True)))
     return Turn(
-        prompt=read,
+        prompt=engine.read(parts, attachments, "messages")
+        if attachments
+        else Prompt(tokens_of(engine, parts, add_special=is_first)),
         grammar=grammar,
         shown_tokens=writer.control_tokens(*shown),
         thinking=thinking if conversation.splits_thinking else None,
@@ -177,6 +178,31 @@ def _prompt(
     if thinking.is_begun and conversation.thinking is False:
         return _with_thinking_ended(prompt, marks), ThinkingState(marks, Stage.ENDED)
     return prompt, thinking
+
+
+def _guarded_prompt(
+    engine: AnyEngine, template: ChatTemplate, profile: TemplateProfile, conversation: Conversation
+) -> tuple[str, ThinkingState | None, Mapping[str, str]]:
+    """Return the prompt and its thinking, with stand-ins for names of control tokens in texts, and whose they are.
+
+    The assistant's texts keep the marks of its own: a client sends back what the model has said.
+    """
+    prompt, thinking = _prompt(template, profile, conversation)
+    if conversation.parses_special:
+        return prompt, thinking, {}
+    names = control_names(engine.vocabulary)
+    kept = names.within((*profile.marks.texts, *(profile.call_form.form.texts if profile.call_form else ())))
+    found = names.found_in(conversation, kept)
+    stand_ins = stand_ins_for(found, prompt)
+    if len(stand_ins) == len(found) > 0:
+        characters = {name: character for character, name in stand_ins.items()}
+        renamed = names.renamed(conversation, characters.__getitem__, kept)
+        guarded, thinking = _prompt(template, profile, renamed)
+        if restored(guarded, stand_ins) == prompt:
+            return guarded, thinking, stand_ins
+    if found:
+        prompt, thinking = _prompt(template, profile, names.renamed(conversation, broken, kept))
+    return prompt, thinking, {}
 
 
 def _for_template(conversation: Conversation, profile: TemplateProfile) -> tuple[list[Message], tuple[Tool, ...]]:

@@ -26,7 +26,7 @@ from runtime.engine.values.facts import LoraInfo, Pooling
 from runtime.engine.values.grammar import Grammar
 from runtime.engine.values.meter import Meter
 from runtime.engine.values.params import EngineParams
-from runtime.engine.values.request import GenerationRequest, Prompt
+from runtime.engine.values.request import GenerationRequest, Prompt, TextPart
 from runtime.engine.values.sampling import SamplingParams
 from runtime.engine.worker import Arrivals, Post, Worker, model_info
 from runtime.errors import EngineError, HoldallError, QueueFull, RequestError, Unavailable
@@ -114,14 +114,15 @@ class Engine:
         """Set the scales for requests that name none; an adapter that isn't named gets 0. Raises RequestError."""
         self._adapters.default_scales = self._adapters.scales_for(scales)
 
-    def read(self, text: str, files: Tokens[bytes], param: str) -> Prompt:
-        """Return the prompt of a text in which each `media.MARK` stands for a picture or a sound, the next of `files`.
+    def read(self, parts: Tokens[TextPart], files: Tokens[bytes], param: str) -> Prompt:
+        """Return the prompt of a text in parts, where each `media.MARK` stands for a picture or a sound.
 
-        Raises RequestError for those that can't be read or aren't what this model reads. Blocks; call from a thread.
+        They are `files` in their order. Raises RequestError for those that can't be read or aren't what this model
+        reads. Blocks; call from a thread.
         """
         if self._projector is None:
             raise RequestError(f"'{param}' has pictures or sounds, but this model reads text only", param)
-        return self._projector.read(text, files, param)
+        return self._projector.read(parts, files, param)
 
     def compile(self, grammar: Grammar, patience: Patience | None = None) -> None:
         """Compile a grammar. Blocks; call from a thread.

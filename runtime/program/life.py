@@ -177,6 +177,7 @@ def _chat_defaults(chosen: Settings) -> "ChatDefaults":
         thinking=False if is_off else (True if chosen.reasoning == "on" else None),
         splits_thinking=chosen.reasoning_format != "none",
         variables=chosen.chat_template_kwargs or {},
+        parses_special=chosen.parse_special,
         shows_prompts=chosen.verbose,
     )
 

@@ -303,6 +303,11 @@ class Settings:
         "More variables for the chat template, as a JSON object.",
         _JsonObject(),
     )
+    parse_special: bool = option(
+        False,
+        "--parse-special",
+        "Read the names of control tokens in messages, such as <|im_end|>, as those tokens, as llama-server does.",
+    )
     reasoning: str = option(
         "auto",
         "-rea --reasoning $LLAMA_ARG_REASONING",

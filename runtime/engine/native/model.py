@@ -6,7 +6,7 @@ from the current position of a `FILE *` (`llama_model_load_from_file_ptr`) and m
 
 import ctypes
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from runtime.engine.native.bindings import libc
@@ -14,7 +14,7 @@ from runtime.engine.native.chat_templates import write_messages
 from runtime.engine.native.gguf_file import open_gguf
 from runtime.engine.native.header import has_tensor
 from runtime.engine.native.library import Library
-from runtime.engine.values.facts import FillTokens, ModelFacts, Pooling
+from runtime.engine.values.facts import ControlToken, FillTokens, ModelFacts, Pooling
 from runtime.errors import EngineError, ModelError, RequestError
 
 _RANKING_TENSORS = ("cls.weight", "cls.output.weight")  # llama.cpp's names; a model has one of them or both
@@ -229,6 +229,22 @@ class Model:
     def end_tokens(self) -> tuple[int, ...]:
         """The tokens at which the model ends. Blocks the first time; call from a thread."""
         return tuple(filter(self.is_end_of_generation, range(self.facts.n_vocab)))
+
+    @cached_property
+    def control_tokens(self) -> tuple[ControlToken, ...]:
+        """The tokens that only `parse_special` reads. Blocks the first time; call from a thread."""
+        api = self.library.api
+        control = api.LLAMA_TOKEN_ATTR_CONTROL | api.LLAMA_TOKEN_ATTR_UNKNOWN
+        attributes = enumerate(map(partial(api.llama_vocab_get_attr, self.vocab), range(self.facts.n_vocab)))
+        return tuple(
+            ControlToken(
+                name=self.token_text(token),
+                strips_left=bool(attribute & api.LLAMA_TOKEN_ATTR_LSTRIP),
+                strips_right=bool(attribute & api.LLAMA_TOKEN_ATTR_RSTRIP),
+            )
+            for token, attribute in attributes
+            if attribute & control
+        )
 
     def write_messages(
         self, template: str, messages: Sequence[tuple[str, str]], *, adds_generation_prompt: bool

@@ -19,7 +19,7 @@ from runtime.engine.native import png
 from runtime.engine.native.bindings import picture_info
 from runtime.engine.native.model import Model
 from runtime.engine.values.media import MARK, Media, MediaKind
-from runtime.engine.values.request import Prompt, PromptBuilder
+from runtime.engine.values.request import Prompt, PromptBuilder, TextPart
 from runtime.errors import EngineError, ModelError, RequestError
 
 # While a picture is read, some nine bytes a pixel are held at once; a large camera's has 50 million.
@@ -70,13 +70,13 @@ class Projector:
     def close(self) -> None:
         self._mtmd.mtmd_free(self._handle)
 
-    def read(self, text: str, files: Sequence[bytes], param: str) -> Prompt:
-        """Return the prompt of a text in which each MARK stands for the next of `files`, none of them encoded.
+    def read(self, parts: Sequence[TextPart], files: Sequence[bytes], param: str) -> Prompt:
+        """Return the prompt of a text in parts, where each MARK stands for the next of `files`, none of them encoded.
 
         Raises RequestError for a file that is no picture or sound, or not one that this model reads; `param` is the
         field that they came in.
         """
-        num_places = text.count(MARK)
+        num_places = sum(part.text.count(MARK) for part in parts)
         if num_places != len(files):
             raise RequestError(
                 f"the prompt has {num_places} places for pictures and sounds, but {len(files)} came with it", param
@@ -89,11 +89,10 @@ class Projector:
                 owned.callback(mtmd.mtmd_bitmap_free, bitmaps[-1])
             chunks = mtmd.mtmd_input_chunks_init()
             owned.callback(mtmd.mtmd_input_chunks_free, chunks)
-            words = text.encode("utf-8", "surrogatepass")
-            written = mtmd.mtmd_input_text(words, len(words), True, True)
             self._model.library.forget_errors()
-            pointers = (mtmd.mtmd_bitmap_p_ctypes * len(bitmaps))(*bitmaps)
-            if mtmd.mtmd_tokenize(self._handle, chunks, ctypes.byref(written), pointers, len(bitmaps)) != 0:
+            inputs = list(self._inputs(parts, bitmaps))
+            pointers = (ctypes.POINTER(mtmd.mtmd_input_part) * len(inputs))(*map(ctypes.pointer, inputs))
+            if mtmd.mtmd_tokenize_from_parts(self._handle, chunks, pointers, len(inputs), True) != 0:
                 raise RequestError(f"the prompt can't be read: {self._model.library.why()}", param)
             placing = PromptBuilder()
             for index in range(mtmd.mtmd_input_chunks_size(chunks)):
@@ -101,6 +100,18 @@ class Projector:
         if placing.media and placing.media[-1].end == len(placing.tokens):
             raise RequestError("a prompt can't end with a picture or a sound; write something behind it", param)
         return Prompt(tuple(placing.tokens), tuple(placing.media))
+
+    def _inputs(self, parts: Sequence[TextPart], bitmaps: Sequence[int]) -> Iterator[Any]:
+        """Yield mtmd's `mtmd_input_part`s: texts, and in the places of MARK the bitmaps."""
+        mtmd, left = self._mtmd, iter(bitmaps)
+        for part in parts:
+            for index, text in enumerate(part.text.split(MARK)):
+                if index:
+                    yield mtmd.mtmd_input_part(None, next(left))
+                words = text.encode("utf-8", "surrogatepass")
+                if words:
+                    written = mtmd.mtmd_input_text(words, len(words), False, part.parses_special)
+                    yield mtmd.mtmd_input_part(ctypes.pointer(written), None)
 
     def _bitmap(self, data: bytes, name: str, param: str) -> int:
         """Decode a file that errors call by `name`; whoever calls frees the result."""

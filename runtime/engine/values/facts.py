@@ -55,6 +55,15 @@ class FillTokens:
 
 
 @dataclass(frozen=True, slots=True)
+class ControlToken:
+    """The name of a token that is no text, and whether it takes the white space beside it."""
+
+    name: str
+    strips_left: bool = False
+    strips_right: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class LoraInfo:
     """A LoRA adapter by the name of its file, and its scale where a request names none."""
 

@@ -10,6 +10,14 @@ from runtime.errors import PromptTooLong, RequestError
 
 
 @dataclass(frozen=True, slots=True)
+class TextPart:
+    """A part of a prompt's text. Not `parses_special`: names of control tokens in it are nothing but text."""
+
+    text: str
+    parses_special: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Prompt:
     """A prompt's tokens, stand-ins among them, and what those stand for, in its order."""
 

@@ -42,6 +42,9 @@ _ANTHROPIC_TYPES = {
 _OVERLOADED = 529  # Anthropic's status for what is 503 elsewhere
 
 
+_MAX_MESSAGE = 1000  # characters
+
+
 # What isn't here is a plain 400.
 _STATUSES: dict[type[Exception], int] = {
     BodyTooLarge: 413,
@@ -78,7 +81,9 @@ def describe(error: Exception) -> tuple[int, dict[str, Any]]:
 
 def _error(status: int, message: str, param: str | None = None) -> dict[str, Any]:
     kind = _TYPES.get(status, "invalid_request_error")
-    message = " ".join(message.splitlines())  # it may quote the request, and is to be one line all the same
+    # It may quote the request, and is to be one line of words all the same, for a terminal, too.
+    message = " ".join(message[:_MAX_MESSAGE].splitlines())
+    message = "".join(character if character.isprintable() else "\ufffd" for character in message)
     return {"message": message, "type": kind, "code": status, "param": param}
 
 

@@ -60,5 +60,6 @@ class Anthropic:
             read_tool_use(body),
             thinking=thinking is not Thinking.HIDDEN,
             variables={**self._service.chat.variables, **read_effort(body)},
+            parses_special=self._service.chat.parses_special,
             continues_last=len(messages) > 1 and last.role is Role.ASSISTANT and not last.tool_calls,
         )

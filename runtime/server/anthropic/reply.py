@@ -7,12 +7,11 @@ counts all of them as computed, the last one has it right.
 
 import base64
 import hashlib
-import json
 import secrets
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from runtime.chat.answer import AnswerEvent, ArgumentsPart, CallBegun, CallEnded, ReasoningPart, TextPart
+from runtime.chat.answer import AnswerEvent, ArgumentsPart, CallBegun, CallEnded, ReasoningPart, TextPart, arguments_in
 from runtime.chat.turn import Turn
 from runtime.engine.values.events import Finished, FinishReason, TextDelta, Timings
 from runtime.server.answering.errors import anthropic_error
@@ -116,7 +115,7 @@ class MessageReply(Reply[Event]):
             case "text":
                 self._blocks[-1]["text"] = grown
             case "tool_use":
-                self._blocks[-1]["input"] = _arguments(grown)
+                self._blocks[-1]["input"] = arguments_in(grown)
             case "thinking":
                 signature = _signature(grown)
                 shown = grown if self._thinking is Thinking.SHOWN else ""
@@ -150,14 +149,6 @@ def _thinking_block(text: str, signature: str) -> dict[str, Any]:
 
 def _call_block(call_id: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     return {"type": "tool_use", "id": call_id, "name": name, "input": arguments, "caller": {"type": "direct"}}
-
-
-def _arguments(written: str) -> dict[str, Any]:
-    """Return a call's arguments, none when the answer's limit has cut them off."""
-    try:
-        return dict(json.loads(written))
-    except ValueError:
-        return {}
 
 
 def _signature(thought: str) -> str:

@@ -12,6 +12,7 @@ from runtime.server.refusals import BodyTooLarge
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
 MAX_NESTING = 128
+_MAX_LENGTH_DIGITS = 19  # Python refuses to read thousands of digits
 
 
 async def read_body(request: Request) -> JsonObject:
@@ -27,7 +28,7 @@ async def read_list(request: Request) -> list[Any]:
 async def read_bytes(request: Request, max_bytes: int) -> bytes:
     """Read a request's body. Raises BodyTooLarge."""
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > max_bytes:
+    if declared.isdecimal() and (len(declared) > _MAX_LENGTH_DIGITS or int(declared) > max_bytes):
         raise BodyTooLarge(f"the body is larger than {max_bytes} bytes")
     data = bytearray()
     async for chunk in request.stream():

@@ -2,7 +2,7 @@
 
 messages, tools, tool_choice, parallel_tool_calls      functions and function_call are their forerunners
 reasoning_effort, reasoning_format, chat_template_kwargs
-add_generation_prompt, continue_final_message
+add_generation_prompt, continue_final_message, parse_special
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,9 +33,10 @@ _ADD_PROMPT = Flag("add_generation_prompt", "End the prompt with the beginning o
 _CONTINUE = Special(
     "continue_final_message", "Go on with the last message, which is the assistant's.", {"type": ["boolean", "string"]}
 )
+_PARSE_SPECIAL = Flag("parse_special", "Read the names of control tokens in messages as those tokens.")
 CONVERSATION_FIELDS = (
     *(MESSAGES, _TOOLS, _TOOL_CHOICE, _PARALLEL, _FUNCTIONS, _FUNCTION_CALL),
-    *(_EFFORT, _FORMAT, _VARIABLES, _ADD_PROMPT, _CONTINUE),
+    *(_EFFORT, _FORMAT, _VARIABLES, _ADD_PROMPT, _CONTINUE, _PARSE_SPECIAL),
 )
 
 
@@ -46,6 +47,7 @@ class ChatDefaults:
     thinking: bool | None = None
     splits_thinking: bool = True
     variables: Mapping[str, Any] = field(default_factory=dict)
+    parses_special: bool = False  # names of control tokens in texts are those tokens
     shows_prompts: bool = False  # with every answer, as llama-server does when it is verbose
 
 
@@ -77,6 +79,7 @@ def read_conversation(body: JsonObject, defaults: ChatDefaults) -> Conversation:
         variables=variables,
         continues_last=continues_last,
         adds_generation_prompt=_ADD_PROMPT.value_in(body, True),
+        parses_special=_PARSE_SPECIAL.value_in(body, defaults.parses_special),
     )
 
 

@@ -11,6 +11,7 @@ from runtime.checked import JsonObject, elements, wrong
 from runtime.engine.values.media import MARK
 from runtime.errors import RequestError
 from runtime.server.asking.attachments import from_base64, from_url
+from runtime.server.asking.body import parse_object
 
 # OpenAI renamed the system role, which few templates know; its older function calls had a role of their own.
 _ROLES = {role.value: role for role in Role} | {"developer": Role.SYSTEM, "function": Role.TOOL}
@@ -63,13 +64,16 @@ def _parse_call(value: object, param: str) -> ToolCall:
 
 def parse_arguments(value: object, param: str) -> str:
     """Return a call's arguments, given as an object or as its JSON text, as that text."""
-    try:
-        arguments = json.loads(value) if isinstance(value, str) and value.strip() else value or {}
-    except (ValueError, RecursionError):
-        arguments = None
+    if isinstance(value, str) and value.strip():
+        try:
+            parse_object(value.encode())  # as strictly as the body that it came in
+        except RequestError:
+            raise wrong(param, "a JSON object, or the text of one") from None
+        return value
+    arguments = value or {}
     if not isinstance(arguments, dict):
         raise wrong(param, "a JSON object, or the text of one")
-    return value if isinstance(value, str) and value.strip() else json.dumps(arguments, ensure_ascii=False)
+    return json.dumps(arguments, ensure_ascii=False)
 
 
 def parse_content(value: object, param: str, attachments: list[bytes], *, between: str = _BETWEEN_PARTS) -> str:

@@ -5,7 +5,7 @@ from functools import partial
 
 from runtime.checked import elements, wrong
 from runtime.engine.interface import AnyEngine
-from runtime.engine.values.request import Prompt
+from runtime.engine.values.request import Prompt, TextPart
 from runtime.errors import RequestError
 from runtime.server.asking.attachments import from_base64
 
@@ -58,7 +58,7 @@ async def _read_prompt(engine: AnyEngine, prompt: object, param: str) -> Prompt:
     if not isinstance(text, str) or not isinstance(data, list):
         raise RequestError(f"'{param}' must have a text as 'prompt_string' and a list as 'multimodal_data'", param)
     files = [from_base64(*each) for each in elements(data, f"{param}.multimodal_data", "a list")]
-    return await asyncio.to_thread(engine.read, text, files, param)
+    return await asyncio.to_thread(engine.read, [TextPart(text)], files, param)
 
 
 def prompts_in(

@@ -31,6 +31,7 @@ API_VERSION = "0.12.11"
 _TAG = ":latest"
 _NEVER = "2318-03-10T00:00:00Z"  # the model stays for as long as the program runs; Ollama's own word for that
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
+_MAX_DIGITS = 300  # a text of more is no number that JSON's readers take
 _GENERAL_NUMBERS = {"general.alignment", "general.file_type", "general.quantization_version"}
 _MODEL = Text("model", "The model's name, with or without its tag.")
 _NAME = Text("name", "Another name for model.")
@@ -165,7 +166,7 @@ def _typed(key: str, text: str) -> bool | int | float | str:
         return text
     if text in ("true", "false"):
         return text == "true"
-    if _NUMBER.fullmatch(text):
+    if _NUMBER.fullmatch(text) and len(text) <= _MAX_DIGITS:
         return float(text) if "." in text else int(text)
     return text
 

@@ -52,6 +52,7 @@ class OllamaParams:
     asks_to_think: bool
     thinking: bool | None
     variables: Mapping[str, Any]
+    parses_special: bool
 
     @classmethod
     def of(cls, body: JsonObject, service: Service) -> "OllamaParams":
@@ -73,6 +74,7 @@ class OllamaParams:
             asks_to_think=thinking is True,
             thinking=service.chat.thinking if thinking is None else thinking,
             variables={**service.chat.variables, **({"reasoning_effort": effort} if effort else {})},
+            parses_special=service.chat.parses_special,
         )
 
 

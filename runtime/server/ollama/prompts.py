@@ -9,7 +9,7 @@ from runtime.chat.turn import next_turn, profile_in
 from runtime.checked import JsonObject, wrong
 from runtime.engine.interface import AnyEngine
 from runtime.engine.values.media import MARK
-from runtime.engine.values.request import GenerationRequest
+from runtime.engine.values.request import GenerationRequest, TextPart
 from runtime.engine.values.request import Prompt as EnginePrompt
 from runtime.errors import RequestError
 from runtime.nursery import Patience
@@ -81,7 +81,7 @@ class Prompt:
             return _unread(params, EnginePrompt(tokens))
         text = MARK * len(self.images) + self.text
         if self.is_raw and self.images:
-            read = engine.read(text, self.images, _IMAGES.name)
+            read = engine.read([TextPart(text)], self.images, _IMAGES.name)
             return _unread(params, read)
         if self.is_raw:
             tokens = tuple(engine.vocabulary.tokenize(self.text, add_special=True, parse_special=True))
@@ -122,6 +122,7 @@ def prepare_chat(
         ToolUse(tools),
         thinking=params.thinking,
         variables=params.variables,
+        parses_special=params.parses_special,
         continues_last=len(messages) > 1 and last.role is Role.ASSISTANT and not last.tool_calls,
     )
     grammar = params.generation.sampling.grammar

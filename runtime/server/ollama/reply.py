@@ -3,13 +3,12 @@
 Durations are nanoseconds. Clients divide counts by them, so they are never zero.
 """
 
-import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from runtime.chat.answer import AnswerEvent, ArgumentsPart, CallBegun, CallEnded, ReasoningPart, TextPart
+from runtime.chat.answer import AnswerEvent, ArgumentsPart, CallBegun, CallEnded, ReasoningPart, TextPart, arguments_in
 from runtime.chat.messages import Message, Role, ToolCall
 from runtime.chat.reader import AnswerReader
 from runtime.engine.values.events import Finished, FinishReason, TextDelta, TokenProbs
@@ -177,7 +176,7 @@ def _thinking(message: Message) -> dict[str, Any]:
 
 
 def _call_json(index: int, call: ToolCall) -> dict[str, Any]:
-    function = {"index": index, "name": call.name, "arguments": json.loads(call.arguments)}
+    function = {"index": index, "name": call.name, "arguments": arguments_in(call.arguments)}
     return {"id": call.id, "function": function}
 
 

@@ -10,11 +10,13 @@ import asyncio
 import base64
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from runtime.chat.control_names import control_names, tokens_of
 from runtime.checked import JsonObject, wrong
 from runtime.engine.interface import AnyEngine
 from runtime.engine.values.embedding import normalized
@@ -136,7 +138,8 @@ class Rerank:
         engine = await self._service.engine()
         if not engine.can_rank:
             raise NotOffered("this model wasn't trained to rank; use a reranking model, without another --pooling")
-        texts = await asyncio.to_thread(lambda: [_rank_prompt(engine, query, document) for document in documents])
+        prompt_of = partial(_rank_prompt, engine, self._service.chat.parses_special, query)
+        texts = await asyncio.to_thread(lambda: list(map(prompt_of, documents)))
         scores = [vectors[0][0] for vectors in await computed_vectors(request, engine, texts, name)]
         best = sorted(range(len(documents)), key=lambda index: -scores[index])[: _TOP_N.value_in(body, len(documents))]
         if is_tei:
@@ -201,12 +204,19 @@ def _read_documents(body: JsonObject, name: str) -> tuple[str, ...]:
     return documents
 
 
-def _rank_prompt(engine: AnyEngine, query: str, document: str) -> list[int]:
-    """Return what a ranking model reads: its own template filled in, else both texts between its special tokens."""
+def _rank_prompt(engine: AnyEngine, parses_special: bool, query: str, document: str) -> Sequence[int]:
+    """Return what a ranking model reads: its own template filled in, else both texts between its special tokens.
+
+    `parses_special`: names of control tokens in the texts are those tokens.
+    """
     template = engine.info.rerank_template
     if template is None:
         return engine.vocabulary.pair(query, document)
+    names = control_names(engine.vocabulary)
+    stand_ins: Mapping[str, str] = {}
+    if not parses_special:
+        (query, document), stand_ins = names.guarded((query, document), template)
     texts = {"{query}": query, "{document}": document}
     # In one go: a query that mentions {document} stays as it is.
     filled = _PLACEHOLDER.sub(lambda found: texts[found[0]], template)
-    return engine.vocabulary.tokenize(filled, add_special=False, parse_special=True)
+    return tokens_of(engine, names.parts(filled, stand_ins), add_special=False)

@@ -113,6 +113,7 @@ class ResponseParams:
             thinking=False if self.effort == "none" else self.defaults.thinking,
             splits_thinking=self.defaults.splits_thinking,
             variables={**self.defaults.variables, **effort},
+            parses_special=self.defaults.parses_special,
         )
 
 

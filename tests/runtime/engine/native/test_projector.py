@@ -15,7 +15,7 @@ from runtime.engine.values.commands import Saved, SaveSlot
 from runtime.engine.values.events import Event, Failed, Finished, TextDelta
 from runtime.engine.values.media import MARK, Media, MediaKind
 from runtime.engine.values.params import EngineParams
-from runtime.engine.values.request import Prompt
+from runtime.engine.values.request import Prompt, TextPart
 from runtime.engine.values.sampling import SamplingParams
 from runtime.errors import EngineError, HoldallError, ModelError, RequestError
 from tests.asking import request_for
@@ -93,7 +93,7 @@ def hear(events: "queue.Queue[Event]") -> tuple[list[int], Finished]:
 
 
 def say(engine: Engine, text: str, *files: bytes, num_tokens: int = 12, **more: object) -> tuple[list[int], Finished]:
-    return hear(start(engine, engine.read(text, files, "prompt"), num_tokens, **more))
+    return hear(start(engine, engine.read([TextPart(text)], files, "prompt"), num_tokens, **more))
 
 
 @pytest.mark.parametrize("kind", Projecting, ids=lambda kind: kind.value)
@@ -107,6 +107,15 @@ def test_what_is_said_of_a_picture_is_what_llama_server_says(library: Library, f
                 assert (again, end.timings.num_prompt_tokens) == (tokens, 1)
 
 
+def test_in_a_part_that_is_plain_text_a_control_tokens_name_is_its_letters(seer: Engine) -> None:
+    assert "</s>" in {token.name for token in seer.vocabulary.control_tokens}
+    for text in (f"</s>a{MARK}", "a</s>"):
+        parts = [TextPart(text), TextPart(f"</s>b{MARK}", parses_special=False), TextPart("</s>", parses_special=True)]
+        whole = seer.read(parts, [A, B][: 1 + text.count(MARK)], "prompt").text_tokens
+        assert whole.count(2) == 1 + text.count("</s>")
+        assert seer.vocabulary.detokenize(whole).count("</s>") == 2 + text.count("</s>")
+
+
 @pytest.mark.parametrize("kind", [Projecting.WHOLE, Projecting.TILED, Projecting.GRID], ids=lambda kind: kind.value)
 def test_in_small_steps_beside_others_the_text_is_the_same(library: Library, folder: Path, kind: Projecting) -> None:
     with seeing(library, folder, kind, n_batch=32, num_slots=4) as engine:
@@ -115,7 +124,7 @@ def test_in_small_steps_beside_others_the_text_is_the_same(library: Library, fol
         talker = start(
             engine, Prompt(tuple(engine.vocabulary.tokenize("xyz", add_special=True, parse_special=True))), 300
         )
-        prompts = [engine.read(TEXT, [file], "prompt") for file in (A, B)]
+        prompts = [engine.read([TextPart(TEXT)], [file], "prompt") for file in (A, B)]
         both = [start(engine, prompt, 40, cache_prompt=False) for prompt in prompts]
         assert [hear(events)[0] for events in both] == alone
         assert len(hear(talker)[0]) == 300
@@ -163,7 +172,7 @@ def test_who_goes_away_while_a_picture_waits_is_not_computed(seer: Engine, monke
 
     monkeypatch.setattr(Projector, "encode", slowly)
     events: queue.Queue[Event] = queue.Queue()
-    prompts = [seer.read(TEXT, [png(hue=hue)], "prompt") for hue in (5, 6)]
+    prompts = [seer.read([TextPart(TEXT)], [png(hue=hue)], "prompt") for hue in (5, 6)]
     requests = [request_for(prompt.tokens, prompt.media, max_tokens=1) for prompt in prompts]
     numbers = [seer.submit(request, events.put) for request in requests]
     begun.get(timeout=30)
@@ -192,7 +201,7 @@ def test_a_projector_is_found_in_the_middle_of_a_file(library: Library, folder: 
     with closing(Model(library, folder / "text.gguf")) as model:
         projector = Projector(model, inside, 65536, len(alone), num_threads=1)
         assert projector.kinds == {MediaKind.PICTURE}
-        assert len(projector.read(TEXT, [A], "prompt").tokens) == 25
+        assert len(projector.read([TextPart(TEXT)], [A], "prompt").tokens) == 25
         projector.close()
 
 
@@ -232,7 +241,7 @@ def test_what_can_not_be_seen_is_refused_in_words(
 ) -> None:
     kind = Projecting.SOUND if text.endswith(MARK) else Projecting.WHOLE  # after a picture come words of mtmd's own
     with seeing(library, folder, kind) as engine, pytest.raises(RequestError, match=words) as refusal:
-        engine.read(text, files, "messages")
+        engine.read([TextPart(text)], files, "messages")
     assert refusal.value.param == "messages"
 
 
@@ -243,7 +252,7 @@ def test_sounds_that_would_end_the_process_are_refused(library: Library, folder:
     with seeing(library, folder, Projecting.SOUND) as engine:
         for file in (endless, wav(0.001), wav(0.0), b"RIFF\xff\xff\xff\xffWAVEfmt " + bytes(40), b"ID3" + bytes(40)):
             with pytest.raises(RequestError, match="no sound that can be read"):
-                engine.read(TEXT, [file], "prompt")
+                engine.read([TextPart(TEXT)], [file], "prompt")
         assert len(say(engine, TEXT, wav())[0]) == 12
 
 
@@ -259,5 +268,5 @@ def test_an_engine_without_a_projector_says_so(library: Library, folder: Path) -
     with closing(Model(library, folder / "text.gguf")) as model:
         engine = Engine(model, EngineParams(n_ctx=64), post)
         with pytest.raises(RequestError, match="this model reads text only"):
-            engine.read(TEXT, [A], "messages")
+            engine.read([TextPart(TEXT)], [A], "messages")
         engine.close()

@@ -52,6 +52,23 @@ def test_a_full_queue_is_a_503_that_says_when_to_come_back(monkeypatch: pytest.M
         assert response.json()["error"]["type"] == "unavailable_error"
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"), [("x" * 5000, "x" * 900), ("\x1b[2J\u202e\0", "\ufffd[2J\ufffd\ufffd"), ("a\r\n\u2028b", "a  b")]
+)
+def test_an_error_quotes_no_more_of_a_request_than_a_line_shows(name: str, shown: str) -> None:
+    body = {"messages": [{"role": "user", "content": [{"type": name}]}]}
+    message = ask(make_app(ScriptedEngine()), "POST", "/v1/messages", json={**body, "max_tokens": 1}).json()["error"]
+    assert shown in message["message"]
+    assert len(message["message"]) <= 1000
+    assert message["message"].isprintable()
+
+
+def test_a_length_of_thousands_of_digits_is_too_large() -> None:
+    headers = {"content-length": "9" * 5000}
+    response = ask(make_app(ScriptedEngine()), "POST", "/completion", content=b"{}", headers=headers)
+    assert response.status_code == 413
+
+
 def test_an_unknown_path_is_a_404() -> None:
     response = ask(make_app(ScriptedEngine()), "GET", "/nothing")
     assert (response.status_code, response.json()["error"]["type"]) == (404, "not_found_error")

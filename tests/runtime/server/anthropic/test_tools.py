@@ -275,3 +275,10 @@ def test_what_can_not_be_read_is_told_by_its_place(fields: dict[str, Any], words
     response = asked(ScriptedEngine(), **fields)
     assert response.status_code == 400
     assert words in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(("number", "read"), [("1e400", "1e400"), ("9" * 5000, "9" * 5000), ("2.5", 2.5)])
+def test_a_number_that_no_reader_of_json_takes_is_a_text(number: str, read: object) -> None:
+    message = whole(ScriptedEngine(pieces(CALL.replace('"Köln"', number))), tools=[WEATHER], max_tokens=4096)
+    (call,) = (block for block in message["content"] if block["type"] == "tool_use")
+    assert call["input"] == {"city": read}

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from runtime.chat.messages import Message, Role
@@ -12,6 +14,10 @@ def test_text_parts_become_one_text_of_as_many_lines() -> None:
 
 def test_a_developer_is_the_system() -> None:
     assert parse_messages([{"role": "developer", "content": "x"}])[0].role is Role.SYSTEM
+
+
+def called(arguments: str) -> dict[str, Any]:
+    return {"id": "1", "function": {"name": "f", "arguments": arguments}}
 
 
 @pytest.mark.parametrize(
@@ -33,8 +39,20 @@ def test_a_developer_is_the_system() -> None:
         ([{"role": "user", "content": [{"type": "file"}]}], "messages[0].content[0].type"),
         ([{"role": "user", "content": [{"type": "text"}]}], "messages[0].content[0].text"),
         ([{"role": "assistant", "content": "", "tool_calls": [{}]}], "messages[0].tool_calls[0]"),
+        *(
+            ([{"role": "assistant", "tool_calls": [called(text)]}], "messages[0].tool_calls[0].function.arguments")
+            for text in (
+                '{"a":' * 400 + '"\\n"' + "}" * 400,
+                '{"a": "\\ud800"}',
+                '{"a": NaN}',
+                '{"a": 1e400}',
+                f'{{"a": {"9" * 4301}}}',
+                "[]",
+                "{",
+            )
+        ),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:70],
 )
 def test_a_bad_message_is_refused_with_its_place(messages: object, param: str) -> None:
     with pytest.raises(RequestError) as refusal:

@@ -227,3 +227,10 @@ def test_what_can_not_be_read_is_told_by_its_place(fields: dict[str, Any], words
     response = asked(ScriptedEngine(), **fields)
     assert response.status_code == 400
     assert words in response.json()["error"]
+
+
+@pytest.mark.parametrize(("number", "read"), [("1e400", "1e400"), ("9" * 5000, "9" * 5000), ("2.5", 2.5), ("7", 7)])
+def test_a_number_that_no_reader_of_json_takes_is_a_text(number: str, read: object) -> None:
+    text = CALL.replace('"Köln"', number)
+    (call,) = answered(text, tools=[WEATHER])["tool_calls"]
+    assert call["function"]["arguments"] == {"city": read}
