@@ -36,9 +36,9 @@ class Anthropic:
     @operation("The next message of a conversation, as Anthropic", *_ASKED, *ANSWER_FIELDS, required=_REQUIRED)
     async def messages(self, request: Request) -> Response:
         body = await read_body(request)
-        params = AnthropicParams.of(body, self._service)
+        params = await body.read(AnthropicParams.of, self._service)
         thinking = read_thinking(body)
-        conversation = self._conversation(body, thinking)
+        conversation = await body.read(self._conversation, thinking)
         engine = await self._service.engine()
         turn = await asyncio.to_thread(next_turn, engine, conversation, params.generation.sampling.grammar)
         generation = await Generation.begin(engine, turn.ask(params.generation))
@@ -48,7 +48,7 @@ class Anthropic:
     @operation("How many tokens a conversation has", *_ASKED, required=_REQUIRED)
     async def count_tokens(self, request: Request) -> Response:
         body = await read_body(request)
-        conversation = self._conversation(body, read_thinking(body))
+        conversation = await body.read(self._conversation, read_thinking(body))
         engine = await self._service.engine()
         turn = await asyncio.to_thread(next_turn, engine, conversation)
         return JsonResponse({"input_tokens": len(turn.prompt.tokens)})

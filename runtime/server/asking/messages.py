@@ -5,12 +5,14 @@ Whatever is wrong raises RequestError that names the very field.
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from runtime.chat.messages import Message, Role, ToolCall
 from runtime.checked import JsonObject, elements, wrong
 from runtime.engine.values.media import MARK
 from runtime.errors import RequestError
 from runtime.server.asking.attachments import from_base64, from_url
+from runtime.server.asking.parsing import check_size
 
 # OpenAI renamed the system role, which few templates know; its older function calls had a role of their own.
 _ROLES = {role.value: role for role in Role} | {"developer": Role.SYSTEM, "function": Role.TOOL}
@@ -64,12 +66,18 @@ def _parse_call(value: object, param: str) -> ToolCall:
 def parse_arguments(value: object, param: str) -> str:
     """Return a call's arguments, given as an object or as its JSON text, as that text."""
     try:
-        arguments = json.loads(value) if isinstance(value, str) and value.strip() else value or {}
+        arguments = _parse_nested(value) if isinstance(value, str) and value.strip() else value or {}
     except (ValueError, RecursionError):
         arguments = None
     if not isinstance(arguments, dict):
         raise wrong(param, "a JSON object, or the text of one")
     return value if isinstance(value, str) and value.strip() else json.dumps(arguments, ensure_ascii=False)
+
+
+def _parse_nested(text: str) -> Any:
+    """Parse JSON that a text of the body holds, which is bounded like the body."""
+    check_size(text.encode("utf-8", "surrogatepass"))
+    return json.loads(text)
 
 
 def parse_content(value: object, param: str, attachments: list[bytes], *, between: str = _BETWEEN_PARTS) -> str:

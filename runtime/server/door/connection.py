@@ -2,7 +2,8 @@
 
 uvicorn waits for ever for the rest of a request and takes any number of connections; a client that sends a byte now and
 then would hold its place until the program ends. Here a request's head must be complete after a while, its body must
-keep coming, and when all places are taken a connection that only rests makes room for a new one.
+keep coming, in pieces that are worth their handling, and when all places are taken a connection that only rests makes
+room for a new one.
 """
 
 import asyncio
@@ -27,6 +28,12 @@ class Patience:
     max_connections: int = 512  # less than the 1,024 files that a process may have open by default
 
 
+_MAX_HEAD_BYTES = 64 * 1024  # uvicorn's own limit
+_FREE_CHUNKS = 2048  # some hundredths of a second
+_MIN_CHUNK_BYTES = 256  # in the mean, of a body in more chunks than those
+_TOO_FINE = f"the request's body comes in too many small chunks; send at least {_MIN_CHUNK_BYTES} bytes in each"
+
+
 class _Awaited(Enum):
     """What the client still owes."""
 
@@ -38,6 +45,30 @@ class _Awaited(Enum):
 _AWAITED = {h11.IDLE: _Awaited.HEAD, h11.SEND_BODY: _Awaited.BODY}
 
 
+class _Protocol(h11.Connection):
+    """h11's side of a server, which refuses bodies in very many small chunks.
+
+    Each chunk takes as long as some kilobytes, so a megabyte in chunks of one byte would keep all others waiting.
+    """
+
+    _num_chunks = 0
+    _num_bytes = 0
+    is_too_fine = False
+
+    def next_event(self) -> Any:
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._num_chunks = self._num_bytes = 0
+        elif isinstance(event, h11.Data) and event.chunk_start:
+            self._num_chunks += 1
+        if isinstance(event, h11.Data):
+            self._num_bytes += len(event.data)
+            self.is_too_fine = self._num_chunks > max(_FREE_CHUNKS, self._num_bytes / _MIN_CHUNK_BYTES)
+        if self.is_too_fine:
+            raise h11.RemoteProtocolError(_TOO_FINE)
+        return event
+
+
 class Connection(H11Protocol):
     """One client's connection. Belongs to the event loop's thread, as all of uvicorn does."""
 
@@ -45,6 +76,7 @@ class Connection(H11Protocol):
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
+        self.conn = _Protocol(h11.SERVER, _MAX_HEAD_BYTES)
         self._awaited = _Awaited.NOTHING
         self._num_received = 0  # bytes since the timer was set
         self._timer: asyncio.TimerHandle | None = None
@@ -82,7 +114,8 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(HTTPStatus.BAD_REQUEST, msg)
+        is_too_fine = isinstance(self.conn, _Protocol) and self.conn.is_too_fine
+        self._refuse(HTTPStatus.BAD_REQUEST, _TOO_FINE if is_too_fine else msg)
 
     def _await(self, awaited: _Awaited) -> None:
         if awaited is self._awaited:

@@ -51,7 +51,7 @@ class LlamaCpp:
     @operation("Go on with a text", _PROMPT, *ANSWER_FIELDS, required=("prompt",))
     async def completion(self, request: Request) -> Response:
         body = await read_body(request)
-        params = CompletionParams.of(body, self._service)
+        params = await body.read(CompletionParams.of, self._service)
         if _PROMPT.name not in body:
             raise body.missing(_PROMPT.name)
         engine = await self._service.engine()
@@ -64,10 +64,10 @@ class LlamaCpp:
     )
     async def infill(self, request: Request) -> Response:
         body = await read_body(request)
-        params = CompletionParams.of(body, self._service)
+        params = await body.read(CompletionParams.of, self._service)
         prefix, suffix = (_required(declared, body) for declared in (_INPUT_PREFIX, _INPUT_SUFFIX))
         beginning = _MIDDLE.value_in(body, "")
-        snippets = _snippets(body.raw(_INPUT_EXTRA.name))
+        snippets = await body.read(_snippets)
         engine = await self._service.engine()
         tokens = await asyncio.to_thread(
             fill_tokens,
@@ -110,7 +110,8 @@ class LlamaCpp:
         required=(MESSAGES.name,),
     )
     async def apply_template(self, request: Request) -> Response:
-        conversation = read_conversation(await read_body(request), self._service.chat)
+        body = await read_body(request)
+        conversation = await body.read(read_conversation, self._service.chat)
         engine = await self._service.engine()
         return JsonResponse({"prompt": await asyncio.to_thread(prompt_of, engine, conversation)})
 
@@ -146,8 +147,8 @@ def _required(declared: Text, body: JsonObject) -> str:
     return value
 
 
-def _snippets(value: Any) -> tuple[Snippet, ...]:
-    wanted = "a list of objects with 'text' and 'filename'"
+def _snippets(body: JsonObject) -> tuple[Snippet, ...]:
+    value, wanted = body.raw(_INPUT_EXTRA.name), "a list of objects with 'text' and 'filename'"
     return tuple(_snippet(*each) for each in elements([] if value is None else value, _INPUT_EXTRA.name, wanted))
 
 

@@ -41,8 +41,8 @@ class Ollama:
     async def generate(self, request: Request) -> Response:
         clock = Clock()
         body = await read_body(request)
-        params = OllamaParams.of(body, self._service)
-        prompt = Prompt.of(body)
+        params = await body.read(OllamaParams.of, self._service)
+        prompt = await body.read(Prompt.of)
         engine = await self._engine(clock)
         if prompt.is_empty:
             return JsonResponse(GenerateReply(params, clock).loaded())
@@ -54,9 +54,9 @@ class Ollama:
     async def chat(self, request: Request) -> Response:
         clock = Clock()
         body = await read_body(request)
-        params = OllamaParams.of(body, self._service)
-        messages = read_messages(body.raw(MESSAGES.name))
-        tools = parse_tools(body.raw(_TOOLS.name), _TOOLS.name)
+        params = await body.read(OllamaParams.of, self._service)
+        messages = await body.read(lambda given: read_messages(given.raw(MESSAGES.name)))
+        tools = await body.read(lambda given: parse_tools(given.raw(_TOOLS.name), _TOOLS.name))
         engine = await self._engine(clock)
         if not messages:
             return JsonResponse(ChatReply(params, clock).loaded())
@@ -67,7 +67,7 @@ class Ollama:
     async def embed(self, request: Request) -> Response:
         clock = Clock()
         body = await read_body(request)
-        texts = [] if body.raw(_INPUT.name) == "" else list(_INPUT.value_in(body))
+        texts = [] if body.raw(_INPUT.name) == "" else list(await body.read(_INPUT.value_in))
         is_cut = _TRUNCATE.value_in(body, True)
         num_dimensions = _DIMENSIONS.value_in(body, None)
         tokens, vectors = await self._vectors(request, clock, texts, is_cut=is_cut)

@@ -49,8 +49,8 @@ class OpenAIResponses:
     @operation("Answer with items", *FIELDS, required=(INPUT.name,))
     async def create(self, request: Request) -> Response:
         body = await read_body(request)
-        params = ResponseParams.of(body, self._service)
-        asked = self._read_input(body)
+        params = await body.read(ResponseParams.of, self._service)
+        asked = await body.read(self._read_input)
         engine = await self._service.engine()
         turn = await asyncio.to_thread(_turn, engine, params, asked.messages)
         generation = await Generation.begin(engine, turn.ask(params.generation))
@@ -80,8 +80,8 @@ class OpenAIResponses:
     @operation("Count the tokens of an input", *FIELDS)
     async def count_tokens(self, request: Request) -> Response:
         body = await read_body(request)
-        params = ResponseParams.of(body, self._service)
-        messages = self._read_input(body).messages
+        params = await body.read(ResponseParams.of, self._service)
+        messages = (await body.read(self._read_input)).messages
         engine = await self._service.engine()
         turn = await asyncio.to_thread(_turn, engine, params, messages)
         return JsonResponse({"object": "response.input_tokens", "input_tokens": len(turn.prompt.tokens)})
