@@ -91,10 +91,11 @@ class PromptTooLong(RequestError):
 class TextTooLong(PromptTooLong):
     """A text that is to become a vector has more tokens than can be computed; `index` counts the texts in `param`."""
 
-    def __init__(self, param: str, index: int, num_tokens: int, max_tokens: int) -> None:
+    def __init__(self, param: str, index: int, num_tokens: int, max_tokens: int, *, is_counted: bool = True) -> None:
+        at_least = "" if is_counted else "at least "
         RequestError.__init__(
             self,
-            f"{param}[{index}] has {num_tokens} tokens, but a text may have {max_tokens}, "
+            f"{param}[{index}] has {at_least}{num_tokens} tokens, but a text may have {max_tokens}, "
             "the lesser of -c and what the model was trained for; split it",
             param,
         )

@@ -30,7 +30,7 @@ from runtime.engine.values.facts import FillTokens, LoraInfo, ModelInfo, Pooling
 from runtime.engine.values.grammar import Grammar
 from runtime.engine.values.media import MARK, Media, MediaKind
 from runtime.engine.values.meter import Meter
-from runtime.engine.values.request import GenerationRequest, Prompt, PromptBuilder
+from runtime.engine.values.request import MAX_TEXT_TOKENS, GenerationRequest, Prompt, PromptBuilder
 from runtime.engine.values.sampling import SamplingParams
 from runtime.errors import PromptTooLong, RequestError, TextTooLong, Unavailable
 
@@ -47,7 +47,9 @@ class ScriptedVocabulary:
         self._info = info
         self.fill_tokens: FillTokens | None = None
 
-    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+    def tokenize(
+        self, text: str, *, add_special: bool, parse_special: bool, max_tokens: int = MAX_TEXT_TOKENS
+    ) -> list[int]:
         tokens = [BOS] if add_special and self._info.add_bos else []
         data = text.encode("utf-8")
         while data:

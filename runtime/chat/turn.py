@@ -19,6 +19,7 @@ from runtime.chat.calls import CallReader
 from runtime.chat.conversation import Conversation, Tool, ToolChoice, ToolUse
 from runtime.chat.messages import Message
 from runtime.chat.named_template import NamedTemplate
+from runtime.chat.prompt_text import prompt_tokens
 from runtime.chat.reader import AnswerReader
 from runtime.chat.reasoning import Stage, ThinkingMarks, ThinkingState, learn_thinking_marks
 from runtime.chat.template import ChatTemplate, MessageFormat, load_template, without_bos
@@ -86,12 +87,17 @@ def template_in(engine: AnyEngine) -> ChatTemplate:
 
 
 def next_turn(
-    engine: AnyEngine, conversation: Conversation, answer_form: Grammar | None = None, *, is_first: bool = True
+    engine: AnyEngine,
+    conversation: Conversation,
+    answer_form: Grammar | None = None,
+    *,
+    is_first: bool = True,
+    is_counted: bool = False,
 ) -> Turn:
     """Return the turn that goes on with a conversation; its text, where there is a form for it, holds to that.
 
-    Not `is_first`: the prompt follows other tokens, and has no pictures. Blocks; call from a thread. Raises
-    RequestError.
+    Not `is_first`: the prompt follows other tokens, and has no pictures. `is_counted`: it may be longer than the
+    context. Blocks; call from a thread. Raises RequestError, and PromptTooLong for what is far too long.
     """
     info = engine.info
     template = template_in(engine)
@@ -125,7 +131,7 @@ def next_turn(
         assert is_first, "what follows other tokens can't have pictures"
         read = engine.read(text, attachments, "messages")
     else:
-        read = Prompt(tuple(engine.vocabulary.tokenize(text, add_special=is_first, parse_special=True)))
+        read = Prompt(prompt_tokens(engine, text, is_first=is_first, is_counted=is_counted))
     return Turn(
         prompt=read,
         grammar=grammar,

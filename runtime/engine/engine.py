@@ -29,7 +29,15 @@ from runtime.engine.values.params import EngineParams
 from runtime.engine.values.request import GenerationRequest, Prompt
 from runtime.engine.values.sampling import SamplingParams
 from runtime.engine.worker import Arrivals, Post, Worker, model_info
-from runtime.errors import EngineError, HoldallError, QueueFull, RequestError, Unavailable
+from runtime.errors import (
+    EngineError,
+    HoldallError,
+    PromptTooLong,
+    QueueFull,
+    RequestError,
+    TooManyTokens,
+    Unavailable,
+)
 
 T = TypeVar("T")
 
@@ -119,6 +127,10 @@ class Engine:
         """
         if self._projector is None:
             raise RequestError(f"'{param}' has pictures or sounds, but this model reads text only", param)
+        try:  # the projector's library reads a text of any length before it says how long it is
+            self.vocabulary.tokenize(text, add_special=True, parse_special=True, max_tokens=self.info.n_ctx)
+        except TooManyTokens as refusal:
+            raise PromptTooLong(refusal.num_tokens, self.info.n_ctx, is_counted=False) from None
         return self._projector.read(text, files, param)
 
     def compile(self, grammar: Grammar) -> None:

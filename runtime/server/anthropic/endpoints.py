@@ -50,7 +50,7 @@ class Anthropic:
         body = await read_body(request)
         conversation = await body.read(self._conversation, read_thinking(body))
         engine = await self._service.engine()
-        turn = await asyncio.to_thread(next_turn, engine, conversation)
+        turn = await asyncio.to_thread(next_turn, engine, conversation, is_counted=True)
         return JsonResponse({"input_tokens": len(turn.prompt.tokens)})
 
     def _conversation(self, body: JsonObject, thinking: Thinking) -> Conversation:

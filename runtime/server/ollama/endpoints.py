@@ -11,11 +11,13 @@ from starlette.responses import Response
 
 from runtime.engine.interface import AnyEngine
 from runtime.engine.values.embedding import normalized
+from runtime.errors import TextTooLong, TooManyTokens
 from runtime.server.answering.generation import Generation
 from runtime.server.answering.responses import JsonResponse, LineStream, respond
 from runtime.server.answering.vectors import EUCLIDEAN, MAX_TEXTS, one_vector_each
 from runtime.server.asking.body import read_body
 from runtime.server.asking.fields import OBJECTS, Flag, Integer, Special, Text, Texts, operation
+from runtime.server.asking.prompts import check_total
 from runtime.server.asking.sampling import MODEL
 from runtime.server.asking.tools import parse_tools
 from runtime.server.ollama.messages import MESSAGES, read_messages
@@ -29,6 +31,7 @@ _INPUT = Texts("input", "A text or a list of texts.", most=MAX_TEXTS)
 _TRUNCATE = Flag("truncate", "Cut texts that are too long, which is the default; false: refuse them.")
 _DIMENSIONS = Integer("dimensions", "Return only the first numbers of each vector, scaled to length 1 again.", low=1)
 _TEXT = Text("prompt", "The text.")
+_MOST_CHARS_A_TOKEN = 32  # in the mean of any text; what follows is cut off unread
 
 
 class Ollama:
@@ -99,12 +102,23 @@ class Ollama:
         """Return each text's tokens and vector. Texts that are too long are cut, or refused."""
         engine = await self._engine(clock)
 
-        def tokenize() -> list[list[int]]:
-            whole = [engine.vocabulary.tokenize(text, add_special=True, parse_special=False) for text in texts]
-            return [tokens[: engine.max_text_tokens] for tokens in whole] if is_cut else whole
-
-        tokens = await asyncio.to_thread(tokenize)
+        tokens = await asyncio.to_thread(_tokenized, engine, texts, is_cut=is_cut)
         return tokens, await one_vector_each(request, engine, tokens, "input")
+
+
+def _tokenized(engine: AnyEngine, texts: list[str], *, is_cut: bool) -> list[list[int]]:
+    """Return the tokens of texts that are to become vectors. Blocks; call from a thread."""
+    most = engine.max_text_tokens
+    tokenized: list[list[int]] = []
+    for index, text in enumerate(texts):
+        begun = text[: _MOST_CHARS_A_TOKEN * most] if is_cut else text
+        try:
+            tokens = engine.vocabulary.tokenize(begun, add_special=True, parse_special=False, max_tokens=most)
+        except TooManyTokens as refusal:
+            raise TextTooLong(_INPUT.name, index, refusal.num_tokens, most, is_counted=False) from None
+        tokenized.append(tokens[:most] if is_cut else tokens)
+        check_total(tokenized, _INPUT.name)
+    return tokenized
 
 
 async def _answer(request: Request, engine: AnyEngine, prepared: Prepared, reply: OllamaReply) -> Response:

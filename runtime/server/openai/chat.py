@@ -190,7 +190,7 @@ class OpenAIChat:
     async def _turn(self, body: Body, engine: AnyEngine, params: CommonParams | None) -> Turn:
         conversation = await body.read(read_conversation, self._service.chat)
         form = params.generation.sampling.grammar if params else None
-        return await asyncio.to_thread(next_turn, engine, conversation, form)
+        return await asyncio.to_thread(next_turn, engine, conversation, form, is_counted=params is None)
 
     async def _extras(
         self, body: JsonObject, params: CommonParams, engine: AnyEngine, asked: GenerationRequest

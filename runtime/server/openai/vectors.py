@@ -19,12 +19,12 @@ from runtime.checked import JsonObject, wrong
 from runtime.engine.interface import AnyEngine
 from runtime.engine.values.embedding import normalized
 from runtime.engine.values.facts import Pooling
-from runtime.errors import RequestError
+from runtime.errors import RequestError, TooManyTokens
 from runtime.server.answering.responses import JsonResponse
 from runtime.server.answering.vectors import MAX_TEXTS, computed_vectors, no_vectors, one_vector_each
 from runtime.server.asking.body import read_body
 from runtime.server.asking.fields import Flag, Integer, Special, Text, operation
-from runtime.server.asking.prompts import is_token, tokenize_prompts
+from runtime.server.asking.prompts import check_total, is_token, tokenize_prompts
 from runtime.server.refusals import NotOffered
 from runtime.server.service import Service
 
@@ -132,11 +132,11 @@ class Rerank:
             raise body.missing(_QUERY.name)
         is_tei = _TEXTS.name in body
         name = _TEXTS.name if is_tei else _DOCUMENTS.name
-        documents = _read_documents(body, name)
+        documents = await body.read(_read_documents, name)
         engine = await self._service.engine()
         if not engine.can_rank:
             raise NotOffered("this model wasn't trained to rank; use a reranking model, without another --pooling")
-        texts = await asyncio.to_thread(lambda: [_rank_prompt(engine, query, document) for document in documents])
+        texts = await asyncio.to_thread(_rank_prompts, engine, query, documents, name)
         scores = [vectors[0][0] for vectors in await computed_vectors(request, engine, texts, name)]
         best = sorted(range(len(documents)), key=lambda index: -scores[index])[: _TOP_N.value_in(body, len(documents))]
         if is_tei:
@@ -199,6 +199,22 @@ def _read_documents(body: JsonObject, name: str) -> tuple[str, ...]:
     if len(documents) < len(texts):
         raise wrong(name, "a list of texts")
     return documents
+
+
+def _rank_prompts(engine: AnyEngine, query: str, documents: Sequence[str], name: str) -> list[list[int]]:
+    """Return what the model reads for each document. Blocks; call from a thread."""
+    most = engine.max_text_tokens
+    try:
+        num_tokens = len(engine.vocabulary.tokenize(query, add_special=False, parse_special=False, max_tokens=most))
+    except TooManyTokens as refusal:
+        num_tokens = refusal.num_tokens
+    if num_tokens > most:  # it is read with every document
+        raise RequestError(f"'{_QUERY.name}' has more than {most} tokens, which is what a text may have", _QUERY.name)
+    prompts: list[list[int]] = []
+    for document in documents:
+        prompts.append(_rank_prompt(engine, query, document))
+        check_total(prompts, name)
+    return prompts
 
 
 def _rank_prompt(engine: AnyEngine, query: str, document: str) -> list[int]:

@@ -13,7 +13,7 @@ from runtime.chat.shortening import shortened
 from runtime.chat.turn import Turn, next_turn
 from runtime.checked import JsonObject
 from runtime.engine.interface import AnyEngine
-from runtime.errors import RequestError
+from runtime.errors import PromptTooLong, RequestError
 from runtime.server.answering.generation import Generation
 from runtime.server.answering.responses import JsonResponse, respond
 from runtime.server.answering.streaming import to_json
@@ -83,7 +83,7 @@ class OpenAIResponses:
         params = await body.read(ResponseParams.of, self._service)
         messages = (await body.read(self._read_input)).messages
         engine = await self._service.engine()
-        turn = await asyncio.to_thread(_turn, engine, params, messages)
+        turn = await asyncio.to_thread(_turn, engine, params, messages, is_counted=True)
         return JsonResponse({"object": "response.input_tokens", "input_tokens": len(turn.prompt.tokens)})
 
     @operation("A response that is kept")
@@ -112,18 +112,31 @@ class OpenAIResponses:
         return stored
 
 
-def _turn(engine: AnyEngine, params: ResponseParams, messages: tuple[Message, ...]) -> Turn:
+def _turn(
+    engine: AnyEngine, params: ResponseParams, messages: tuple[Message, ...], *, is_counted: bool = False
+) -> Turn:
     """Return the turn that a conversation asks for, less its oldest turns where they are too many and may go.
 
-    Then a quarter of the context is for the output, or what it may take. Blocks; call from a thread. Raises
-    RequestError.
+    Then a quarter of the context is for the output, or what it may take. `is_counted`: the prompt may be longer than
+    the context. Blocks; call from a thread. Raises RequestError.
     """
+    n_ctx = engine.info.n_ctx
 
     def turn_of(messages: tuple[Message, ...]) -> Turn:
-        return next_turn(engine, params.conversation(messages), params.generation.sampling.grammar)
+        conversation = params.conversation(messages)
+        is_any_length = is_counted and not params.is_shortened
+        return next_turn(engine, conversation, params.generation.sampling.grammar, is_counted=is_any_length)
 
-    whole, n_ctx = turn_of(messages), engine.info.n_ctx
-    if not params.is_shortened or len(whole.prompt.tokens) < n_ctx:
+    def fitting(messages: tuple[Message, ...], room: int) -> Turn | None:
+        try:
+            turn = turn_of(messages)
+        except PromptTooLong:
+            return None
+        return turn if len(turn.prompt.tokens) + room < n_ctx else None
+
+    if not params.is_shortened:
+        return turn_of(messages)
+    if (whole := fitting(messages, 0)) is not None:
         return whole
     room = n_ctx // 4 if params.generation.max_tokens is None else min(params.generation.max_tokens, n_ctx // 4)
-    return turn_of(shortened(messages, lambda end: len(turn_of(end).prompt.tokens) + room < n_ctx))
+    return turn_of(shortened(messages, lambda end: fitting(end, room) is not None))
