@@ -10,53 +10,53 @@ from collections.abc import Callable, Iterator
 
 from runtime.errors import RequestError
 
-MAX_PIECE_CHARS = 64 * 1024
-_MAX_WORD_CHARS = 8 * MAX_PIECE_CHARS
+MAX_PIECE_CHARS = 32 * 1024
+_MAX_WORD_CHARS = 2 * MAX_PIECE_CHARS
 _SEARCHED_CHARS = 2048  # at the end of a piece
 _TRIED_CHARS = 256  # on each side of a cut
 _MAX_TRIES = 8  # of each kind
 # Where words begin, from the surest kind of place to the least sure.
 _PLACES = (re.compile(r"(?<=\w) (?=\w)"), re.compile(r"(?<=\S)\s(?=\S)"), re.compile(r"\b"))
+# Some tokenizers put a space before each text; behind a line's end they put none.
+_BEFORE = "\n"
 
 Tokenize = Callable[[str], list[int]]
 
 
-def pieces(text: str, tokenize: Tokenize) -> Iterator[str]:
-    """Yield a text's pieces; a space between two is left out where the tokenizer puts one before each text.
+def tokens_of_pieces(text: str, tokenize: Tokenize) -> Iterator[list[int]]:
+    """Yield the tokens of one piece after the other.
 
-    Raises RequestError when the text can't be cut; the piece before that is the beginning of the word that is too long.
+    Raises RequestError for a word that can't be cut; the last tokens before that are those of its beginning.
     """
-    start = 0
+
+    def tokenize_continued(piece: str) -> list[int]:
+        return tokenize(_BEFORE + piece)[len(tokenize(_BEFORE)) :]
+
+    start, tokenize_next = 0, tokenize
+    ways = (tokenize, tokenize_continued)
     while len(text) - start > MAX_PIECE_CHARS:
-        cut = next(_cuts(text, start, tokenize), None)
-        if cut is None:
-            yield text[start : start + _MAX_WORD_CHARS]
-            if start + _MAX_WORD_CHARS >= len(text):
-                return
+        seams = (
+            (end, way)
+            for end, before, after in _places(text, start)
+            for way in ways
+            if tokenize(before + after) == tokenize(before) + way(after)
+        )
+        end, following = next(seams, (None, tokenize))
+        yield tokenize_next(text[start : end or start + _MAX_WORD_CHARS])
+        if end is None:
             raise RequestError(f"the text has a word of more than {_MAX_WORD_CHARS:,} characters; split it")
-        end, next_start = cut
-        yield text[start:end]
-        start = next_start
-    yield text[start:]
+        start, tokenize_next = end, following
+    yield tokenize_next(text[start:])
 
 
-def _cuts(text: str, start: int, tokenize: Tokenize) -> Iterator[tuple[int, int]]:
-    """Yield where a piece from `start` on may end and the next may begin."""
-    length = MAX_PIECE_CHARS
-    while length <= min(_MAX_WORD_CHARS, len(text) - start):
-        end = start + length
-        for kind in _PLACES:
-            found = [each.start() for each in kind.finditer(text, end - _SEARCHED_CHARS, end)]
-            for place in reversed(found[-_MAX_TRIES:]):
-                for next_start in (place, place + 1):
-                    if _is_seam(text, place, next_start, tokenize):
-                        yield place, next_start
-        length *= 2
-
-
-def _is_seam(text: str, end: int, next_start: int, tokenize: Tokenize) -> bool:
-    if next_start > end and text[end:next_start] != " ":
-        return False
-    before, after = text[max(end - _TRIED_CHARS, 0) : end], text[next_start : next_start + _TRIED_CHARS]
-    before = before[before.find(" ") + 1 :]  # not from the middle of a word on, as far as that can be seen
-    return tokenize(before + text[end:next_start] + after) == tokenize(before) + tokenize(after)
+def _places(text: str, start: int) -> Iterator[tuple[int, str, str]]:
+    """Yield where a piece that begins at `start` might end, with enough of what stands before and after to try it."""
+    end = start + MAX_PIECE_CHARS
+    for kind in _PLACES:
+        found = [each.start() for each in kind.finditer(text, end - _SEARCHED_CHARS, end)]
+        for place in reversed(found[-_MAX_TRIES:]):
+            before = text[max(place - _TRIED_CHARS, start) : place]
+            # Not from the middle of a word on, as far as that can be seen.
+            yield place, before[before.find(" ") + 1 :], text[place : place + _TRIED_CHARS]
+    for place in range(end, end - _MAX_TRIES, -1):  # within a word its tokens depend on where it begins
+        yield place, text[start:place], text[place : place + _TRIED_CHARS]

@@ -14,7 +14,7 @@ from runtime.engine.native.chat_templates import write_messages
 from runtime.engine.native.gguf_file import open_gguf
 from runtime.engine.native.header import has_tensor
 from runtime.engine.native.library import Library
-from runtime.engine.native.long_text import MAX_PIECE_CHARS, pieces
+from runtime.engine.native.long_text import MAX_PIECE_CHARS, tokens_of_pieces
 from runtime.engine.values.facts import FillTokens, ModelFacts, Pooling
 from runtime.engine.values.request import MAX_TEXT_TOKENS
 from runtime.errors import EngineError, ModelError, RequestError, TooManyTokens
@@ -170,11 +170,10 @@ class Model:
             return self._tokenize(piece, add_special=False, parse_special=parse_special)
 
         head, tail = self._around if add_special else ([], [])
-        tokens, num_chars = list(head), 0
-        for piece in pieces(text, tokenize):
-            tokens += tokenize(piece)
-            num_chars += len(piece)
-            if len(tokens) > max_tokens and num_chars > _MAX_COUNTED_CHARS:
+        tokens = list(head)
+        for num_pieces, more in enumerate(tokens_of_pieces(text, tokenize)):
+            tokens += more
+            if len(tokens) > max_tokens and num_pieces * MAX_PIECE_CHARS > _MAX_COUNTED_CHARS:
                 raise TooManyTokens(len(tokens), max_tokens)
         return tokens + tail
 

@@ -14,10 +14,11 @@ from starlette.responses import Response
 from runtime.chat.infill import Snippet
 from runtime.chat.turn import prompt_of
 from runtime.checked import JsonObject, elements, wrong
-from runtime.engine.interface import AnyEngine
+from runtime.engine.interface import AnyEngine, AnyVocabulary
 from runtime.engine.values.request import Prompt
 from runtime.server.answering.generation import Generation
 from runtime.server.answering.responses import JsonResponse, respond
+from runtime.server.answering.streaming import to_json
 from runtime.server.asking.body import read_body
 from runtime.server.asking.conversation import CONVERSATION_FIELDS, MESSAGES, read_conversation
 from runtime.server.asking.fields import OBJECTS, Flag, Special, Text, operation
@@ -39,6 +40,8 @@ _CONTENT = Text("content", "The text.")
 _ADD_SPECIAL = Flag("add_special", "Add the tokens that the model wants at the beginning, such as BOS.")
 _PARSE_SPECIAL = Flag("parse_special", "Read the names of special tokens as those tokens.")
 _WITH_PIECES = Flag("with_pieces", "Return each token's text beside its id.")
+_MOST_TOKENS = 2**18  # of one text; each may stand for hundreds of bytes
+_WRITTEN_AT_ONCE = 8192  # some milliseconds
 _TOKENS = Special("tokens", "Token ids.", {"type": "array", "items": {"type": "integer"}})
 
 
@@ -113,7 +116,7 @@ class LlamaCpp:
         body = await read_body(request)
         conversation = await body.read(read_conversation, self._service.chat)
         engine = await self._service.engine()
-        return JsonResponse({"prompt": await asyncio.to_thread(prompt_of, engine, conversation)})
+        return await asyncio.to_thread(lambda: JsonResponse({"prompt": prompt_of(engine, conversation)}))
 
     @operation("A text to token ids", _CONTENT, _ADD_SPECIAL, _PARSE_SPECIAL, _WITH_PIECES)
     async def tokenize(self, request: Request) -> Response:
@@ -123,21 +126,24 @@ class LlamaCpp:
         with_pieces = _WITH_PIECES.value_in(body, False)
         text = _CONTENT.value_in(body, "")
         vocabulary = (await self._service.engine()).vocabulary
-        tokens = await asyncio.to_thread(
-            vocabulary.tokenize, text, add_special=add_special, parse_special=parse_special
-        )
-        if not with_pieces:
-            return JsonResponse({"tokens": tokens})
-        pieces = [{"id": token, "piece": _piece_json(vocabulary.piece(token))} for token in tokens]
-        return JsonResponse({"tokens": pieces})
+
+        def answer() -> Response:
+            tokens = vocabulary.tokenize(text, add_special=add_special, parse_special=parse_special)
+            if not with_pieces:
+                return JsonResponse({"tokens": tokens})
+            spans = (tokens[start : start + _WRITTEN_AT_ONCE] for start in range(0, len(tokens), _WRITTEN_AT_ONCE))
+            written = ",".join(to_json([_token_json(vocabulary, each) for each in span])[1:-1] for span in spans)
+            return Response(f'{{"tokens":[{written}]}}', media_type=JsonResponse.media_type)
+
+        return await asyncio.to_thread(answer)
 
     @operation("Token ids to a text", _TOKENS)
     async def detokenize(self, request: Request) -> Response:
         tokens = (await read_body(request)).raw(_TOKENS.name) or []
-        if not isinstance(tokens, list) or not all(map(is_token, tokens)):
-            raise wrong(_TOKENS.name, "a list of token ids")
+        if not isinstance(tokens, list) or len(tokens) > _MOST_TOKENS or not all(map(is_token, tokens)):
+            raise wrong(_TOKENS.name, f"a list of at most {_MOST_TOKENS:,} token ids")
         engine = await self._service.engine()
-        return JsonResponse({"content": await asyncio.to_thread(engine.vocabulary.detokenize, tokens)})
+        return await asyncio.to_thread(lambda: JsonResponse({"content": engine.vocabulary.detokenize(tokens)}))
 
 
 def _required(declared: Text, body: JsonObject) -> str:
@@ -158,6 +164,10 @@ def _snippet(value: Any, param: str) -> Snippet:
     if not isinstance(text, str) or not isinstance(filename, str):
         raise wrong(param, "an object with a text in 'text', and one in 'filename' if any")
     return Snippet(text, filename)
+
+
+def _token_json(vocabulary: AnyVocabulary, token: int) -> dict[str, Any]:
+    return {"id": token, "piece": _piece_json(vocabulary.piece(token))}
 
 
 def _piece_json(piece: bytes) -> str | list[int]:

@@ -1,6 +1,7 @@
 """OpenAI's newer API: responses, which may go on from one another."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -27,16 +28,17 @@ from runtime.server.openai.responses.store import ResponseStore, StoredResponse
 from runtime.server.refusals import NotFound
 from runtime.server.service import Service
 
+_PROB_BYTES = 100
 _CUT_OFF_CALL = ("function_call", "incomplete")
 
 
 @dataclass(frozen=True, slots=True)
 class _Input:
-    """A request's new items, the messages of the whole conversation, and about how large it was before."""
+    """A request's new items, the messages of the whole conversation, and about how large it is."""
 
     items: tuple[Item, ...]
     messages: tuple[Message, ...]
-    num_bytes_before: int = 0
+    num_bytes: int
 
 
 class OpenAIResponses:
@@ -50,38 +52,38 @@ class OpenAIResponses:
     async def create(self, request: Request) -> Response:
         body = await read_body(request)
         params = await body.read(ResponseParams.of, self._service)
-        asked = await body.read(self._read_input)
+        asked = await body.read(self._read_input, body.num_bytes)
         engine = await self._service.engine()
         turn = await asyncio.to_thread(_turn, engine, params, asked.messages)
         generation = await Generation.begin(engine, turn.ask(params.generation))
         reply = ResponseReply(params, turn.reader(), partial(self._keep, asked) if params.is_stored else None)
         return await respond(request, [(generation, reply)], reply.whole, is_streamed=params.is_streamed)
 
-    def _read_input(self, body: JsonObject) -> _Input:
+    def _read_input(self, body: JsonObject, num_bytes: int) -> _Input:
         items = tuple(read_items(body.raw(INPUT.name), self._store.find_item))
         messages = tuple(messages_of(items))
         previous_id = PREVIOUS.value_in(body, None)
         if previous_id is None:
-            return _Input(items, messages)
+            return _Input(items, messages, num_bytes)
         previous = self._store.get(previous_id)
         if previous is None:
             raise RequestError(
                 f"there is no response '{previous_id}' here; send the conversation in 'input' instead", PREVIOUS.name
             )
-        return _Input(items, (*previous.messages, *messages), previous.num_bytes)
+        return _Input(items, (*previous.messages, *messages), previous.num_bytes + num_bytes)
 
     def _keep(self, asked: _Input, response: dict[str, Any]) -> None:
         # A call that was cut off can't be gone on from.
         output = [item for item in response["output"] if (item["type"], item["status"]) != _CUT_OFF_CALL]
         messages = (*asked.messages, *messages_of(output, "output"))
-        num_bytes = asked.num_bytes_before + len(to_json(asked.items)) + len(to_json(response))
+        num_bytes = asked.num_bytes + _num_bytes(response)
         self._store.put(StoredResponse(response, asked.items, messages, num_bytes))
 
     @operation("Count the tokens of an input", *FIELDS)
     async def count_tokens(self, request: Request) -> Response:
         body = await read_body(request)
         params = await body.read(ResponseParams.of, self._service)
-        messages = (await body.read(self._read_input)).messages
+        messages = (await body.read(self._read_input, body.num_bytes)).messages
         engine = await self._service.engine()
         turn = await asyncio.to_thread(_turn, engine, params, messages, is_counted=True)
         return JsonResponse({"object": "response.input_tokens", "input_tokens": len(turn.prompt.tokens)})
@@ -110,6 +112,15 @@ class OpenAIResponses:
         if stored is None:
             raise NotFound(f"there is no response '{response_id}' here; only the newest are kept", "response_id")
         return stored
+
+
+def _num_bytes(response: Mapping[str, Any]) -> int:
+    """Return about how large a response is, without writing it."""
+    parts: list[Mapping[str, Any]] = [part for item in response["output"] for part in item.get("content", ())]
+    num_probs: int = sum(len(part.get("logprobs", ())) for part in parts) * (1 + response["top_logprobs"])
+    num_chars = sum(len(part["text"]) for part in parts)
+    num_chars += sum(len(item.get("arguments", "")) for item in response["output"])
+    return num_chars + _PROB_BYTES * num_probs + len(to_json({**response, "output": []}))
 
 
 def _turn(
