@@ -20,11 +20,15 @@ from runtime.server.answering.streaming import to_json
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """`head_seconds` for a whole head; in each `body_seconds` a body brings `min_body_bytes` or its end."""
+    """`head_seconds` for a whole head; in each `body_seconds` a body brings `min_body_bytes` or its end.
+
+    For `parting_seconds` a client that is refused in the midst of its body may read why.
+    """
 
     head_seconds: float = 15.0
     body_seconds: float = 10.0
     min_body_bytes: int = 10 * 1024
+    parting_seconds: float = 2.0
     max_connections: int = 512  # less than the 1,024 files that a process may have open by default
 
 
@@ -76,8 +80,9 @@ class Connection(H11Protocol):
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
-        self.conn = _Protocol(h11.SERVER, _MAX_HEAD_BYTES)
+        self.conn: _Protocol = _Protocol(h11.SERVER, _MAX_HEAD_BYTES)
         self._awaited = _Awaited.NOTHING
+        self._is_refused = False
         self._num_received = 0  # bytes since the timer was set
         self._timer: asyncio.TimerHandle | None = None
 
@@ -99,6 +104,8 @@ class Connection(H11Protocol):
         self._await(_Awaited.HEAD)
 
     def data_received(self, data: bytes) -> None:
+        if self._is_refused:
+            return
         super().data_received(data)
         self._num_received += len(data)
         self._await(_AWAITED.get(self.conn.their_state, _Awaited.NOTHING))
@@ -114,8 +121,16 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        is_too_fine = isinstance(self.conn, _Protocol) and self.conn.is_too_fine
-        self._refuse(HTTPStatus.BAD_REQUEST, _TOO_FINE if is_too_fine else msg)
+        if not self.conn.is_too_fine:
+            self._refuse(HTTPStatus.BAD_REQUEST, msg)
+            return
+        self._answer(HTTPStatus.BAD_REQUEST, _TOO_FINE)
+        # Closing while more comes in would reset the connection, and the client would not read why.
+        self._is_refused = True
+        self._await(_Awaited.NOTHING)
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self.loop.call_later(self.patience.parting_seconds, self.transport.close)
 
     def _await(self, awaited: _Awaited) -> None:
         if awaited is self._awaited:
@@ -147,7 +162,12 @@ class Connection(H11Protocol):
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, "the request's body came too slowly")
 
     def _refuse(self, status: HTTPStatus, message: str) -> None:
-        """Answer in the shape of most dialects, since a head that isn't read names no path, and close."""
+        """Answer and close."""
+        self._answer(status, message)
+        self.transport.close()
+
+    def _answer(self, status: HTTPStatus, message: str) -> None:
+        """Answer in the shape of most dialects, since a head that isn't read names no path."""
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             kind = "unavailable_error" if status >= 500 else "invalid_request_error"
             error = {"message": message, "type": kind, "code": status.value, "param": None}
@@ -160,4 +180,3 @@ class Connection(H11Protocol):
             response = h11.Response(status_code=status, headers=headers, reason=status.phrase.encode("ascii"))
             for event in (response, h11.Data(data=body), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
