@@ -4,8 +4,6 @@ Shapes are those of Anthropic's schema with its nullable keys present. What woul
 refused by name; `model` may be any name, since there is one model.
 """
 
-import asyncio
-
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -21,6 +19,7 @@ from runtime.server.anthropic.reply import MessageReply
 from runtime.server.anthropic.tools import TOOL_FIELDS, Thinking, read_thinking, read_tool_use
 from runtime.server.asking.body import read_body
 from runtime.server.asking.fields import operation
+from runtime.server.asking.threads import in_thread
 from runtime.server.service import Service
 
 _ASKED = (SYSTEM, MESSAGES, *TOOL_FIELDS)
@@ -40,7 +39,7 @@ class Anthropic:
         thinking = read_thinking(body)
         conversation = await body.read(self._conversation, thinking)
         engine = await self._service.engine()
-        turn = await asyncio.to_thread(next_turn, engine, conversation, params.generation.sampling.grammar)
+        turn = await in_thread(body.num_bytes, next_turn, engine, conversation, params.generation.sampling.grammar)
         generation = await Generation.begin(engine, turn.ask(params.generation))
         reply = MessageReply(params.model, turn, thinking)
         return await respond(request, [(generation, reply)], reply.whole, is_streamed=params.is_streamed)
@@ -50,7 +49,7 @@ class Anthropic:
         body = await read_body(request)
         conversation = await body.read(self._conversation, read_thinking(body))
         engine = await self._service.engine()
-        turn = await asyncio.to_thread(next_turn, engine, conversation, is_counted=True)
+        turn = await in_thread(body.num_bytes, next_turn, engine, conversation, is_counted=True)
         return JsonResponse({"input_tokens": len(turn.prompt.tokens)})
 
     def _conversation(self, body: JsonObject, thinking: Thinking) -> Conversation:

@@ -1,26 +1,19 @@
-"""A request's body: bytes in, its fields out, without keeping other requests waiting.
+"""A request's body: bytes in, its fields out, without keeping other requests waiting."""
 
-What a large body holds is parsed and read on threads, one body at a time: only so is the memory that it takes meanwhile
-bounded, which is a few times its size.
-"""
-
-import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from starlette.requests import Request
 
 from runtime.checked import JsonObject
 from runtime.server.asking.parsing import parse_list, parse_object
+from runtime.server.asking.threads import SMALL, in_thread
 from runtime.server.refusals import BodyTooLarge
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
-_READ_AT_ONCE = 128 * 1024  # bytes; the way to a thread and back costs about what parsing these does
-_parser = ThreadPoolExecutor(1, thread_name_prefix="parser")  # starts its thread with the first large body
 
 
 class Body(JsonObject):
@@ -32,9 +25,9 @@ class Body(JsonObject):
 
     async def read(self, reader: Callable[Concatenate[JsonObject, P], T], *args: P.args, **named: P.kwargs) -> T:
         """Return what `reader` makes of the fields; of many on a thread."""
-        if self.num_bytes <= _READ_AT_ONCE:
+        if self.num_bytes <= SMALL:
             return reader(self, *args, **named)
-        return await asyncio.to_thread(reader, self, *args, **named)
+        return await in_thread(self.num_bytes, reader, self, *args, **named)
 
 
 async def read_body(request: Request) -> Body:
@@ -58,9 +51,7 @@ async def parsed(parse: Callable[[bytearray], T], data: bytearray) -> T:
         finally:
             data.clear()
 
-    if len(data) <= _READ_AT_ONCE:
-        return parse_and_forget()
-    return await asyncio.get_running_loop().run_in_executor(_parser, parse_and_forget)
+    return parse_and_forget() if len(data) <= SMALL else await in_thread(len(data), parse_and_forget)
 
 
 async def read_bytes(request: Request, max_bytes: int) -> bytearray:

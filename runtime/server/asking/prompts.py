@@ -10,6 +10,7 @@ from runtime.engine.interface import AnyEngine
 from runtime.engine.values.request import MAX_TEXT_TOKENS, Prompt
 from runtime.errors import PromptTooLong, RequestError, TextTooLong
 from runtime.server.asking.attachments import from_base64
+from runtime.server.asking.threads import in_thread
 
 MAX_PROMPTS = 256  # and answers in all; as many as may wait by default
 _NUM_CHARS_AT_ONCE = 8192  # a millisecond or two
@@ -82,7 +83,7 @@ async def _read_prompt(engine: AnyEngine, prompt: object, param: str) -> Prompt:
     if not isinstance(text, str) or not isinstance(data, list):
         raise RequestError(f"'{param}' must have a text as 'prompt_string' and a list as 'multimodal_data'", param)
     files = [from_base64(*each) for each in elements(data, f"{param}.multimodal_data", "a list")]
-    return await asyncio.to_thread(engine.read, text, files, param)
+    return await in_thread(len(text), engine.read, text, files, param)
 
 
 def prompts_in(
@@ -118,7 +119,7 @@ def is_token(value: object) -> bool:
 async def _tokenize(engine: AnyEngine, text: str, *, is_first: bool) -> tuple[int, ...]:
     tokenize = partial(prompt_tokens, engine, text, is_first=is_first)
     if len(text) > _NUM_CHARS_AT_ONCE:  # other streams must not wait for it
-        return await asyncio.to_thread(tokenize)
+        return await in_thread(len(text), tokenize)
     tokens = tokenize()  # the way to a thread and back is longer
     await asyncio.sleep(0)  # for others' turn, since many prompts may come in one request
     return tokens

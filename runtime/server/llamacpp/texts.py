@@ -24,6 +24,7 @@ from runtime.server.asking.conversation import CONVERSATION_FIELDS, MESSAGES, re
 from runtime.server.asking.fields import OBJECTS, Flag, Special, Text, operation
 from runtime.server.asking.infill import fill_tokens
 from runtime.server.asking.prompts import is_token, read_prompts
+from runtime.server.asking.threads import in_thread
 from runtime.server.llamacpp.completion import ANSWER_FIELDS, CompletionParams, CompletionReply, PendingAnswer
 from runtime.server.service import Service
 
@@ -72,7 +73,8 @@ class LlamaCpp:
         beginning = _MIDDLE.value_in(body, "")
         snippets = await body.read(_snippets)
         engine = await self._service.engine()
-        tokens = await asyncio.to_thread(
+        tokens = await in_thread(
+            body.num_bytes,
             fill_tokens,
             engine,
             prefix,
@@ -116,7 +118,7 @@ class LlamaCpp:
         body = await read_body(request)
         conversation = await body.read(read_conversation, self._service.chat)
         engine = await self._service.engine()
-        return await asyncio.to_thread(lambda: JsonResponse({"prompt": prompt_of(engine, conversation)}))
+        return await in_thread(body.num_bytes, lambda: JsonResponse({"prompt": prompt_of(engine, conversation)}))
 
     @operation("A text to token ids", _CONTENT, _ADD_SPECIAL, _PARSE_SPECIAL, _WITH_PIECES)
     async def tokenize(self, request: Request) -> Response:
@@ -135,15 +137,16 @@ class LlamaCpp:
             written = ",".join(to_json([_token_json(vocabulary, each) for each in span])[1:-1] for span in spans)
             return Response(f'{{"tokens":[{written}]}}', media_type=JsonResponse.media_type)
 
-        return await asyncio.to_thread(answer)
+        return await in_thread(body.num_bytes, answer)
 
     @operation("Token ids to a text", _TOKENS)
     async def detokenize(self, request: Request) -> Response:
-        tokens = (await read_body(request)).raw(_TOKENS.name) or []
+        body = await read_body(request)
+        tokens = body.raw(_TOKENS.name) or []
         if not isinstance(tokens, list) or len(tokens) > _MOST_TOKENS or not all(map(is_token, tokens)):
             raise wrong(_TOKENS.name, f"a list of at most {_MOST_TOKENS:,} token ids")
         engine = await self._service.engine()
-        return await asyncio.to_thread(lambda: JsonResponse({"content": engine.vocabulary.detokenize(tokens)}))
+        return await in_thread(body.num_bytes, lambda: JsonResponse({"content": engine.vocabulary.detokenize(tokens)}))
 
 
 def _required(declared: Text, body: JsonObject) -> str:

@@ -4,8 +4,6 @@ Where `stream` is absent the answer is streamed, a line of JSON for each piece. 
 one model, which stays in memory: `keep_alive` is read, and changes nothing.
 """
 
-import asyncio
-
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -19,6 +17,7 @@ from runtime.server.asking.body import read_body
 from runtime.server.asking.fields import OBJECTS, Flag, Integer, Special, Text, Texts, operation
 from runtime.server.asking.prompts import check_total
 from runtime.server.asking.sampling import MODEL
+from runtime.server.asking.threads import in_thread
 from runtime.server.asking.tools import parse_tools
 from runtime.server.ollama.messages import MESSAGES, read_messages
 from runtime.server.ollama.params import ANSWER_FIELDS, KEEP_ALIVE, OPTIONS, OllamaParams
@@ -49,7 +48,7 @@ class Ollama:
         engine = await self._engine(clock)
         if prompt.is_empty:
             return JsonResponse(GenerateReply(params, clock).loaded())
-        prepared = await asyncio.to_thread(prompt.prepare, engine, params)
+        prepared = await in_thread(body.num_bytes, prompt.prepare, engine, params)
         tokens = prepared.request.prompt.tokens if prompt.can_be_gone_on_with else None
         return await _answer(request, engine, prepared, GenerateReply(params, clock, prepared.reader, tokens))
 
@@ -63,7 +62,7 @@ class Ollama:
         engine = await self._engine(clock)
         if not messages:
             return JsonResponse(ChatReply(params, clock).loaded())
-        prepared = await asyncio.to_thread(prepare_chat, engine, params, messages, tools)
+        prepared = await in_thread(body.num_bytes, prepare_chat, engine, params, messages, tools)
         return await _answer(request, engine, prepared, ChatReply(params, clock, prepared.reader))
 
     @operation("Texts to vectors, as Ollama", MODEL, _INPUT, _TRUNCATE, _DIMENSIONS, OPTIONS, KEEP_ALIVE)
@@ -102,7 +101,7 @@ class Ollama:
         """Return each text's tokens and vector. Texts that are too long are cut, or refused."""
         engine = await self._engine(clock)
 
-        tokens = await asyncio.to_thread(_tokenized, engine, texts, is_cut=is_cut)
+        tokens = await in_thread(sum(map(len, texts)), _tokenized, engine, texts, is_cut=is_cut)
         return tokens, await one_vector_each(request, engine, tokens, "input")
 
 

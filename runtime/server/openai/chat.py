@@ -28,6 +28,7 @@ from runtime.server.answering.streaming import TextFrame, frame
 from runtime.server.asking.body import Body, read_body
 from runtime.server.asking.conversation import CONVERSATION_FIELDS, MESSAGES, has_functions, read_conversation
 from runtime.server.asking.fields import operation
+from runtime.server.asking.threads import in_thread
 from runtime.server.openai.params import COMMON_FIELDS, CommonParams
 from runtime.server.openai.reply import ChoiceReply, Envelope, finish_reason
 from runtime.server.service import Service
@@ -190,7 +191,7 @@ class OpenAIChat:
     async def _turn(self, body: Body, engine: AnyEngine, params: CommonParams | None) -> Turn:
         conversation = await body.read(read_conversation, self._service.chat)
         form = params.generation.sampling.grammar if params else None
-        return await asyncio.to_thread(next_turn, engine, conversation, form, is_counted=params is None)
+        return await in_thread(body.num_bytes, next_turn, engine, conversation, form, is_counted=params is None)
 
     async def _extras(
         self, body: JsonObject, params: CommonParams, engine: AnyEngine, asked: GenerationRequest

@@ -6,7 +6,6 @@ that of Hugging Face's text-embeddings-inference.
 """
 
 import array
-import asyncio
 import base64
 import re
 import sys
@@ -25,6 +24,7 @@ from runtime.server.answering.vectors import MAX_TEXTS, computed_vectors, no_vec
 from runtime.server.asking.body import read_body
 from runtime.server.asking.fields import Flag, Integer, Special, Text, operation
 from runtime.server.asking.prompts import check_total, is_token, tokenize_prompts
+from runtime.server.asking.threads import in_thread
 from runtime.server.refusals import NotOffered
 from runtime.server.service import Service
 
@@ -136,7 +136,7 @@ class Rerank:
         engine = await self._service.engine()
         if not engine.can_rank:
             raise NotOffered("this model wasn't trained to rank; use a reranking model, without another --pooling")
-        texts = await asyncio.to_thread(_rank_prompts, engine, query, documents, name)
+        texts = await in_thread(body.num_bytes, _rank_prompts, engine, query, documents, name)
         scores = [vectors[0][0] for vectors in await computed_vectors(request, engine, texts, name)]
         best = sorted(range(len(documents)), key=lambda index: -scores[index])[: _TOP_N.value_in(body, len(documents))]
         if is_tei:

@@ -1,6 +1,5 @@
 """OpenAI's newer API: responses, which may go on from one another."""
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +19,7 @@ from runtime.server.answering.responses import JsonResponse, respond
 from runtime.server.answering.streaming import to_json
 from runtime.server.asking.body import read_body
 from runtime.server.asking.fields import operation
+from runtime.server.asking.threads import in_thread
 from runtime.server.openai.responses.items import Item, messages_of, read_items
 from runtime.server.openai.responses.pages import AFTER, LIMIT, ORDER, Page
 from runtime.server.openai.responses.params import FIELDS, INPUT, PREVIOUS, ResponseParams
@@ -54,7 +54,7 @@ class OpenAIResponses:
         params = await body.read(ResponseParams.of, self._service)
         asked = await body.read(self._read_input, body.num_bytes)
         engine = await self._service.engine()
-        turn = await asyncio.to_thread(_turn, engine, params, asked.messages)
+        turn = await in_thread(body.num_bytes, _turn, engine, params, asked.messages)
         generation = await Generation.begin(engine, turn.ask(params.generation))
         reply = ResponseReply(params, turn.reader(), partial(self._keep, asked) if params.is_stored else None)
         return await respond(request, [(generation, reply)], reply.whole, is_streamed=params.is_streamed)
@@ -85,7 +85,7 @@ class OpenAIResponses:
         params = await body.read(ResponseParams.of, self._service)
         messages = (await body.read(self._read_input, body.num_bytes)).messages
         engine = await self._service.engine()
-        turn = await asyncio.to_thread(_turn, engine, params, messages, is_counted=True)
+        turn = await in_thread(body.num_bytes, _turn, engine, params, messages, is_counted=True)
         return JsonResponse({"object": "response.input_tokens", "input_tokens": len(turn.prompt.tokens)})
 
     @operation("A response that is kept")
