@@ -49,3 +49,18 @@ def test_the_parallel_lists_of_text_completions() -> None:
     assert lists["token_logprobs"][::2] == [-0.5, -0.5]
     assert lists["top_logprobs"] == [{" cat": -0.5}, {}, {" cat": -0.5}]
     assert lists["text_offset"] == [10, 14, 15]
+
+
+def test_a_tokens_object_is_made_when_it_is_written() -> None:
+    class Watched(tuple[tuple[int, bytes, float], ...]):
+        num_read = 0
+
+        def __getitem__(self, index: Any) -> Any:
+            Watched.num_read += 1
+            return super().__getitem__(index)
+
+    probs = [TokenProbs(7, b"a", -0.5, Watched([(7, b"a", -0.5)])) for _ in range(100)]
+    written = [tokens_json(probs, 1), parallel_json(probs, 1, 0)]
+    assert Watched.num_read == 0
+    to_json(written)
+    assert Watched.num_read == 200
