@@ -7,6 +7,7 @@
     │   ├── ModelError            the model is missing or can't be used
     │   │   └── NotEnoughMemory   it and its context need more than this computer has
     │   └── RequestError          a bad request; `param` names the field
+    │       ├── TooManyTokens     of a text; carries the numbers
     │       ├── PromptTooLong     carries the numbers
     │       │   └── TextTooLong   of a text that was to become a vector
     │       └── ChatTooLarge      more than is kept of one chat
@@ -15,6 +16,7 @@
     │   ├── HistoryError          chats can't be kept or read
     │   └── Unavailable           stopping, or there will be no model
     │       └── QueueFull         too many wait already; says when to come back
+    │           └── BodiesFull    the large requests that come in are too many
     └── EngineError               ours: llama.cpp failed, or a bug
 
 Raised where they are found, caught once: at the command line's edge (one line, then `exit_status`) and in
@@ -64,12 +66,22 @@ class RequestError(CallerError):
         self.param = param
 
 
-class PromptTooLong(RequestError):
-    """The prompt leaves no room for a single new token."""
+class TooManyTokens(RequestError):
+    """A text has more than `max_tokens`. Those that were counted, `num_tokens`, are the least that it has."""
 
-    def __init__(self, num_prompt_tokens: int, n_ctx: int) -> None:
+    def __init__(self, num_tokens: int, max_tokens: int) -> None:
+        super().__init__(f"a text has more than {max_tokens:,} tokens; split it")
+        self.num_tokens = num_tokens
+        self.max_tokens = max_tokens
+
+
+class PromptTooLong(RequestError):
+    """The prompt leaves no room for a single new token. Not `is_counted`: it has `num_prompt_tokens` at least."""
+
+    def __init__(self, num_prompt_tokens: int, n_ctx: int, *, is_counted: bool = True) -> None:
+        at_least = "" if is_counted else "at least "
         super().__init__(  # with the words "exceeds the available context size", which clients of llama-server look for
-            f"the prompt of {num_prompt_tokens} tokens exceeds the available context size of {n_ctx}, "
+            f"the prompt of {at_least}{num_prompt_tokens} tokens exceeds the available context size of {n_ctx}, "
             "one of which is kept for the answer; shorten it or start with a larger -c"
         )
         self.num_prompt_tokens = num_prompt_tokens
@@ -79,10 +91,11 @@ class PromptTooLong(RequestError):
 class TextTooLong(PromptTooLong):
     """A text that is to become a vector has more tokens than can be computed; `index` counts the texts in `param`."""
 
-    def __init__(self, param: str, index: int, num_tokens: int, max_tokens: int) -> None:
+    def __init__(self, param: str, index: int, num_tokens: int, max_tokens: int, *, is_counted: bool = True) -> None:
+        at_least = "" if is_counted else "at least "
         RequestError.__init__(
             self,
-            f"{param}[{index}] has {num_tokens} tokens, but a text may have {max_tokens}, "
+            f"{param}[{index}] has {at_least}{num_tokens} tokens, but a text may have {max_tokens}, "
             "the lesser of -c and what the model was trained for; split it",
             param,
         )
@@ -124,6 +137,16 @@ class QueueFull(Unavailable):
 
     def __init__(self, num_waiting: int, retry_after_seconds: int) -> None:
         super().__init__(f"{num_waiting} requests are waiting already; try again in {retry_after_seconds} s")
+        self.retry_after_seconds = retry_after_seconds
+
+
+class BodiesFull(QueueFull):
+    """The bodies of large requests that come in together would take too much memory."""
+
+    def __init__(self, retry_after_seconds: int) -> None:
+        Unavailable.__init__(
+            self, f"too many large requests come in at the same time; try again in {retry_after_seconds} s"
+        )
         self.retry_after_seconds = retry_after_seconds
 
 

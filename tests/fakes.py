@@ -30,9 +30,9 @@ from runtime.engine.values.facts import ControlToken, FillTokens, LoraInfo, Mode
 from runtime.engine.values.grammar import Grammar
 from runtime.engine.values.media import MARK, Media, MediaKind
 from runtime.engine.values.meter import Meter
-from runtime.engine.values.request import GenerationRequest, Prompt, PromptBuilder, TextPart
+from runtime.engine.values.request import MAX_TEXT_TOKENS, GenerationRequest, Prompt, PromptBuilder, TextPart
 from runtime.engine.values.sampling import SamplingParams
-from runtime.errors import PromptTooLong, RequestError, TextTooLong, Unavailable
+from runtime.errors import PromptTooLong, RequestError, TextTooLong, TooManyTokens, Unavailable
 from runtime.nursery import Patience
 
 BOS, EOS = 256, 257
@@ -48,10 +48,18 @@ class ScriptedVocabulary:
     def __init__(self, info: ModelInfo) -> None:
         self._info = info
         self.fill_tokens: FillTokens | None = None
+        self.most_asked: int | None = None  # by the last text to be tokenized
+        self.num_texts = 0
 
-    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+    def tokenize(
+        self, text: str, *, add_special: bool, parse_special: bool, max_tokens: int = MAX_TEXT_TOKENS
+    ) -> list[int]:
+        self.most_asked = max_tokens
+        self.num_texts += 1
         tokens = [BOS] if add_special and self._info.add_bos else []
         data = text.encode("utf-8")
+        if len(data) > max(max_tokens, 16_384):  # a long text; others are tokenized, and refused later
+            raise TooManyTokens(len(data), max_tokens)
         while data:
             special = next((t for t, name in _SPECIAL.items() if parse_special and data.startswith(name)), None)
             tokens.append(data[0] if special is None else special)

@@ -24,7 +24,7 @@ from typing import Any
 
 from runtime.chat.conversation import Conversation, Tool
 from runtime.chat.messages import Message, Role, ToolCall
-from runtime.engine.interface import AnyEngine, AnyVocabulary
+from runtime.engine.interface import AnyVocabulary
 from runtime.engine.values.facts import ControlToken
 from runtime.engine.values.request import TextPart
 
@@ -168,17 +168,6 @@ def restored(text: str, stand_ins: Mapping[str, str]) -> str:
 def broken(name: str) -> str:
     """Return a name that looks like it and is none."""
     return name[0] + _WORD_JOINER + name[1:]
-
-
-def tokens_of(engine: AnyEngine, parts: Sequence[TextPart], *, add_special: bool) -> tuple[int, ...]:
-    """Return the tokens of parts as those of one text; `add_special` as `AnyVocabulary.tokenize` has it."""
-    tokenize = engine.vocabulary.tokenize
-    if len(parts) == 1:
-        return tuple(tokenize(parts[0].text, add_special=add_special, parse_special=parts[0].parses_special))
-    around = tokenize("", add_special=add_special, parse_special=False)
-    num_before = int(add_special and engine.info.add_bos)
-    inner = (tokenize(part.text, add_special=False, parse_special=part.parses_special) for part in parts)
-    return (*around[:num_before], *chain.from_iterable(inner), *around[num_before:])
 
 
 def _renamed(message: Message, own: Rename, plain: Rename) -> Message:

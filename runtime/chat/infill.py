@@ -13,6 +13,7 @@ from runtime.engine.values.facts import FillTokens
 _PROJECT, _FILE = "myproject\n", "filename\n"
 _NO_FILE_MARK = "\n\n--- snippet ---\n\n"
 _NUM_MARKS = 4  # prefix, suffix, middle and BOS
+_MOST_CHARS_A_TOKEN = 64  # in the mean of any text that is worth its place
 
 Tokenize = Callable[[str], list[int]]
 
@@ -44,28 +45,30 @@ def fill_prompt(
     and the suffix's tail, so that the prefix keeps three quarters of the room.
     """
     room = max(num_tokens - len(gap.beginning) - _NUM_MARKS, 0)
-    prefix, suffix = tokenize(gap.prefix), tokenize(gap.suffix)
+    max_chars = _MOST_CHARS_A_TOKEN * (room + 1)
+    prefix, suffix = tokenize(gap.prefix[-max_chars:]), tokenize(gap.suffix[:max_chars])
     prefix = _last(prefix, max(room * 3 // 4, room - len(suffix)))
     suffix = suffix[: max(room - len(prefix), 0)]
-    others = _last(list(_snippet_tokens(gap.snippets, marks, tokenize)), room - len(prefix) - len(suffix))
+    others = _snippet_tokens(gap.snippets, marks, tokenize, room - len(prefix) - len(suffix))
     first = [] if bos is None else [bos]
     return (*others, *first, *(marks.prefix, *prefix, *gap.beginning), *(marks.suffix, *suffix), marks.middle)
 
 
-def _snippet_tokens(snippets: tuple[Snippet, ...], marks: FillTokens, tokenize: Tokenize) -> Iterable[int]:
+def _snippet_tokens(
+    snippets: tuple[Snippet, ...], marks: FillTokens, tokenize: Tokenize, num_tokens: int
+) -> Iterable[int]:
+    """Return the last tokens of the snippets, and tokenize no more of them than that takes."""
+    parts = [] if marks.file is None else [[marks.file, *tokenize(_FILE)]]
+    num_missing = num_tokens - sum(map(len, parts))
+    for snippet in reversed(snippets):
+        if num_missing <= 0:
+            break
+        name = tokenize(_NO_FILE_MARK) if marks.file is None else [marks.file, *tokenize(f"{snippet.filename}\n")]
+        parts.append([*name, *tokenize(snippet.text[-_MOST_CHARS_A_TOKEN * num_missing :])])
+        num_missing -= len(parts[-1])
     if marks.repository is not None:
-        yield marks.repository
-        yield from tokenize(_PROJECT)
-    for snippet in snippets:
-        if marks.file is None:
-            yield from tokenize(_NO_FILE_MARK)
-        else:
-            yield marks.file
-            yield from tokenize(f"{snippet.filename}\n")
-        yield from tokenize(snippet.text)
-    if marks.file is not None:
-        yield marks.file
-        yield from tokenize(_FILE)
+        parts.append([marks.repository, *tokenize(_PROJECT)])
+    return _last([token for part in reversed(parts) for token in part], num_tokens)
 
 
 def _last(tokens: list[int], count: int) -> list[int]:

@@ -13,9 +13,9 @@ def shortened(messages: Sequence[Message], fits: Callable[[tuple[Message, ...]],
     its call. What the system says stays, wherever it stands.
     """
     heads = [index for index, message in enumerate(messages) if message.role is Role.USER][1:]
-    ends = [tuple(messages), *(_end(messages, head) for head in heads)]
-    first_that_fits = bisect_left(ends, True, key=fits)
-    return ends[min(first_that_fits, len(ends) - 1)]
+    starts = [0, *heads]
+    first_that_fits = bisect_left(starts, True, key=lambda start: fits(_end(messages, start)))
+    return _end(messages, starts[min(first_that_fits, len(starts) - 1)])
 
 
 def _end(messages: Sequence[Message], head: int) -> tuple[Message, ...]:

@@ -16,10 +16,11 @@ from functools import lru_cache, partial
 from runtime.chat.call_form import GENERIC, LearntForm, learn_call_form
 from runtime.chat.call_grammar import Calls, GrammarWriter, arguments_schema, loosened
 from runtime.chat.calls import CallReader
-from runtime.chat.control_names import broken, control_names, restored, stand_ins_for, tokens_of
+from runtime.chat.control_names import broken, control_names, restored, stand_ins_for
 from runtime.chat.conversation import Conversation, Tool, ToolChoice, ToolUse
 from runtime.chat.messages import Message
 from runtime.chat.named_template import NamedTemplate
+from runtime.chat.prompt_text import tokens_of
 from runtime.chat.reader import AnswerReader
 from runtime.chat.reasoning import Stage, ThinkingMarks, ThinkingState, learn_thinking_marks
 from runtime.chat.template import ChatTemplate, MessageFormat, load_template, without_bos
@@ -93,12 +94,14 @@ def next_turn(
     answer_form: Grammar | None = None,
     *,
     is_first: bool = True,
+    is_counted: bool = False,
     patience: Patience | None = None,
 ) -> Turn:
     """Return the turn that goes on with a conversation; its text, where there is a form for it, holds to that.
 
-    Not `is_first`: the prompt follows other tokens, and has no pictures. Blocks, no longer than `patience` where it has
-    to compile; call from a thread. Raises what `Engine.compile` raises.
+    Not `is_first`: the prompt follows other tokens, and has no pictures. `is_counted`: it may be longer than the
+    context. Blocks, no longer than `patience` where it has to compile; call from a thread. Raises what `Engine.compile`
+    raises, and PromptTooLong for what is far too long.
     """
     info = engine.info
     template = template_in(engine)
@@ -134,7 +137,7 @@ def next_turn(
     return Turn(
         prompt=engine.read(parts, attachments, "messages")
         if attachments
-        else Prompt(tokens_of(engine, parts, add_special=is_first)),
+        else Prompt(tokens_of(engine, parts, is_first=is_first, is_counted=is_counted)),
         grammar=grammar,
         shown_tokens=writer.control_tokens(*shown),
         thinking=thinking if conversation.splits_thinking else None,

@@ -29,7 +29,15 @@ from runtime.engine.values.params import EngineParams
 from runtime.engine.values.request import GenerationRequest, Prompt, TextPart
 from runtime.engine.values.sampling import SamplingParams
 from runtime.engine.worker import Arrivals, Post, Worker, model_info
-from runtime.errors import EngineError, HoldallError, QueueFull, RequestError, Unavailable
+from runtime.errors import (
+    EngineError,
+    HoldallError,
+    PromptTooLong,
+    QueueFull,
+    RequestError,
+    TooManyTokens,
+    Unavailable,
+)
 from runtime.nursery import Nursery, Patience
 
 T = TypeVar("T")
@@ -122,6 +130,16 @@ class Engine:
         """
         if self._projector is None:
             raise RequestError(f"'{param}' has pictures or sounds, but this model reads text only", param)
+        num_tokens = 0
+        try:  # the projector's library reads a text of any length before it says how long it is
+            for part in parts:
+                most = self.info.n_ctx - num_tokens
+                tokens = self.vocabulary.tokenize(
+                    part.text, add_special=False, parse_special=part.parses_special, max_tokens=most
+                )
+                num_tokens += len(tokens)
+        except TooManyTokens as refusal:
+            raise PromptTooLong(num_tokens + refusal.num_tokens, self.info.n_ctx, is_counted=False) from None
         return self._projector.read(parts, files, param)
 
     def compile(self, grammar: Grammar, patience: Patience | None = None) -> None:

@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from runtime.server.answering.errors import Endpoint, answering_errors, routing_error
 from runtime.server.anthropic.endpoints import Anthropic
+from runtime.server.door.room import BodyRoom
 from runtime.server.door.security import Access, AccessMiddleware
 from runtime.server.llamacpp.lora import Lora
 from runtime.server.llamacpp.metrics import Metrics
@@ -116,7 +117,9 @@ def create_app(service: Service, access: Access, page: Page | None) -> Starlette
     routes = [Route(path, answering_errors(endpoint), methods=[method]) for method, path, endpoint in table]
     public_paths = {"/health", "/v1/health", *(files if page else ("/",))}
     door = Middleware(AccessMiddleware, access=access, public_paths=public_paths)
-    app = Starlette(routes=routes, middleware=[door], exception_handlers={HTTPException: routing_error})
+    app = Starlette(
+        routes=routes, middleware=[door, Middleware(BodyRoom)], exception_handlers={HTTPException: routing_error}
+    )
     app.router.redirect_slashes = False
     return app
 

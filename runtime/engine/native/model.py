@@ -14,10 +14,15 @@ from runtime.engine.native.chat_templates import write_messages
 from runtime.engine.native.gguf_file import open_gguf
 from runtime.engine.native.header import has_tensor
 from runtime.engine.native.library import Library
+from runtime.engine.native.long_text import MAX_PIECE_CHARS, tokens_of_pieces
 from runtime.engine.values.facts import ControlToken, FillTokens, ModelFacts, Pooling
-from runtime.errors import EngineError, ModelError, RequestError
+from runtime.engine.values.request import MAX_TEXT_TOKENS
+from runtime.errors import EngineError, ModelError, RequestError, TooManyTokens
 
 _RANKING_TENSORS = ("cls.weight", "cls.output.weight")  # llama.cpp's names; a model has one of them or both
+
+
+_MAX_COUNTED_CHARS = 1024 * 1024  # the tokens of a prompt of up to these are counted to the end, for the refusal
 
 
 class Model:
@@ -150,8 +155,37 @@ class Model:
         text: bytes = self.library.api.llama_vocab_get_text(self.vocab, token)
         return text.decode("utf-8", "replace")
 
-    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
-        """Return token ids. `add_special` adds BOS/EOS where the model wants them; `parse_special` reads `<|x|>`."""
+    def tokenize(
+        self, text: str, *, add_special: bool, parse_special: bool, max_tokens: int = MAX_TEXT_TOKENS
+    ) -> list[int]:
+        """Return token ids. `add_special` adds BOS/EOS where the model wants them; `parse_special` reads `<|x|>`.
+
+        A text that is very long and has more than `max_tokens` raises TooManyTokens before all of it is tokenized, and
+        one with an endless word RequestError. Blocks; a long text takes a second for each five megabytes or so.
+        """
+        if len(text) <= MAX_PIECE_CHARS:
+            return self._tokenize(text, add_special=add_special, parse_special=parse_special)
+
+        def tokenize(piece: str) -> list[int]:
+            return self._tokenize(piece, add_special=False, parse_special=parse_special)
+
+        head, tail = self._around if add_special else ([], [])
+        tokens = list(head)
+        for num_pieces, more in enumerate(tokens_of_pieces(text, tokenize)):
+            tokens += more
+            if len(tokens) > max_tokens and num_pieces * MAX_PIECE_CHARS > _MAX_COUNTED_CHARS:
+                raise TooManyTokens(len(tokens), max_tokens)
+        return tokens + tail
+
+    @cached_property
+    def _around(self) -> tuple[list[int], list[int]]:
+        """The special tokens before and after a text."""
+        plain, whole = (self._tokenize("a", add_special=special, parse_special=False) for special in (False, True))
+        starts = (n for n in range(len(whole)) if whole[n : n + len(plain)] == plain)
+        start = next(starts, 0)
+        return whole[:start], whole[start + len(plain) :]
+
+    def _tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         data = text.encode("utf-8", "surrogatepass")
         # No token is shorter than a byte; the slack is for BOS, EOS and a prefix space.
         capacity = len(data) + 16

@@ -82,6 +82,10 @@ class Finished:
     end_token: int | None = None
     end_probs: TokenProbs | None = None
 
+    @property
+    def probs(self) -> tuple[TokenProbs, ...]:
+        return () if self.end_probs is None else (self.end_probs,)
+
 
 @dataclass(frozen=True, slots=True)
 class Failed:

@@ -8,6 +8,8 @@ from runtime.engine.values.media import Media, is_stand_in, texts_between
 from runtime.engine.values.sampling import SamplingParams
 from runtime.errors import PromptTooLong, RequestError
 
+MAX_TEXT_TOKENS = 2**21  # of one text, and of all texts of a request: more than any context has
+
 
 @dataclass(frozen=True, slots=True)
 class TextPart:

@@ -2,23 +2,26 @@
 
 import math
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from runtime.engine.values.events import TokenProbs
+from runtime.server.answering.streaming import Lazy
 
 _LOWEST = -3.4028234663852886e38  # the least 32-bit float stands for minus infinity, which JSON doesn't have
 
 
-def tokens_json(probs: Iterable[TokenProbs], num_top: int, *, is_after_sampling: bool = False) -> list[dict[str, Any]]:
+def tokens_json(probs: Iterable[TokenProbs], num_top: int, *, is_after_sampling: bool = False) -> list[Lazy]:
     """Return a list with an object for each token, as llama-server writes it; OpenAI's chat needs all but `id`."""
+    return [Lazy(partial(_token_json, each, num_top, is_after_sampling)) for each in probs]
+
+
+def _token_json(probs: TokenProbs, num_top: int, is_after_sampling: bool) -> dict[str, Any]:
     top_name = "top_probs" if is_after_sampling else "top_logprobs"
-    return [
-        {
-            **_likely(each.token, each.piece, each.logprob, is_after_sampling),
-            top_name: [_likely(*likely, is_after_sampling) for likely in each.top[:num_top]],
-        }
-        for each in probs
-    ]
+    return {
+        **_likely(probs.token, probs.piece, probs.logprob, is_after_sampling),
+        top_name: [_likely(*likely, is_after_sampling) for likely in probs.top[:num_top]],
+    }
 
 
 def _likely(token: int, piece: bytes, logprob: float, is_after_sampling: bool) -> dict[str, Any]:
@@ -35,7 +38,7 @@ def parallel_json(
     """
     tokens: list[str] = []
     logprobs: list[float | None] = []
-    tops: list[dict[str, float] | None] = []
+    tops: list[Lazy | None] = []
     offsets: list[int] = []
     if first_piece is not None:
         tokens, logprobs, tops, offsets = [_text(first_piece)], [None], [None], [offset]
@@ -43,10 +46,14 @@ def parallel_json(
     for each in probs:
         tokens.append(_text(each.piece))
         logprobs.append(_finite(each.logprob))
-        tops.append({_text(piece): _finite(logprob) for _token, piece, logprob in each.top[:num_top]})
+        tops.append(Lazy(partial(_top_json, each, num_top)))
         offsets.append(offset)
         offset += len(tokens[-1])
     return {"tokens": tokens, "token_logprobs": logprobs, "top_logprobs": tops, "text_offset": offsets}
+
+
+def _top_json(probs: TokenProbs, num_top: int) -> dict[str, float]:
+    return {_text(piece): _finite(logprob) for _token, piece, logprob in probs.top[:num_top]}
 
 
 def _text(piece: bytes) -> str:

@@ -6,6 +6,7 @@ a grammar that takes long makes way after a second for those that don't.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -20,35 +21,45 @@ from runtime.engine.values.grammar import Grammar
 from runtime.errors import RequestError
 from runtime.nursery import NoTimeLeft, Patience
 from runtime.server.answering.awaited import while_connected
+from runtime.server.asking.threads import in_thread
 
 T = TypeVar("T")
 
 # Where a request's grammars are compiled, and for how many seconds, all of them together; then on to the next.
 _STAGES = (
-    (None, 0.0),
     (ThreadPoolExecutor(2, thread_name_prefix="compiling"), 1.0),
     (ThreadPoolExecutor(2, thread_name_prefix="compiling long"), 30.0),
 )
 
 
 async def turn_for(
-    request: Request, engine: AnyEngine, conversation: Conversation, answer_form: Grammar | None = None
+    request: Request,
+    engine: AnyEngine,
+    conversation: Conversation,
+    answer_form: Grammar | None = None,
+    *,
+    size: int,
+    is_counted: bool = False,
 ) -> Turn:
     """Return the turn that goes on with a conversation. Raises what `next_turn` raises, and ClientDisconnect."""
-    work = partial(next_turn, engine, conversation, answer_form)
-    return await prepared(request, work)
+    work = partial(next_turn, engine, conversation, answer_form, is_counted=is_counted)
+    return await prepared(request, work, size=size)
 
 
-async def prepared(request: Request, work: Callable[..., T]) -> T:
+async def prepared(request: Request, work: Callable[..., T], *, size: int = 0) -> T:
     """Return what `work` returns, done by a thread, which calls it with a `patience`, from the beginning each time.
+
+    `size` is how large what it works on is.
 
     Raises RequestError when it takes longer than any may, and ClientDisconnect, which ends the work, when the client
     leaves. The request's body must have been read.
     """
-    return await while_connected(request.receive, _in_stages(work))
+    return await while_connected(request.receive, _in_stages(work, size))
 
 
-async def _in_stages(work: Callable[..., T]) -> T:
+async def _in_stages(work: Callable[..., T], size: int) -> T:
+    with contextlib.suppress(NoTimeLeft):
+        return await in_thread(size, work, patience=Patience(0.0))
     for threads, seconds in _STAGES:
         patience = Patience(seconds)
         try:

@@ -3,17 +3,22 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from runtime.engine.values.events import Finished, Progress, TextDelta
+from runtime.errors import RequestError
 from runtime.server.answering.awaited import while_connected
 from runtime.server.answering.generation import Generation
 from runtime.server.answering.replies import Reply
 from runtime.server.answering.streaming import to_json
+
+_FEW_PROBS = 2000  # some milliseconds
+_MAX_PROBS = 2_000_000  # of one request; each takes a hundred bytes, and as many once it is written
 
 Part = tuple[Generation, Reply[Any]]
 
@@ -56,10 +61,11 @@ class EventStream(Response):
 
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        probs = _ProbCount()
         if len(self._parts) == 1:
-            await _follow(send, *self._parts[0])
+            await _follow(send, *self._parts[0], probs)
         else:
-            await _all_done([asyncio.create_task(_follow(send, *part)) for part in self._parts])
+            await _all_done([asyncio.create_task(_follow(send, *part, probs)) for part in self._parts])
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -83,8 +89,27 @@ async def respond(
     """
     if is_streamed:
         return stream(parts)
-    await _while_connected(request.receive, parts, _hear_all(parts))
+    probs = _ProbCount()
+    await _while_connected(request.receive, parts, _hear_all(parts, probs))
+    if probs.num_all > _FEW_PROBS:
+        return await asyncio.to_thread(lambda: JsonResponse(whole()))
     return JsonResponse(whole())
+
+
+class _ProbCount:
+    """Counts the probabilities that an answer reports, which are by far the most of it where there are any."""
+
+    def __init__(self) -> None:
+        self.num_all = 0
+        self.num_new = 0  # since they were last written
+
+    def hear(self, event: Progress | TextDelta | Finished) -> None:
+        """Raises RequestError for more than an answer may have."""
+        num_more = sum(1 + len(each.top) for each in event.probs)
+        self.num_all += num_more
+        self.num_new += num_more
+        if self.num_all > _MAX_PROBS:
+            raise RequestError(f"the answer has more than {_MAX_PROBS:,} probabilities; ask for fewer of them")
 
 
 async def _while_connected(receive: Receive, parts: Sequence[Part], work: Coroutine[Any, Any, None]) -> None:
@@ -95,21 +120,23 @@ async def _while_connected(receive: Receive, parts: Sequence[Part], work: Corout
         await while_connected(receive, work)
 
 
-async def _hear_all(parts: Sequence[Part]) -> None:
+async def _hear_all(parts: Sequence[Part], probs: _ProbCount) -> None:
     for generation, reply in parts:
         async for event in generation:
+            probs.hear(event)
             for _heard in reply.hear(event):
                 pass
 
 
-async def _follow(send: Send, generation: Generation, reply: Reply[Any]) -> None:
+async def _follow(send: Send, generation: Generation, reply: Reply[Any], probs: _ProbCount) -> None:
     """Write one generation's frames."""
     try:
         for frame in reply.open():
             await _write(send, frame)
         async for event in generation:
+            probs.hear(event)
             for heard in reply.hear(event):
-                for frame in reply.frames(heard):
+                for frame in await _frames(reply, heard, probs):
                     await _write(send, frame)
     except OSError:
         raise
@@ -117,6 +144,16 @@ async def _follow(send: Send, generation: Generation, reply: Reply[Any]) -> None
         log_fault(error)
         for frame in reply.fail(error):
             await _write(send, frame)
+
+
+async def _frames(reply: Reply[Any], heard: Any, probs: _ProbCount) -> Iterable[bytes]:
+    """Return the frames of an event, made on a thread where they may hold very many probabilities."""
+    # The last events may repeat all that there were.
+    num_probs = probs.num_all if hasattr(reply, "finished") else probs.num_new
+    probs.num_new = 0
+    if num_probs <= _FEW_PROBS:
+        return reply.frames(heard)
+    return await asyncio.to_thread(lambda: list(reply.frames(heard)))
 
 
 async def _all_done(tasks: list["asyncio.Task[None]"]) -> None:

@@ -5,14 +5,33 @@ written in ASCII, because others split lines wherever Unicode sees a line end (U
 """
 
 import json
+from collections.abc import Callable
 
 DONE = b"data: [DONE]\n\n"
 _GAP = "\0text\0"
 
 
+class Lazy:
+    """A part of an answer that is made when it is written: it would be large, and there are many like it.
+
+    Making it lets other threads have their turn, which writing JSON alone doesn't.
+    """
+
+    __slots__ = ("make",)
+
+    def __init__(self, make: Callable[[], object]) -> None:
+        self.make = make
+
+
 def to_json(value: object) -> str:
     """Return compact JSON in ASCII. Raises ValueError for numbers that JSON doesn't have."""
-    return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"), default=_made)
+
+
+def _made(value: object) -> object:
+    if isinstance(value, Lazy):
+        return value.make()
+    raise TypeError(f"{type(value).__name__} has no JSON")
 
 
 def frame(value: object) -> bytes:

@@ -34,11 +34,11 @@ class Anthropic:
     @operation("The next message of a conversation, as Anthropic", *_ASKED, *ANSWER_FIELDS, required=_REQUIRED)
     async def messages(self, request: Request) -> Response:
         body = await read_body(request)
-        params = AnthropicParams.of(body, self._service)
+        params = await body.read(AnthropicParams.of, self._service)
         thinking = read_thinking(body)
-        conversation = self._conversation(body, thinking)
+        conversation = await body.read(self._conversation, thinking)
         engine = await self._service.engine()
-        turn = await turn_for(request, engine, conversation, params.generation.sampling.grammar)
+        turn = await turn_for(request, engine, conversation, params.generation.sampling.grammar, size=body.num_bytes)
         generation = await Generation.begin(request, engine, turn.ask(params.generation))
         reply = MessageReply(params.model, turn, thinking)
         return await respond(request, [(generation, reply)], reply.whole, is_streamed=params.is_streamed)
@@ -46,9 +46,9 @@ class Anthropic:
     @operation("How many tokens a conversation has", *_ASKED, required=_REQUIRED)
     async def count_tokens(self, request: Request) -> Response:
         body = await read_body(request)
-        conversation = self._conversation(body, read_thinking(body))
+        conversation = await body.read(self._conversation, read_thinking(body))
         engine = await self._service.engine()
-        turn = await turn_for(request, engine, conversation)
+        turn = await turn_for(request, engine, conversation, size=body.num_bytes, is_counted=True)
         return JsonResponse({"input_tokens": len(turn.prompt.tokens)})
 
     def _conversation(self, body: JsonObject, thinking: Thinking) -> Conversation:

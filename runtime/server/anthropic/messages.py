@@ -36,20 +36,25 @@ def read_messages(body: JsonObject) -> tuple[Message, ...]:
 
 def _joined(messages: list[Message]) -> Iterator[Message]:
     """Yield the messages as turns, which is what most chat templates insist on."""
-    waiting = messages[0]
-    for message in messages[1:]:
-        if message.role is waiting.role is not Role.TOOL:
-            waiting = replace(
-                waiting,
-                text=_text_of([waiting.text, message.text]),
-                reasoning=_text_of([waiting.reasoning, message.reasoning]),
-                tool_calls=waiting.tool_calls + message.tool_calls,
-                attachments=waiting.attachments + message.attachments,
-            )
-        else:
-            yield waiting
-            waiting = message
-    yield waiting
+    turn: list[Message] = []
+    for message in messages:
+        if turn and not (message.role is turn[-1].role is not Role.TOOL):
+            yield _one_of(turn)
+            turn = []
+        turn.append(message)
+    yield _one_of(turn)
+
+
+def _one_of(turn: list[Message]) -> Message:
+    if len(turn) == 1:
+        return turn[0]
+    return replace(
+        turn[0],
+        text=_text_of([message.text for message in turn]),
+        reasoning=_text_of([message.reasoning for message in turn]),
+        tool_calls=tuple(call for message in turn for call in message.tool_calls),
+        attachments=tuple(file for message in turn for file in message.attachments),
+    )
 
 
 def _read_message(value: object, param: str) -> Iterator[Message]:

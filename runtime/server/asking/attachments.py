@@ -11,8 +11,8 @@ from runtime.checked import wrong
 from runtime.errors import RequestError
 
 _DATA_URL = re.compile(r"data:(?P<kind>[^,;]*)(;[^,;]*)*?(?P<base64>;base64)?,", re.IGNORECASE)
+_MAX_HEAD_CHARS = 1000  # before a URL's comma; what is longer is data
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
-_SPACE = re.compile(r"\s+")
 
 
 def from_base64(value: object, param: str) -> bytes:
@@ -20,7 +20,7 @@ def from_base64(value: object, param: str) -> bytes:
     if not isinstance(value, str) or not value:
         raise wrong(param, "a text in base64")
     try:
-        return base64.b64decode(_SPACE.sub("", value), validate=True)
+        return base64.b64decode("".join(value.split()), validate=True)
     except (binascii.Error, ValueError):
         raise RequestError(f"'{param}' is no base64", param) from None
 
@@ -29,9 +29,9 @@ def from_url(value: object, param: str) -> bytes:
     """Return what a `data:` URL of a picture or a sound holds; bare base64 is understood, too. Raises RequestError."""
     if not isinstance(value, str) or not value:
         raise wrong(param, "a data: URL")
-    found = _DATA_URL.match(value)
+    found = _DATA_URL.match(value, 0, _MAX_HEAD_CHARS)
     if found is None:
-        if _ADDRESS.match(value):
+        if _ADDRESS.match(value, 0, _MAX_HEAD_CHARS):
             raise RequestError(
                 f"'{param}' is an address, and nothing is fetched from here; send data:image/png;base64,…", param
             )

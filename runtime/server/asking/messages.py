@@ -11,7 +11,7 @@ from runtime.checked import JsonObject, elements, wrong
 from runtime.engine.values.media import MARK
 from runtime.errors import RequestError
 from runtime.server.asking.attachments import from_base64, from_url
-from runtime.server.asking.body import parse_object
+from runtime.server.asking.parsing import parse_object
 
 # OpenAI renamed the system role, which few templates know; its older function calls had a role of their own.
 _ROLES = {role.value: role for role in Role} | {"developer": Role.SYSTEM, "function": Role.TOOL}

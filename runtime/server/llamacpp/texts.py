@@ -14,15 +14,17 @@ from starlette.responses import Response
 from runtime.chat.infill import Snippet
 from runtime.chat.turn import prompt_of
 from runtime.checked import JsonObject, elements, wrong
-from runtime.engine.interface import AnyEngine
+from runtime.engine.interface import AnyEngine, AnyVocabulary
 from runtime.engine.values.request import Prompt
 from runtime.server.answering.generation import Generation
 from runtime.server.answering.responses import JsonResponse, respond
+from runtime.server.answering.streaming import to_json
 from runtime.server.asking.body import read_body
 from runtime.server.asking.conversation import CONVERSATION_FIELDS, MESSAGES, read_conversation
 from runtime.server.asking.fields import OBJECTS, Flag, Special, Text, operation
 from runtime.server.asking.infill import fill_tokens
 from runtime.server.asking.prompts import is_token, read_prompts
+from runtime.server.asking.threads import in_thread
 from runtime.server.llamacpp.completion import ANSWER_FIELDS, CompletionParams, CompletionReply, PendingAnswer
 from runtime.server.service import Service
 
@@ -39,6 +41,8 @@ _CONTENT = Text("content", "The text.")
 _ADD_SPECIAL = Flag("add_special", "Add the tokens that the model wants at the beginning, such as BOS.")
 _PARSE_SPECIAL = Flag("parse_special", "Read the names of special tokens as those tokens.")
 _WITH_PIECES = Flag("with_pieces", "Return each token's text beside its id.")
+_MOST_TOKENS = 2**18  # of one text; each may stand for hundreds of bytes
+_WRITTEN_AT_ONCE = 8192  # some milliseconds
 _TOKENS = Special("tokens", "Token ids.", {"type": "array", "items": {"type": "integer"}})
 
 
@@ -51,7 +55,7 @@ class LlamaCpp:
     @operation("Go on with a text", _PROMPT, *ANSWER_FIELDS, required=("prompt",))
     async def completion(self, request: Request) -> Response:
         body = await read_body(request)
-        params = CompletionParams.of(body, self._service)
+        params = await body.read(CompletionParams.of, self._service)
         if _PROMPT.name not in body:
             raise body.missing(_PROMPT.name)
         engine = await self._service.engine()
@@ -64,12 +68,13 @@ class LlamaCpp:
     )
     async def infill(self, request: Request) -> Response:
         body = await read_body(request)
-        params = CompletionParams.of(body, self._service)
+        params = await body.read(CompletionParams.of, self._service)
         prefix, suffix = (_required(declared, body) for declared in (_INPUT_PREFIX, _INPUT_SUFFIX))
         beginning = _MIDDLE.value_in(body, "")
-        snippets = _snippets(body.raw(_INPUT_EXTRA.name))
+        snippets = await body.read(_snippets)
         engine = await self._service.engine()
-        tokens = await asyncio.to_thread(
+        tokens = await in_thread(
+            body.num_bytes,
             fill_tokens,
             engine,
             prefix,
@@ -110,9 +115,10 @@ class LlamaCpp:
         required=(MESSAGES.name,),
     )
     async def apply_template(self, request: Request) -> Response:
-        conversation = read_conversation(await read_body(request), self._service.chat)
+        body = await read_body(request)
+        conversation = await body.read(read_conversation, self._service.chat)
         engine = await self._service.engine()
-        return JsonResponse({"prompt": await asyncio.to_thread(prompt_of, engine, conversation)})
+        return await in_thread(body.num_bytes, lambda: JsonResponse({"prompt": prompt_of(engine, conversation)}))
 
     @operation("A text to token ids", _CONTENT, _ADD_SPECIAL, _PARSE_SPECIAL, _WITH_PIECES)
     async def tokenize(self, request: Request) -> Response:
@@ -122,21 +128,25 @@ class LlamaCpp:
         with_pieces = _WITH_PIECES.value_in(body, False)
         text = _CONTENT.value_in(body, "")
         vocabulary = (await self._service.engine()).vocabulary
-        tokens = await asyncio.to_thread(
-            vocabulary.tokenize, text, add_special=add_special, parse_special=parse_special
-        )
-        if not with_pieces:
-            return JsonResponse({"tokens": tokens})
-        pieces = [{"id": token, "piece": _piece_json(vocabulary.piece(token))} for token in tokens]
-        return JsonResponse({"tokens": pieces})
+
+        def answer() -> Response:
+            tokens = vocabulary.tokenize(text, add_special=add_special, parse_special=parse_special)
+            if not with_pieces:
+                return JsonResponse({"tokens": tokens})
+            spans = (tokens[start : start + _WRITTEN_AT_ONCE] for start in range(0, len(tokens), _WRITTEN_AT_ONCE))
+            written = ",".join(to_json([_token_json(vocabulary, each) for each in span])[1:-1] for span in spans)
+            return Response(f'{{"tokens":[{written}]}}', media_type=JsonResponse.media_type)
+
+        return await in_thread(body.num_bytes, answer)
 
     @operation("Token ids to a text", _TOKENS)
     async def detokenize(self, request: Request) -> Response:
-        tokens = (await read_body(request)).raw(_TOKENS.name) or []
-        if not isinstance(tokens, list) or not all(map(is_token, tokens)):
-            raise wrong(_TOKENS.name, "a list of token ids")
+        body = await read_body(request)
+        tokens = body.raw(_TOKENS.name) or []
+        if not isinstance(tokens, list) or len(tokens) > _MOST_TOKENS or not all(map(is_token, tokens)):
+            raise wrong(_TOKENS.name, f"a list of at most {_MOST_TOKENS:,} token ids")
         engine = await self._service.engine()
-        return JsonResponse({"content": await asyncio.to_thread(engine.vocabulary.detokenize, tokens)})
+        return await in_thread(body.num_bytes, lambda: JsonResponse({"content": engine.vocabulary.detokenize(tokens)}))
 
 
 def _required(declared: Text, body: JsonObject) -> str:
@@ -146,8 +156,8 @@ def _required(declared: Text, body: JsonObject) -> str:
     return value
 
 
-def _snippets(value: Any) -> tuple[Snippet, ...]:
-    wanted = "a list of objects with 'text' and 'filename'"
+def _snippets(body: JsonObject) -> tuple[Snippet, ...]:
+    value, wanted = body.raw(_INPUT_EXTRA.name), "a list of objects with 'text' and 'filename'"
     return tuple(_snippet(*each) for each in elements([] if value is None else value, _INPUT_EXTRA.name, wanted))
 
 
@@ -157,6 +167,10 @@ def _snippet(value: Any, param: str) -> Snippet:
     if not isinstance(text, str) or not isinstance(filename, str):
         raise wrong(param, "an object with a text in 'text', and one in 'filename' if any")
     return Snippet(text, filename)
+
+
+def _token_json(vocabulary: AnyVocabulary, token: int) -> dict[str, Any]:
+    return {"id": token, "piece": _piece_json(vocabulary.piece(token))}
 
 
 def _piece_json(piece: bytes) -> str | list[int]:

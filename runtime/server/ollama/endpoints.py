@@ -4,7 +4,6 @@ Where `stream` is absent the answer is streamed, a line of JSON for each piece. 
 one model, which stays in memory: `keep_alive` is read, and changes nothing.
 """
 
-import asyncio
 from functools import partial
 
 from starlette.requests import Request
@@ -12,13 +11,16 @@ from starlette.responses import Response
 
 from runtime.engine.interface import AnyEngine
 from runtime.engine.values.embedding import normalized
+from runtime.errors import TextTooLong, TooManyTokens
 from runtime.server.answering.generation import Generation
 from runtime.server.answering.preparing import prepared
 from runtime.server.answering.responses import JsonResponse, LineStream, respond
 from runtime.server.answering.vectors import EUCLIDEAN, MAX_TEXTS, one_vector_each
 from runtime.server.asking.body import read_body
 from runtime.server.asking.fields import OBJECTS, Flag, Integer, Special, Text, Texts, operation
+from runtime.server.asking.prompts import check_total
 from runtime.server.asking.sampling import MODEL
+from runtime.server.asking.threads import in_thread
 from runtime.server.asking.tools import parse_tools
 from runtime.server.ollama.messages import MESSAGES, read_messages
 from runtime.server.ollama.params import ANSWER_FIELDS, KEEP_ALIVE, OPTIONS, OllamaParams
@@ -31,6 +33,7 @@ _INPUT = Texts("input", "A text or a list of texts.", most=MAX_TEXTS)
 _TRUNCATE = Flag("truncate", "Cut texts that are too long, which is the default; false: refuse them.")
 _DIMENSIONS = Integer("dimensions", "Return only the first numbers of each vector, scaled to length 1 again.", low=1)
 _TEXT = Text("prompt", "The text.")
+_MOST_CHARS_A_TOKEN = 32  # in the mean of any text; what follows is cut off unread
 
 
 class Ollama:
@@ -43,12 +46,12 @@ class Ollama:
     async def generate(self, request: Request) -> Response:
         clock = Clock()
         body = await read_body(request)
-        params = OllamaParams.of(body, self._service)
-        prompt = Prompt.of(body)
+        params = await body.read(OllamaParams.of, self._service)
+        prompt = await body.read(Prompt.of)
         engine = await self._engine(clock)
         if prompt.is_empty:
             return JsonResponse(GenerateReply(params, clock).loaded())
-        asked = await asyncio.to_thread(prompt.prepare, engine, params)
+        asked = await in_thread(body.num_bytes, prompt.prepare, engine, params)
         tokens = asked.request.prompt.tokens if prompt.can_be_gone_on_with else None
         return await _answer(request, engine, asked, GenerateReply(params, clock, asked.reader, tokens))
 
@@ -56,20 +59,21 @@ class Ollama:
     async def chat(self, request: Request) -> Response:
         clock = Clock()
         body = await read_body(request)
-        params = OllamaParams.of(body, self._service)
-        messages = read_messages(body.raw(MESSAGES.name))
-        tools = parse_tools(body.raw(_TOOLS.name), _TOOLS.name)
+        params = await body.read(OllamaParams.of, self._service)
+        messages = await body.read(lambda given: read_messages(given.raw(MESSAGES.name)))
+        tools = await body.read(lambda given: parse_tools(given.raw(_TOOLS.name), _TOOLS.name))
         engine = await self._engine(clock)
         if not messages:
             return JsonResponse(ChatReply(params, clock).loaded())
-        asked = await prepared(request, partial(prepare_chat, engine, params, messages, tools))
+        work = partial(prepare_chat, engine, params, messages, tools)
+        asked = await prepared(request, work, size=body.num_bytes)
         return await _answer(request, engine, asked, ChatReply(params, clock, asked.reader))
 
     @operation("Texts to vectors, as Ollama", MODEL, _INPUT, _TRUNCATE, _DIMENSIONS, OPTIONS, KEEP_ALIVE)
     async def embed(self, request: Request) -> Response:
         clock = Clock()
         body = await read_body(request)
-        texts = [] if body.raw(_INPUT.name) == "" else list(_INPUT.value_in(body))
+        texts = [] if body.raw(_INPUT.name) == "" else list(await body.read(_INPUT.value_in))
         is_cut = _TRUNCATE.value_in(body, True)
         num_dimensions = _DIMENSIONS.value_in(body, None)
         tokens, vectors = await self._vectors(request, clock, texts, is_cut=is_cut)
@@ -101,12 +105,23 @@ class Ollama:
         """Return each text's tokens and vector. Texts that are too long are cut, or refused."""
         engine = await self._engine(clock)
 
-        def tokenize() -> list[list[int]]:
-            whole = [engine.vocabulary.tokenize(text, add_special=True, parse_special=False) for text in texts]
-            return [tokens[: engine.max_text_tokens] for tokens in whole] if is_cut else whole
-
-        tokens = await asyncio.to_thread(tokenize)
+        tokens = await in_thread(sum(map(len, texts)), _tokenized, engine, texts, is_cut=is_cut)
         return tokens, await one_vector_each(request, engine, tokens, "input")
+
+
+def _tokenized(engine: AnyEngine, texts: list[str], *, is_cut: bool) -> list[list[int]]:
+    """Return the tokens of texts that are to become vectors. Blocks; call from a thread."""
+    most = engine.max_text_tokens
+    tokenized: list[list[int]] = []
+    for index, text in enumerate(texts):
+        begun = text[: _MOST_CHARS_A_TOKEN * most] if is_cut else text
+        try:
+            tokens = engine.vocabulary.tokenize(begun, add_special=True, parse_special=False, max_tokens=most)
+        except TooManyTokens as refusal:
+            raise TextTooLong(_INPUT.name, index, refusal.num_tokens, most, is_counted=False) from None
+        tokenized.append(tokens[:most] if is_cut else tokens)
+        check_total(tokenized, _INPUT.name)
+    return tokenized
 
 
 async def _answer(request: Request, engine: AnyEngine, prepared: Prepared, reply: OllamaReply) -> Response:

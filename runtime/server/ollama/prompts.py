@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from runtime.chat.conversation import Conversation, Tool, ToolUse
 from runtime.chat.messages import Message, Role
+from runtime.chat.prompt_text import prompt_tokens
 from runtime.chat.reader import AnswerReader
 from runtime.chat.turn import next_turn, profile_in
 from runtime.checked import JsonObject, wrong
@@ -84,8 +85,7 @@ class Prompt:
             read = engine.read([TextPart(text)], self.images, _IMAGES.name)
             return _unread(params, read)
         if self.is_raw:
-            tokens = tuple(engine.vocabulary.tokenize(self.text, add_special=True, parse_special=True))
-            return _unread(params, EnginePrompt(tokens))
+            return _unread(params, EnginePrompt(prompt_tokens(engine, self.text, is_first=True)))
         system = (Message(Role.SYSTEM, self.system),) if self.system else ()
         asked = Message(Role.USER, text, attachments=self.images)
         return prepare_chat(engine, params, (*system, asked), (), before=self.context)

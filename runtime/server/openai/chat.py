@@ -26,7 +26,7 @@ from runtime.server.answering.responses import JsonResponse, respond
 from runtime.server.answering.scored import Scored, ScoredReader
 from runtime.server.answering.settings import generation_settings
 from runtime.server.answering.streaming import TextFrame, frame
-from runtime.server.asking.body import read_body
+from runtime.server.asking.body import Body, read_body
 from runtime.server.asking.conversation import CONVERSATION_FIELDS, MESSAGES, has_functions, read_conversation
 from runtime.server.asking.fields import operation
 from runtime.server.openai.params import COMMON_FIELDS, CommonParams
@@ -157,7 +157,7 @@ class OpenAIChat:
         body = await read_body(request)
         for name, harmless in _UNSUPPORTED.items():
             body.refuse(name, but=harmless)
-        params = CommonParams.of(body, self._service, _num_top_logprobs(body))
+        params = await body.read(CommonParams.of, self._service, _num_top_logprobs(body))
         engine = await self._service.engine()
         turn = await self._turn(request, body, engine, params)
         asked = turn.ask(params.generation)
@@ -188,10 +188,10 @@ class OpenAIChat:
         turn = await self._turn(request, body, await self._service.engine(), None)
         return JsonResponse({"object": "response.input_tokens", "input_tokens": len(turn.prompt.tokens)})
 
-    async def _turn(self, request: Request, body: JsonObject, engine: AnyEngine, params: CommonParams | None) -> Turn:
-        conversation = read_conversation(body, self._service.chat)
+    async def _turn(self, request: Request, body: Body, engine: AnyEngine, params: CommonParams | None) -> Turn:
+        conversation = await body.read(read_conversation, self._service.chat)
         form = params.generation.sampling.grammar if params else None
-        return await turn_for(request, engine, conversation, form)
+        return await turn_for(request, engine, conversation, form, size=body.num_bytes, is_counted=params is None)
 
     async def _extras(
         self, body: JsonObject, params: CommonParams, engine: AnyEngine, asked: GenerationRequest

@@ -177,7 +177,7 @@ class OpenAICompletions:
     @operation("Go on with texts", _PROMPT, _SUFFIX, _ECHO, _BEST_OF, _LOGPROBS, *COMMON_FIELDS, required=("prompt",))
     async def create(self, request: Request) -> Response:
         body = await read_body(request)
-        params = TextParams.of(body, self._service)
+        params = await body.read(TextParams.of, self._service)
         if _PROMPT.name not in body:
             raise body.missing(_PROMPT.name)
         given = prompts_in(body.raw(_PROMPT.name))

@@ -6,7 +6,6 @@ that of Hugging Face's text-embeddings-inference.
 """
 
 import array
-import asyncio
 import base64
 import re
 import sys
@@ -16,17 +15,19 @@ from functools import partial
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runtime.chat.control_names import control_names, tokens_of
+from runtime.chat.control_names import control_names
+from runtime.chat.prompt_text import tokens_of
 from runtime.checked import JsonObject, wrong
 from runtime.engine.interface import AnyEngine
 from runtime.engine.values.embedding import normalized
 from runtime.engine.values.facts import Pooling
-from runtime.errors import RequestError
+from runtime.errors import RequestError, TooManyTokens
 from runtime.server.answering.responses import JsonResponse
 from runtime.server.answering.vectors import MAX_TEXTS, computed_vectors, no_vectors, one_vector_each
 from runtime.server.asking.body import read_body
 from runtime.server.asking.fields import Flag, Integer, Special, Text, operation
-from runtime.server.asking.prompts import is_token, tokenize_prompts
+from runtime.server.asking.prompts import check_total, is_token, tokenize_prompts
+from runtime.server.asking.threads import in_thread
 from runtime.server.refusals import NotOffered
 from runtime.server.service import Service
 
@@ -134,12 +135,14 @@ class Rerank:
             raise body.missing(_QUERY.name)
         is_tei = _TEXTS.name in body
         name = _TEXTS.name if is_tei else _DOCUMENTS.name
-        documents = _read_documents(body, name)
+        documents = await body.read(_read_documents, name)
         engine = await self._service.engine()
         if not engine.can_rank:
             raise NotOffered("this model wasn't trained to rank; use a reranking model, without another --pooling")
-        prompt_of = partial(_rank_prompt, engine, self._service.chat.parses_special, query)
-        texts = await asyncio.to_thread(lambda: list(map(prompt_of, documents)))
+        prompts_of = partial(
+            _rank_prompts, engine, query, documents, name, parses_special=self._service.chat.parses_special
+        )
+        texts = await in_thread(body.num_bytes, prompts_of)
         scores = [vectors[0][0] for vectors in await computed_vectors(request, engine, texts, name)]
         best = sorted(range(len(documents)), key=lambda index: -scores[index])[: _TOP_N.value_in(body, len(documents))]
         if is_tei:
@@ -204,11 +207,29 @@ def _read_documents(body: JsonObject, name: str) -> tuple[str, ...]:
     return documents
 
 
-def _rank_prompt(engine: AnyEngine, parses_special: bool, query: str, document: str) -> Sequence[int]:
-    """Return what a ranking model reads: its own template filled in, else both texts between its special tokens.
+def _rank_prompts(
+    engine: AnyEngine, query: str, documents: Sequence[str], name: str, *, parses_special: bool
+) -> list[Sequence[int]]:
+    """Return what the model reads for each document. Blocks; call from a thread.
 
     `parses_special`: names of control tokens in the texts are those tokens.
     """
+    most = engine.max_text_tokens
+    try:
+        num_tokens = len(engine.vocabulary.tokenize(query, add_special=False, parse_special=False, max_tokens=most))
+    except TooManyTokens as refusal:
+        num_tokens = refusal.num_tokens
+    if num_tokens > most:  # it is read with every document
+        raise RequestError(f"'{_QUERY.name}' has more than {most} tokens, which is what a text may have", _QUERY.name)
+    prompts: list[Sequence[int]] = []
+    for document in documents:
+        prompts.append(_rank_prompt(engine, query, document, parses_special=parses_special))
+        check_total(prompts, name)
+    return prompts
+
+
+def _rank_prompt(engine: AnyEngine, query: str, document: str, *, parses_special: bool) -> Sequence[int]:
+    """Return what a ranking model reads: its own template filled in, else both texts between its special tokens."""
     template = engine.info.rerank_template
     if template is None:
         return engine.vocabulary.pair(query, document)
@@ -219,4 +240,4 @@ def _rank_prompt(engine: AnyEngine, parses_special: bool, query: str, document: 
     texts = {"{query}": query, "{document}": document}
     # In one go: a query that mentions {document} stays as it is.
     filled = _PLACEHOLDER.sub(lambda found: texts[found[0]], template)
-    return tokens_of(engine, names.parts(filled, stand_ins), add_special=False)
+    return tokens_of(engine, names.parts(filled, stand_ins), is_first=False, is_counted=True)

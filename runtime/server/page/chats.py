@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -11,7 +10,8 @@ from runtime.checked import wrong
 from runtime.errors import HistoryError
 from runtime.server.answering.errors import Endpoint
 from runtime.server.answering.responses import JsonResponse, log_fault
-from runtime.server.asking.body import MAX_BODY_BYTES, parse_object, read_bytes
+from runtime.server.asking.body import read_body, read_bytes
+from runtime.server.asking.parsing import IMPORT_LIMITS, parse_object
 from runtime.server.page.guard import reading, writing
 from runtime.server.page.history import History
 from runtime.server.refusals import NotFound
@@ -67,14 +67,16 @@ class Chats:
     @writing
     async def put(self, request: Request) -> Response:
         chat_id = _chat_id(request)
-        chat = documents.read_chat(await _read_object(request), chat_id, now())
+        body = await read_body(request)
+        chat = await body.read(lambda given: documents.read_chat(given.fields, chat_id, now()))
         await self._history.run(lambda store: store.put_chat(chat))
         return JsonResponse({"id": chat_id})
 
     @writing
     async def change(self, request: Request) -> Response:
         chat_id = _chat_id(request)
-        changes = documents.read_changes(await _read_object(request))
+        body = await read_body(request)
+        changes = await body.read(lambda given: documents.read_changes(given.fields))
         if not await self._history.run(lambda store: store.change_chat(chat_id, changes)):
             raise _no_chat(chat_id)
         return JsonResponse({"id": chat_id})
@@ -89,9 +91,9 @@ class Chats:
     @writing
     async def put_message(self, request: Request) -> Response:
         chat_id, message_id = _chat_id(request), _message_id(request)
-        fields = await _read_object(request)
-        message = documents.read_message(fields, message_id, now())
-        changes = documents.read_message_changes(fields)
+        body = await read_body(request)
+        message = await body.read(lambda given: documents.read_message(given.fields, message_id, now()))
+        changes = documents.read_message_changes(body.fields)
         await self._history.run(lambda store: store.put_message(chat_id, message, changes))
         return JsonResponse({"id": message_id})
 
@@ -134,12 +136,8 @@ class Chats:
         return JsonResponse({"imported": count})
 
 
-def _read_document(data: bytes) -> list[Chat]:
-    return documents.read_document(parse_object(data), now())
-
-
-async def _read_object(request: Request) -> dict[str, Any]:
-    return parse_object(await read_bytes(request, MAX_BODY_BYTES))
+def _read_document(data: bytearray) -> list[Chat]:
+    return documents.read_document(parse_object(data, IMPORT_LIMITS), now())
 
 
 def _chat_id(request: Request) -> str:

@@ -71,3 +71,33 @@ def test_it_never_is_longer_than_there_is_room_for(prefix: str, suffix: str, oth
     text = words(prompt)
     before = text[text.index(PRE) + 1]
     assert isinstance(before, int) or prefix.endswith(str(before))
+
+
+def test_what_has_no_room_is_not_tokenized() -> None:
+    num_chars = 0
+
+    def counted(text: str) -> list[int]:
+        nonlocal num_chars
+        num_chars += len(text)
+        return bytes_of(text)
+
+    snippets = tuple(Snippet(f"{number} " + "s" * 100_000) for number in range(100))
+    gap = Gap("p" * 1_000_000 + "!", "?" + "s" * 1_000_000, snippets)
+    prompt = fill_prompt(gap, ALL_MARKS, counted, bos=BOS, num_tokens=200)
+    assert len(prompt) <= 200
+    assert num_chars < 50_000
+    assert str(words(prompt)[-4]).endswith("p!")
+    assert str(words(prompt)[-2]).startswith("?s")
+
+
+@given(
+    num_tokens=st.integers(0, 80),
+    texts=st.lists(st.text("ab", max_size=30), max_size=5),
+    marks=st.sampled_from([MARKS, ALL_MARKS]),
+)
+def test_snippets_are_the_end_of_all_of_them(num_tokens: int, texts: list[str], marks: FillTokens) -> None:
+    gap = Gap("", "", tuple(map(Snippet, texts)))
+    whole = fill_prompt(gap, marks, bytes_of, bos=None, num_tokens=10_000)[:-3]
+    cut = fill_prompt(gap, marks, bytes_of, bos=None, num_tokens=num_tokens)[:-3]
+    assert cut == whole[len(whole) - len(cut) :]
+    assert len(cut) == min(max(num_tokens - 4, 0), len(whole))

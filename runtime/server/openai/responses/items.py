@@ -62,14 +62,14 @@ class _Turns:
 
     def __init__(self) -> None:
         self._messages: list[Message] = []
-        self._reasoning = ""
+        self._reasoning: list[str] = []
         self._text: str | None = None
         self._calls: list[ToolCall] = []
 
     def think(self, text: str) -> None:
         if self._text is not None or self._calls:
             self._end_turn()
-        self._reasoning = f"{self._reasoning}\n{text}" if self._reasoning else text
+        self._reasoning.append(text)
 
     def say(self, text: str) -> None:
         if self._text is not None or self._calls:
@@ -88,11 +88,12 @@ class _Turns:
         return self._messages
 
     def _end_turn(self) -> None:
-        if self._text is not None or self._calls or self._reasoning:
+        reasoning = "\n".join(self._reasoning)
+        if self._text is not None or self._calls or reasoning:
             self._messages.append(
-                Message(Role.ASSISTANT, self._text or "", reasoning=self._reasoning, tool_calls=tuple(self._calls))
+                Message(Role.ASSISTANT, self._text or "", reasoning=reasoning, tool_calls=tuple(self._calls))
             )
-        self._reasoning, self._text, self._calls = "", None, []
+        self._reasoning, self._text, self._calls = [], None, []
 
 
 def _take(turns: _Turns, item: JsonObject) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from runtime.chat.answer import AnswerEvent, ArgumentsPart, CallBegun, CallEnded, ReasoningPart, TextPart
+from runtime.server.answering.streaming import Lazy
 
 Event = dict[str, Any]
 _COMPLETED, _IN_PROGRESS, _INCOMPLETE = "completed", "in_progress", "incomplete"
@@ -26,7 +27,7 @@ class Output:
         """Whether the item that grows is thinking."""
         return isinstance(self._open, _Text) and self._open.kind == "reasoning"
 
-    def take(self, event: AnswerEvent, logprobs: list[dict[str, Any]]) -> Iterator[Event]:
+    def take(self, event: AnswerEvent, logprobs: list[Lazy]) -> Iterator[Event]:
         """Yield the API's events for one of the answer's; `logprobs` belong to its text."""
         match event:
             case TextPart(text):
@@ -53,7 +54,7 @@ class Output:
         # A call that is whole was closed by its own end, also where a stop string ends the answer.
         yield from self.end(is_cut_off=is_cut_off or isinstance(self._open, _Call))
 
-    def _grow_text(self, kind: str, text: str, logprobs: list[dict[str, Any]] | None) -> Iterator[Event]:
+    def _grow_text(self, kind: str, text: str, logprobs: list[Lazy] | None) -> Iterator[Event]:
         if not isinstance(self._open, _Text) or self._open.kind != kind:
             yield from self._begin(_Text(len(self.items), kind))
         assert isinstance(self._open, _Text)
@@ -72,7 +73,7 @@ class _Text:
     def __init__(self, index: int, kind: str) -> None:
         self.kind = kind
         self._texts: list[str] = []
-        self._logprobs: list[dict[str, Any]] = []
+        self._logprobs: list[Lazy] = []
         self.item: dict[str, Any] = {"type": kind, "id": _new_id(kind), "status": _IN_PROGRESS, "content": []}
         if kind == "message":
             self._event_prefix = "response.output_text"
@@ -86,7 +87,7 @@ class _Text:
         yield _added(self._place, self.item)
         yield {"type": "response.content_part.added", **self._place, "part": self._part("")}
 
-    def grow(self, text: str, logprobs: list[dict[str, Any]] | None) -> Event:
+    def grow(self, text: str, logprobs: list[Lazy] | None) -> Event:
         self._texts.append(text)
         reported = {} if logprobs is None else {"logprobs": logprobs}
         self._logprobs += logprobs or []

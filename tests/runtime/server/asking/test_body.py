@@ -1,37 +1,114 @@
+"""Large bodies beside others: who else is on the event loop has turns while they are parsed, read and tokenized."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import httpx
 import pytest
 
-from runtime.errors import RequestError
-from runtime.server.asking.body import parse_object
+from runtime.checked import JsonObject
+from runtime.server.asking.body import Body
+from runtime.server.asking.parsing import parse_object
+from tests.fakes import ScriptedEngine
+from tests.serving import TIMEOUT_SECONDS, make_app
+
+LARGE = "x" * 200_000
+
+
+def posted(path: str, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch, engine: ScriptedEngine) -> httpx.Response:
+    """Ask with a body whose parsing goes on until others have had a hundred turns, and return the answer."""
+    had_turns = threading.Event()
+
+    def parse(data: bytearray) -> dict[str, Any]:
+        assert threading.current_thread() is not threading.main_thread(), "the loop's thread parses a large body"
+        assert had_turns.wait(TIMEOUT_SECONDS)
+        return parse_object(data)
+
+    monkeypatch.setattr("runtime.server.asking.body.parse_object", parse)
+
+    async def send() -> httpx.Response:
+        async def others() -> None:
+            for _ in range(100):
+                await asyncio.sleep(0)
+            had_turns.set()
+
+        transport = httpx.ASGITransport(make_app(engine))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            waiting = asyncio.create_task(others())
+            response = await asyncio.wait_for(client.post(path, json=body), TIMEOUT_SECONDS)
+            await waiting
+            return response
+
+    return asyncio.run(send())
 
 
 @pytest.mark.parametrize(
-    ("data", "words"),
+    ("path", "body"),
     [
-        (b"", "must be JSON"),
-        (b"{", "must be JSON"),
-        (b"[1]", "must be a JSON object"),
-        (b'{"x": "\xff"}', "valid UTF-8"),
-        (b'{"x": "\\ud83c"}', "half surrogates"),
-        (b'{"x": NaN}', "NaN is not a JSON number"),
-        (b'{"x": 1e999}', "too large"),
-        (b'{"x": ' + b"9" * 5000 + b"}", "must be JSON"),
-        (b'{"x": ' + b"[" * 200_000 + b"]" * 200_000 + b"}", "nested more than 128 deep"),
-        (b'{"x": ' + b"[" * 128 + b"]" * 128 + b"}", "nested more than 128 deep"),
+        ("/completion", {"prompt": "Hi", "unknown": LARGE}),
+        ("/tokenize", {"content": "Hi", "unknown": LARGE}),
+        ("/infill", {"input_prefix": "a", "input_suffix": "b", "unknown": LARGE}),
+        ("/v1/completions", {"prompt": "Hi", "unknown": LARGE}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}], "unknown": LARGE}),
+        ("/v1/responses", {"input": "Hi", "unknown": LARGE}),
+        ("/v1/messages", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 9, "unknown": LARGE}),
+        ("/v1/embeddings", {"input": "Hi", "unknown": LARGE}),
+        ("/api/chat", {"messages": [{"role": "user", "content": "Hi"}], "unknown": LARGE}),
+        ("/api/generate", {"prompt": "Hi", "unknown": LARGE}),
+        ("/api/embed", {"input": "Hi", "unknown": LARGE}),
     ],
-    ids=lambda value: repr(value)[:30],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_is_no_json_object_is_refused_in_one_line(data: bytes, words: str) -> None:
-    with pytest.raises(RequestError, match=words) as refusal:
-        parse_object(data)
-    assert "\n" not in str(refusal.value)
+def test_others_have_their_turns_while_a_large_body_is_parsed(
+    path: str, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    response = posted(path, body, monkeypatch, ScriptedEngine())
+    assert response.status_code in (200, 501), response.text
 
 
-def test_what_is_broad_is_not_deep() -> None:
-    deep = b'{"x": ' + b"[" * 127 + b"]" * 127 + b"}"
-    broad = b'{"x": [' + b"[{}]," * 5000 + b"1]}"
-    assert len(parse_object(deep)["x"]) == 1
-    assert len(parse_object(broad)["x"]) == 5001
+@pytest.mark.parametrize(
+    ("path", "error"),
+    [
+        ("/completion", lambda answer: answer["error"]["code"] == 413),
+        ("/v1/chat/completions", lambda answer: answer["error"]["type"] == "invalid_request_error"),
+        ("/v1/messages", lambda answer: answer["type"] == "error"),
+        ("/api/chat", lambda answer: "names, texts, lists and objects" in answer["error"]),
+    ],
+    ids=["/completion", "/v1/chat/completions", "/v1/messages", "/api/chat"],
+)
+def test_a_body_of_too_many_values_is_refused_in_the_dialects_shape(path: str, error: Callable[[Any], bool]) -> None:
+    data = b'{"messages": [' + b"[]," * 300_000 + b"[]]}"
+
+    async def send() -> httpx.Response:
+        transport = httpx.ASGITransport(make_app(ScriptedEngine()))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.post(path, content=data)
+
+    response = asyncio.run(send())
+    assert response.status_code == 413
+    assert error(response.json())
 
 
-def test_whole_characters_may_be_written_as_surrogate_pairs() -> None:
-    assert parse_object(rb'{"x": "\ud83c\udf88"}') == {"x": "🎈"}
+def test_json_in_a_text_is_bounded_too() -> None:
+    arguments = json.dumps({"a": [[]] * 300_000})
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "tool_calls": [call]}]
+
+    async def send() -> httpx.Response:
+        transport = httpx.ASGITransport(make_app(ScriptedEngine()))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.post("/v1/chat/completions", json={"messages": messages})
+
+    assert asyncio.run(send()).status_code == 413
+
+
+@pytest.mark.parametrize(("num_bytes", "is_here"), [(1000, True), (1_000_000, False)])
+def test_the_fields_of_a_large_body_are_read_on_a_thread(num_bytes: int, is_here: bool) -> None:
+    def thread_of(_fields: JsonObject) -> threading.Thread:
+        return threading.current_thread()
+
+    read_on = asyncio.run(Body({}, num_bytes).read(thread_of))
+    assert (read_on is threading.current_thread()) == is_here

@@ -229,3 +229,33 @@ def test_the_program_listens_with_patience() -> None:
     listener = Listener(make_app(ScriptedEngine()), verbose=False)
     assert isinstance(listener, uvicorn.Server)
     assert listener.config.http is Connection
+
+
+CHUNKED = b"POST /completion HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(("size", "num_chunks"), [(1, 5000), (100, 5000)])
+def test_a_body_in_very_many_small_chunks_is_refused(size: int, num_chunks: int) -> None:
+    async def scenario(connect: Connect) -> None:
+        reader, writer = await connect()
+        writer.write(CHUNKED + (b"%x\r\n" % size + b" " * size + b"\r\n") * num_chunks)
+        status, error = await read_to_the_end(reader)
+        assert status == 400
+        assert "too many small chunks" in str(error["message"])
+
+    run(scenario, Connection)
+
+
+@pytest.mark.parametrize(("size", "num_chunks"), [(1, 1500), (300, 5000)], ids=["few", "not small"])
+def test_other_chunks_are_read_and_each_request_counts_its_own(size: int, num_chunks: int) -> None:
+    async def scenario(connect: Connect) -> None:
+        reader, writer = await connect()
+        for _ in range(2):
+            body = [BODY, *([b" " * size] * num_chunks)]
+            writer.write(CHUNKED + b"".join(b"%x\r\n%s\r\n" % (len(each), each) for each in body) + b"0\r\n\r\n")
+            assert b"200 OK" in await reader.readline()
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = next(line for line in head.split(b"\r\n") if line.startswith(b"content-length"))
+            await reader.readexactly(int(length.split()[1]))
+
+    run(scenario, Connection)
