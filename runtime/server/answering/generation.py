@@ -24,15 +24,16 @@ class Generation:
 
     @classmethod
     async def begin_all(cls, engine: AnyEngine, requests: Sequence[GenerationRequest]) -> "list[Generation]":
-        """Submit all of the requests, or none of them. Raises what `Engine.submit` raises.
+        """Submit all of the requests, or none of them, as one client's. Raises what `Engine.submit` raises.
 
         A thread prepares first what takes long: other streams must not wait for that.
         """
         samplings = (request.params.sampling for request in requests)
         for sampling in {replace(each, seed=None) for each in samplings if each.needs_preparing}:
             await asyncio.to_thread(engine.prepare, sampling)
+        group = object()
         with contextlib.ExitStack() as begun:
-            generations = [begun.enter_context(cls(engine, request)) for request in requests]
+            generations = [begun.enter_context(cls(engine, replace(request, group=group))) for request in requests]
             begun.pop_all()
         return generations
 

@@ -344,7 +344,7 @@ def test_who_wants_progress_hears_of_each_step_of_the_prompt() -> None:
         sampled = [Sampled(sequence, 97, b"a", False) for sequence, _index in batch.outputs]
         heard += machine.scheduler.commit(batch, sampled, float(now) + 0.5)
     told = [event for sequence, event in heard if sequence.id == 1 and isinstance(event, Progress)]
-    assert [event.timings.num_prompt_tokens for event in told] == [0, 16, 32, 40]
+    assert [event.timings.num_prompt_tokens for event in told] == [0, 13, 29, 40]
     assert [event.timings.prompt_seconds for event in told] == [0.0, 0.5, 1.5, 2.5]
     assert {event.num_prompt_tokens for event in told} == {40}
     assert not any(isinstance(event, Progress) for sequence, event in heard if sequence.id == 2)
