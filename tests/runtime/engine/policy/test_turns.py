@@ -94,11 +94,11 @@ def test_who_wants_a_slot_gets_it_from_one_who_has_more() -> None:
 
 
 def test_one_who_waits_for_a_shared_beginning_lets_others_pass() -> None:
-    machine = Machine(num_slots=3, n_ctx=400, n_batch=16)
+    machine = Machine(num_slots=3, n_ctx=400, num_cells=1200, n_batch=16)
     long = [number % 5 + 1 for number in range(200)]
     machine.add(100, long, 5, "crowd")
     machine.step()
-    machine.add(101, [*long, 1], 5, "crowd")
+    machine.add(101, [*long, 1], 5)  # another client's
     assert num_steps_until_the_end(machine, machine.add(1, PROMPT, 2)) == 2
 
 
