@@ -14,7 +14,8 @@
     │   ├── PortInUse
     │   ├── HistoryError          chats can't be kept or read
     │   └── Unavailable           stopping, or there will be no model
-    │       └── QueueFull         too many wait already; says when to come back
+    │       ├── QueueFull         too many wait already; says when to come back
+    │       └── EngineRestarted   what was computed is lost, and can be asked for again
     └── EngineError               ours: llama.cpp failed, or a bug
 
 Raised where they are found, caught once: at the command line's edge (one line, then `exit_status`) and in
@@ -125,6 +126,13 @@ class QueueFull(Unavailable):
     def __init__(self, num_waiting: int, retry_after_seconds: int) -> None:
         super().__init__(f"{num_waiting} requests are waiting already; try again in {retry_after_seconds} s")
         self.retry_after_seconds = retry_after_seconds
+
+
+class EngineRestarted(Unavailable):
+    """The engine failed while this was computed, by a bug of ours, and has started anew."""
+
+    def __init__(self) -> None:
+        super().__init__("the engine failed at this and has started anew; send the request again")
 
 
 class EngineError(HoldallError):

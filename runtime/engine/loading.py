@@ -18,7 +18,7 @@ from runtime.engine.policy.memory import choose_n_ctx, read_memory
 from runtime.engine.threads import default_num_threads
 from runtime.engine.values.params import EngineParams
 from runtime.engine.worker import Post
-from runtime.errors import UsageError
+from runtime.errors import HoldallError, UsageError
 from runtime.extent import Extent
 
 _DEFAULT_N_CTX = 8192
@@ -58,10 +58,18 @@ class LoadParams:
     chat_template: str | None = None
 
 
-def load(parts: Parts, params: LoadParams, post: Post, on_log: Callable[[str], None] | None = None) -> Engine:
+def load(
+    parts: Parts,
+    params: LoadParams,
+    post: Post,
+    on_log: Callable[[str], None] | None = None,
+    on_end: Callable[[HoldallError], None] = lambda _error: None,
+) -> Engine:
     """Load libraries and weights, and start the engine. Blocks; call from a thread of its own.
 
-    `on_log` gets what llama.cpp logs. Raises ModelError, NotEnoughMemory before anything is loaded, UsageError for a
+    `on_log` gets what llama.cpp logs, `on_end` why the engine failed for good, if it does.
+
+    Raises ModelError, NotEnoughMemory before anything is loaded, UsageError for a
     chat template that is none.
     """
     library = Library(on_log=on_log)
@@ -77,6 +85,7 @@ def load(parts: Parts, params: LoadParams, post: Post, on_log: Callable[[str], N
         _model(library, parts.draft, params) if parts.draft else None,
         _adapters(model, parts.adapters),
         _projector(model, parts.projector, engine) if parts.projector else None,
+        on_end,
     )
 
 
