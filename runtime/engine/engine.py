@@ -10,7 +10,7 @@ one, or the thread itself fails, is the engine at its end, and `on_end` hears wh
 """
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from collections.abc import Sequence as Tokens
 from dataclasses import replace
 from functools import partial
@@ -154,7 +154,7 @@ class Engine:
         constraint = self._guide.constraint(grammar) if grammar is not None else None
         lora = self._adapters.setting_for(request.params.lora)
         with self._wake:
-            self._check_open(len(self._arrivals.submitted) + self.num_deferred)
+            self._check_open(_num_waiting(self._alive.values(), request.group, self._max_waiting))
             self._next_id += 1
             sequence = Sequence.of(self._next_id, request, sink, constraint)
             sequence.lora = lora
@@ -310,3 +310,10 @@ class Engine:
                     self._alive.pop(sequence.id, None)
             if not sequence.is_cancelled:
                 sequence.sink(event)
+
+
+def _num_waiting(sequences: Collection[Sequence], group: object, max_waiting: int) -> int:
+    """Count the sequences that wait; the clients instead where a new one would find the queue full of others' many."""
+    waiting = [sequence for sequence in sequences if sequence.slot is None]
+    is_new = group is None or all(sequence.group is not group for sequence in sequences)
+    return len({sequence.group for sequence in waiting}) if is_new and len(waiting) >= max_waiting else len(waiting)

@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from runtime.engine.policy.advance import advance, finish, progress
 from runtime.engine.policy.batch import Batch, Sampled
 from runtime.engine.policy.kv_cache import KVCache
-from runtime.engine.policy.prefix import common_prefix_length
 from runtime.engine.policy.sequence import Sequence
 from runtime.engine.policy.turns import (
+    givers_for,
     in_turn,
+    is_worth_waiting,
     next_in_turn,
-    next_to_give,
     num_left_to_others,
     num_places,
     youngest_of_largest,
@@ -34,9 +34,6 @@ from runtime.engine.values.events import Event, Finished, FinishReason, TokenPro
 
 Outcome = tuple[Sequence, Event]
 PromptProbs = tuple[TokenProbs, ...]
-
-# A prompt waits for another that is computing at least so many tokens of their common beginning.
-_WORTH_WAITING = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,10 +121,10 @@ class Scheduler:
         self.cache.tidy()
         passed_over: list[Sequence] = []
         while (sequence := next_in_turn(self._waiting, self._running, passed_over)) is not None:
-            givers = self._givers(sequence)
+            givers = givers_for(sequence, self._running, self.cache)
             if givers is None and sequence.params.slot is None:
                 break
-            if givers is None or self._is_worth_waiting(sequence):
+            if givers is None or (self._params.is_cuttable and is_worth_waiting(sequence, self._running, self.cache)):
                 passed_over.append(sequence)  # others needn't wait for the slot or the cache that this one wants
                 continue
             for giver in givers:
@@ -149,43 +146,6 @@ class Scheduler:
         if sequence.wants_progress:
             self._admission_events.append((sequence, progress(sequence, now)))
         self._running.append(sequence)
-
-    def _givers(self, sequence: Sequence) -> list[Sequence] | None:
-        """Return who must give back their places for this sequence, mostly nobody; None when it has to wait."""
-        givers: list[Sequence] = []
-        wanted = sequence.params.slot
-        while not self._has_room(sequence, givers):
-            only = wanted if wanted is not None and not givers and not self.cache.slots.is_free(wanted) else None
-            giver = next_to_give(self._running, sequence, givers, slot=only)
-            if giver is None:
-                return None
-            givers.append(giver)
-        return givers
-
-    def _has_room(self, sequence: Sequence, givers: list[Sequence]) -> bool:
-        """Whether there are a slot and cells for a sequence, once the givers have given back theirs."""
-        slots, wanted = self.cache.slots, sequence.params.slot
-        if not (slots.is_free(wanted) or any(wanted in (None, giver.slot) for giver in givers)):
-            return False
-        running = [other for other in self._running if other not in givers]
-        given = sum(len(slots[giver.slot].tokens) for giver in givers if giver.slot is not None)
-        promised = sum(other.num_pending for other in running)
-        # What a slot keeps for this sequence is counted as idle but won't be given up, and need not be computed either.
-        return not running or len(sequence.tokens) + promised < slots.num_free_cells + slots.num_idle_cells + given
-
-    def _is_worth_waiting(self, sequence: Sequence) -> bool:
-        """Whether a prompt that is being computed will soon have much more of this one's beginning to share."""
-        if not (self._params.is_cuttable and sequence.params.uses_cache):
-            return False
-        alike = [other for other in self._running if other.num_pending > 1 and other.lora == sequence.lora]
-        if not alike:
-            return False
-        place = self.cache.place_for(sequence)
-        keep = place.keep if place else 0
-        return any(
-            common_prefix_length(other.tokens, sequence.tokens) - max(keep, other.num_computed) >= _WORTH_WAITING
-            for other in alike
-        )
 
     # -- planning ---------------------------------------------------------------------------------------------------
 

@@ -5,14 +5,18 @@ back its youngest's. So a group that is alone may have all places, no other wait
 each group is never disturbed, and places go back and forth no more often than others come.
 
 In a step, the oldest prompt leaves a part to those of other groups: a short one is there at once, and a long one loses
-little. Pure.
+little. Nothing here changes anything.
 """
 
 from collections import Counter
 from collections.abc import Collection, Iterable
 
+from runtime.engine.policy.kv_cache import KVCache
+from runtime.engine.policy.prefix import common_prefix_length
 from runtime.engine.policy.sequence import Sequence
 
+# A prompt waits for another that is computing at least so many tokens of their common beginning.
+_WORTH_WAITING = 64
 _SHARE_OF_OTHERS = 4  # the oldest prompt leaves a fourth of a step to others
 
 
@@ -30,7 +34,45 @@ def next_in_turn(
     return min(candidates, key=lambda sequence: places[sequence.group], default=None)
 
 
-def next_to_give(
+def givers_for(sequence: Sequence, running: Collection[Sequence], cache: KVCache) -> list[Sequence] | None:
+    """Return who must give back their places for this sequence, mostly nobody; None when it has to wait."""
+    givers: list[Sequence] = []
+    wanted = sequence.params.slot
+    while not _has_room(sequence, running, cache, givers):
+        is_taken = wanted is not None and not givers and not cache.slots.is_free(wanted)
+        giver = _next_to_give(running, sequence, givers, slot=wanted if is_taken else None)
+        if giver is None:
+            return None
+        givers.append(giver)
+    return givers
+
+
+def _has_room(sequence: Sequence, running: Collection[Sequence], cache: KVCache, givers: Collection[Sequence]) -> bool:
+    """Whether there are a slot and cells for a sequence, once the givers have given back theirs."""
+    slots, wanted = cache.slots, sequence.params.slot
+    if not (slots.is_free(wanted) or any(wanted in (None, giver.slot) for giver in givers)):
+        return False
+    staying = [other for other in running if other not in givers]
+    given = sum(len(slots[giver.slot].tokens) for giver in givers if giver.slot is not None)
+    promised = sum(other.num_pending for other in staying)
+    # What a slot keeps for this sequence is counted as idle but won't be given up, and need not be computed either.
+    return not staying or len(sequence.tokens) + promised < slots.num_free_cells + slots.num_idle_cells + given
+
+
+def is_worth_waiting(sequence: Sequence, running: Collection[Sequence], cache: KVCache) -> bool:
+    """Whether a prompt that is being computed will soon have much more of this one's beginning to share."""
+    alike = [other for other in running if other.num_pending > 1 and other.lora == sequence.lora]
+    if not (alike and sequence.params.uses_cache):
+        return False
+    place = cache.place_for(sequence)
+    keep = place.keep if place else 0
+    return any(
+        common_prefix_length(other.tokens, sequence.tokens) - max(keep, other.num_computed) >= _WORTH_WAITING
+        for other in alike
+    )
+
+
+def _next_to_give(
     running: Collection[Sequence], sequence: Sequence, givers: Collection[Sequence], *, slot: int | None = None
 ) -> Sequence | None:
     """Return who gives back its place, after `givers`, for another's sake; None when nobody has to.

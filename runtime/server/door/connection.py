@@ -8,6 +8,7 @@ then one whose client takes nothing, then one whose request still isn't here.
 """
 
 import asyncio
+import socket
 from dataclasses import dataclass
 from enum import Enum, IntEnum, auto
 from http import HTTPStatus
@@ -17,6 +18,8 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from runtime.server.answering.streaming import to_json
+
+_KEPT_BY_SYSTEM_BYTES = 256 * 1024  # of what a client hasn't taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,8 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=0)  # so that `pause_writing` tells of anything that isn't taken
+        # Linux would keep megabytes for each client that doesn't read.
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KEPT_BY_SYSTEM_BYTES)
         if len(self.connections) > self.patience.max_connections and not self._has_room():
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections; try again later")
             return

@@ -2,6 +2,7 @@
 
 import queue
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -163,6 +164,24 @@ def test_a_full_queue_refuses_and_takes_up_again_when_there_is_room(stories: Mod
     for client in waiting:
         client.finish()
     Client(engine, request(engine, "Lily", max_tokens=1)).finish()
+    engine.close()
+
+
+def test_a_queue_that_is_full_of_one_clients_requests_takes_others(stories: Model) -> None:
+    params = EngineParams(n_ctx=2048, n_batch=64, num_slots=1, max_waiting=3)
+    engine = Engine(stories, params, post=lambda call: call())
+    many = replace(request(engine, "Once", max_tokens=None, ignore_eos=True), group="many")
+    Client(engine, many).next()  # it has left the queue
+    for _ in range(3):
+        Client(engine, many)
+    with pytest.raises(QueueFull):
+        Client(engine, many)
+    others = [Client(engine, replace(request(engine, "Tom"), group=name)) for name in ("one", "two")]
+    with pytest.raises(QueueFull):  # it has a request there already
+        Client(engine, replace(request(engine, "Tom"), group="one"))
+    with pytest.raises(QueueFull):  # three clients wait
+        Client(engine, request(engine, "Tom"))
+    assert len(others) == 2
     engine.close()
 
 
