@@ -35,6 +35,9 @@ from runtime.engine.values.events import Event, Finished, FinishReason, TokenPro
 Outcome = tuple[Sequence, Event]
 PromptProbs = tuple[TokenProbs, ...]
 
+# Where several clients' prompts are computed and nobody generates, a step has so many times the tokens as beside them.
+_TIMES_BESIDE_PREFILL = 2
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerParams:
@@ -179,8 +182,12 @@ class Scheduler:
     @property
     def _num_to_prefill(self) -> int:
         # Also beside those who generate with other adapters: their turn comes after this step.
-        n_batch = self._params.n_batch
-        return min(self._params.num_prefill_beside_decode, n_batch) if self.generating else n_batch
+        n_batch, beside_decode = self._params.n_batch, self._params.num_prefill_beside_decode
+        if self.generating:
+            return min(beside_decode, n_batch)
+        # Another client's short prompt, and then its answer, must not wait for long steps either.
+        is_alone = len({sequence.group for sequence in self.sequences}) == 1
+        return n_batch if is_alone else min(_TIMES_BESIDE_PREFILL * beside_decode, n_batch)
 
     def _prefilling(self, lora: tuple[float, ...]) -> list[Sequence]:
         return [sequence for sequence in self._running if sequence.num_pending > 1 and sequence.lora == lora]

@@ -17,7 +17,7 @@ from runtime.engine.policy.sequence import Sequence
 
 # A prompt waits for another that is computing at least so many tokens of their common beginning.
 _WORTH_WAITING = 64
-_SHARE_OF_OTHERS = 4  # the oldest prompt leaves a fourth of a step to others
+_SHARE_OF_OTHERS = 2  # the oldest prompt leaves half of a step to others
 
 
 def num_places(running: Iterable[Sequence]) -> Counter[object]:

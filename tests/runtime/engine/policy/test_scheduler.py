@@ -335,8 +335,8 @@ def test_every_sequence_ends_whatever_slots_are_asked_for(wishes: list[tuple[lis
 
 def test_who_wants_progress_hears_of_each_step_of_the_prompt() -> None:
     machine = Machine(n_batch=16)
-    machine.add(1, [1] * 40, 2, wants_progress=True)
-    machine.add(2, [2] * 3, 1)
+    machine.add(1, [1] * 40, 2, "one client", wants_progress=True)
+    machine.add(2, [2] * 3, 1, "one client")
     heard = []
     for now in range(4):
         machine.scheduler.admit(float(now))
@@ -344,7 +344,7 @@ def test_who_wants_progress_hears_of_each_step_of_the_prompt() -> None:
         sampled = [Sampled(sequence, 97, b"a", False) for sequence, _index in batch.outputs]
         heard += machine.scheduler.commit(batch, sampled, float(now) + 0.5)
     told = [event for sequence, event in heard if sequence.id == 1 and isinstance(event, Progress)]
-    assert [event.timings.num_prompt_tokens for event in told] == [0, 13, 29, 40]
+    assert [event.timings.num_prompt_tokens for event in told] == [0, 16, 32, 40]
     assert [event.timings.prompt_seconds for event in told] == [0.0, 0.5, 1.5, 2.5]
     assert {event.num_prompt_tokens for event in told} == {40}
     assert not any(isinstance(event, Progress) for sequence, event in heard if sequence.id == 2)

@@ -111,6 +111,16 @@ def test_a_short_prompt_is_computed_beside_another_clients_long_ones() -> None:
     assert machine.step().parts[1] == (short, 3)
 
 
+def test_prompts_of_several_clients_are_computed_in_small_steps() -> None:
+    machine = Machine(num_slots=4, n_ctx=400, n_batch=16)
+    machine.add(100, [1] * 90, 5, "one")
+    assert len(machine.step().entries) == 16
+    machine.add(101, [2] * 90, 5, "one")
+    assert len(machine.step().entries) == 16
+    machine.add(1, [3] * 90, 2, "another")
+    assert [count for _sequence, count in machine.step().parts] == [4, 4]
+
+
 def test_cells_are_given_back_by_who_has_most_places() -> None:
     machine = Machine(num_slots=4, n_ctx=100)  # and no more cells than that
     crowd(machine, 3, num_tokens=90)

@@ -8,6 +8,13 @@ from typing import Any
 
 import pytest
 
+from runtime.engine.values.events import TextDelta
+from runtime.engine.values.request import GenerationRequest
+from runtime.engine.values.sampling import SamplingParams
+from runtime.errors import Unavailable
+from runtime.server.answering import generation
+from runtime.server.answering.generation import Generation
+from tests.asking import request_for
 from tests.fakes import ScriptedEngine
 from tests.serving import TIMEOUT_SECONDS, listening, make_app
 
@@ -115,5 +122,49 @@ def test_others_are_served_while_a_grammar_is_compiled(monkeypatch: pytest.Monke
             assert b"200 OK" in await slow.readuntil(b"\r\n\r\n")
             slow_writer.close()
             other_writer.close()
+
+    run(scenario)
+
+
+def asking(num_probs: int) -> GenerationRequest:
+    return request_for([1], sampling=SamplingParams(n_probs=num_probs))
+
+
+def test_answers_that_nobody_reads_are_kept_within_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "_MAX_UNREAD", 30_000)
+
+    async def scenario() -> None:
+        engine = ScriptedEngine(["x"] * 40, is_held=True)
+        unread, large, read = await Generation.begin_all(engine, [asking(100), asking(1000), asking(1000)])
+        with unread, large, read:
+            reading = aiter(read)
+            for _ in range(40):
+                engine.step()
+                assert isinstance(await anext(reading), TextDelta)  # who reads is served, however much it asks for
+                assert sum(Generation._num_unread.values()) <= 30_000
+            assert engine.num_processing == 2
+            with pytest.raises(Unavailable, match="too slowly"):
+                await anext(aiter(large))
+            assert len([await anext(later) for later in [aiter(unread)] * 40]) == 40  # it was less behind
+        assert not Generation._num_unread
+
+    run(scenario)
+
+
+def test_a_stream_that_was_read_too_slowly_ends_in_its_clients_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "_MAX_UNREAD", 5000)
+
+    async def scenario() -> None:
+        engine = ScriptedEngine(["x"] * 40, is_held=True)
+        async with listening(make_app(engine)) as address:
+            body = {"prompt": "Hi", "stream": True, "n_probs": 1000}
+            reader, writer = await post(address, "/completion", body)
+            await engine.submitted.wait()
+            for _ in range(10):  # all before the client's task can write any
+                engine.step()
+            assert engine.cancelled.is_set()
+            await reader.readuntil(b"\r\n\r\n")
+            assert b"too slowly" in await reader.readuntil(b"0\r\n\r\n")
+            writer.close()
 
     run(scenario)
