@@ -285,6 +285,20 @@ def test_a_bug_in_the_engine_leaves_nobody_waiting(engine: Engine, monkeypatch: 
     assert isinstance(job.get(timeout=30), EmbeddingJob)
 
 
+def test_a_bug_in_the_engine_is_heard_by_who_waits_since_earlier(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: queue.Queue[object] = queue.Queue()
+    endless = Client(engine, request(engine, "Once", max_tokens=None, ignore_eos=True))
+    event = endless.next()
+    assert isinstance(event, TextDelta)
+    engine.command(EraseSlot(event.slot), heard.put)  # it waits for the slot
+    while not engine._worker._commands:
+        endless.next()
+    monkeypatch.setattr(engine._worker.scheduler, "schedule", break_down)
+    assert isinstance(heard.get(timeout=30), EngineRestarted)
+
+
 def test_a_bug_in_the_vectors_fails_their_job(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     heard: queue.Queue[object] = queue.Queue()
     monkeypatch.setattr(engine._worker._embeddings, "step", break_down)
