@@ -15,8 +15,9 @@
     │   ├── PortInUse
     │   ├── HistoryError          chats can't be kept or read
     │   └── Unavailable           stopping, or there will be no model
-    │       └── QueueFull         too many wait already; says when to come back
-    │           └── BodiesFull    the large requests that come in are too many
+    │       ├── QueueFull         too many wait already; says when to come back
+    │       │   └── BodiesFull    the large requests that come in are too many
+    │       └── EngineRestarted   what was computed is lost, and can be asked for again
     └── EngineError               ours: llama.cpp failed, or a bug
 
 Raised where they are found, caught once: at the command line's edge (one line, then `exit_status`) and in
@@ -148,6 +149,13 @@ class BodiesFull(QueueFull):
             self, f"too many large requests come in at the same time; try again in {retry_after_seconds} s"
         )
         self.retry_after_seconds = retry_after_seconds
+
+
+class EngineRestarted(Unavailable):
+    """The engine failed while this was computed, by a bug of ours, and has started anew."""
+
+    def __init__(self) -> None:
+        super().__init__("the engine failed at this and has started anew; send the request again")
 
 
 class EngineError(HoldallError):

@@ -1,7 +1,7 @@
 """A model that is a pure function of its tokens, and a KV cache that checks every entry, to drive a scheduler with."""
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -76,8 +76,10 @@ class Machine:
             )
         )
 
-    def add(self, number: int, prompt: list[int], max_tokens: int | None = None, **more: object) -> Sequence:
-        request = request_for(prompt, max_tokens=max_tokens, **more)
+    def add(
+        self, number: int, prompt: list[int], max_tokens: int | None = None, group: object = None, **more: object
+    ) -> Sequence:
+        request = replace(request_for(prompt, max_tokens=max_tokens, **more), group=group)
         sequence = Sequence.of(number, request, lambda event: None)
         self.scheduler.add(sequence)
         return sequence

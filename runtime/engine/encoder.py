@@ -7,6 +7,7 @@ where others generate they get the processors' time first, and where nobody does
 What was computed last is kept, since a conversation comes back with its pictures at every turn. Knows no HTTP.
 """
 
+import contextlib
 import os
 import sys
 import threading
@@ -37,6 +38,7 @@ class Encoder:
         # Guarded by _wake:
         self._waiting: deque[Sequence] = deque()
         self._is_closed = False
+        self._failure: EngineError | None = None
         self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
         self._thread.start()
 
@@ -45,7 +47,10 @@ class Encoder:
         return len(self._waiting)
 
     def add(self, sequence: Sequence) -> None:
+        """Queue a sequence. Raises EngineError when the thread has failed."""
         with self._wake:
+            if self._failure is not None:
+                raise self._failure
             self._waiting.append(sequence)
             self._wake.notify()
 
@@ -59,8 +64,20 @@ class Encoder:
             self._projector.close()
 
     def _run(self) -> None:
-        if sys.platform == "linux":  # elsewhere a niceness is the whole process's
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        try:
+            if sys.platform == "linux":  # elsewhere a niceness is the whole process's
+                with contextlib.suppress(OSError):  # where that isn't allowed, pictures take from the others' time
+                    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+            self._encode_all()
+        except Exception as error:  # a bug of ours: no client is left waiting
+            failure = EngineError(f"pictures can't be computed any more: {error!r}; start the program again")
+            with self._wake:
+                self._failure = failure
+                left, self._waiting = self._waiting, deque()
+            for sequence in left:
+                self._done(sequence, failure)
+
+    def _encode_all(self) -> None:
         while True:
             with self._wake:
                 self._wake.wait_for(lambda: self._waiting or self._is_closed)

@@ -3,10 +3,14 @@
 Public methods may be called from any thread. Each turn of the engine's thread takes what has been submitted or
 cancelled, has the `Worker` compute one step, and hands all its events to the event loop in a single call; they reach a
 request's sink on the thread that `post` leads to. Knows no HTTP and no asyncio.
+
+A turn that fails by a bug of ours takes what is being computed with it, since nobody knows what state that is in: its
+clients hear of it, and a new `Worker` with a new context serves those who come next. Only when there is no memory for
+one, or the thread itself fails, is the engine at its end, and `on_end` hears why.
 """
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from collections.abc import Sequence as Tokens
 from dataclasses import replace
 from functools import partial
@@ -31,6 +35,7 @@ from runtime.engine.values.sampling import SamplingParams
 from runtime.engine.worker import Arrivals, Post, Worker, model_info
 from runtime.errors import (
     EngineError,
+    EngineRestarted,
     HoldallError,
     PromptTooLong,
     QueueFull,
@@ -59,9 +64,13 @@ class Engine:
         draft_model: Model | None = None,
         adapters: Adapters | None = None,
         projector: Projector | None = None,
+        *,
         nursery: Nursery | None = None,
+        on_end: Callable[[HoldallError], None] = lambda _error: None,
     ) -> None:
-        """Make the context and start the thread. Without a nursery every grammar is trusted.
+        """Make the context and start the thread. `on_end` is called, as sinks are, if it fails for good.
+
+        Without a nursery every grammar is trusted.
 
         Raises ModelError when the context's memory can't be had or the draft model doesn't fit the model.
         """
@@ -69,7 +78,9 @@ class Engine:
         self._adapters = adapters or Adapters()
         self.vocabulary: AnyVocabulary = model
         self._projector = projector
-        self._worker = Worker(
+        self._on_end = on_end
+        self._make_worker = partial(
+            Worker,
             model,
             params,
             self._adapters,
@@ -78,6 +89,7 @@ class Engine:
             post=post,
             deliver=lambda outcomes: post(lambda: self._call_sinks(outcomes)),
         )
+        self._worker = self._make_worker()
         self.info = model_info(model, params, self._worker, projector.kinds if projector else frozenset())
         self.pooling: Pooling = self._worker.pooling
         self.can_rank = self.pooling is Pooling.RANK and model.has_head_for_ranks()
@@ -162,25 +174,26 @@ class Engine:
     def submit(self, request: GenerationRequest, sink: Sink) -> int:
         """Queue a request and return its sequence's id.
 
-        Raises RequestError or PromptTooLong for what can't be computed, QueueFull, Unavailable when closed. Blocks when
-        the request has a grammar that isn't prepared.
+        Raises RequestError or PromptTooLong for what can't be computed, QueueFull, Unavailable when closed, and
+        EngineError when the engine, or what computes pictures, has failed. Blocks when the request has a grammar that
+        isn't prepared.
         """
         request.check(self.info, max_whole_media=self._worker.scheduler.n_batch)
         grammar = request.params.sampling.grammar
         constraint = self._guide.constraint(grammar) if grammar is not None else None
         lora = self._adapters.setting_for(request.params.lora)
         with self._wake:
-            self._check_open(len(self._arrivals.submitted) + self.num_deferred)
+            self._check_open(_num_waiting(self._alive.values(), request.group, self._max_waiting))
             self._next_id += 1
             sequence = Sequence.of(self._next_id, request, sink, constraint)
             sequence.lora = lora
-            self._alive[sequence.id] = sequence
             self._num_others_seen = self._worker.paced.num_others()
             if self._encoder is not None and sequence.media:
                 self._encoder.add(sequence)
             else:
                 self._arrivals.submitted.append(sequence)
                 self._wake.notify()
+            self._alive[sequence.id] = sequence
         return sequence.id
 
     def _check_open(self, num_waiting: int) -> None:
@@ -193,7 +206,7 @@ class Engine:
     def _media_done(self, sequence: Sequence, failure: HoldallError | None) -> None:
         """Take a sequence whose pictures are vectors now; on the encoder's thread."""
         with self._wake:
-            if sequence.is_cancelled:
+            if sequence.is_cancelled or sequence.id not in self._alive:
                 return
             if failure is None:
                 self._arrivals.submitted.append(sequence)
@@ -252,12 +265,16 @@ class Engine:
     def _run(self) -> None:
         try:
             while (arrivals := self._take_arrivals()) is not None:
-                self._worker.turn(arrivals)
-        except Exception as error:  # a bug of ours: no client is left waiting
+                try:
+                    self._worker.turn(arrivals)
+                except Exception as error:
+                    self._start_anew(arrivals, error)
+        except Exception as error:
             failure = EngineError(f"the engine has stopped: {error!r}; start the program again")
+            failure.__cause__ = error
             self._refuse(failure)
-            self._worker.end_and_deliver([(sequence, Failed(failure)) for sequence in list(self._alive.values())])
-            raise
+            self._fail([*self._alive.values()], failure)
+            self._post(partial(self._on_end, failure))
         finally:
             reason = self._closed or Unavailable("the program is stopping")
             for job in self._arrivals.jobs:
@@ -265,6 +282,30 @@ class Engine:
             for _command, answer in self._arrivals.commands:
                 self._post(partial(answer, reason))
             self._worker.end(reason)
+
+    def _start_anew(self, arrivals: Arrivals, error: Exception) -> None:
+        """Fail what was being computed, and go on with a new context. Raises ModelError when there is no memory."""
+        failure = EngineRestarted()
+        failure.__cause__ = error
+        with self._wake:  # those who have come since then are served
+            later = {sequence.id for sequence in self._arrivals.submitted}
+            failed = [sequence for sequence in self._alive.values() if sequence.id not in later]
+        self._fail(failed, failure)
+        for job in arrivals.jobs:
+            self._post(partial(job.sink, failure))
+        for _command, answer in arrivals.commands:
+            self._post(partial(answer, failure))
+        before = self._worker
+        before.end(failure)
+        before.close()
+        self._worker = self._make_worker()
+        self._worker.meter = before.meter
+
+    def _fail(self, sequences: list[Sequence], failure: HoldallError) -> None:
+        with self._wake:
+            for sequence in sequences:
+                self._alive.pop(sequence.id, None)
+        self._post(lambda: self._call_sinks([(sequence, Failed(failure)) for sequence in sequences]))
 
     def _take_arrivals(self) -> Arrivals | None:
         """Wait for something to do and return what came in; None when the engine is to stop."""
@@ -298,3 +339,10 @@ class Engine:
                     self._alive.pop(sequence.id, None)
             if not sequence.is_cancelled:
                 sequence.sink(event)
+
+
+def _num_waiting(sequences: Collection[Sequence], group: object, max_waiting: int) -> int:
+    """Count the sequences that wait; the clients instead where a new one would find the queue full of others' many."""
+    waiting = [sequence for sequence in sequences if sequence.slot is None]
+    is_new = group is None or all(sequence.group is not group for sequence in sequences)
+    return len({sequence.group for sequence in waiting}) if is_new and len(waiting) >= max_waiting else len(waiting)

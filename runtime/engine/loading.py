@@ -18,7 +18,7 @@ from runtime.engine.policy.memory import choose_n_ctx, read_memory
 from runtime.engine.threads import default_num_threads
 from runtime.engine.values.params import EngineParams
 from runtime.engine.worker import Post
-from runtime.errors import UsageError
+from runtime.errors import HoldallError, UsageError
 from runtime.extent import Extent
 from runtime.nursery import Nursery
 
@@ -66,10 +66,13 @@ def load(
     *,
     nursery: Nursery | None = None,
     on_log: Callable[[str], None] | None = None,
+    on_end: Callable[[HoldallError], None] = lambda _error: None,
 ) -> Engine:
     """Load libraries and weights, and start the engine. Blocks; call from a thread of its own.
 
-    `on_log` gets what llama.cpp logs. Raises ModelError, NotEnoughMemory before anything is loaded, UsageError for a
+    `on_log` gets what llama.cpp logs, `on_end` why the engine failed for good, if it does.
+
+    Raises ModelError, NotEnoughMemory before anything is loaded, UsageError for a
     chat template that is none.
     """
     library = Library(on_log=on_log)
@@ -85,7 +88,8 @@ def load(
         _model(library, parts.draft, params) if parts.draft else None,
         _adapters(model, parts.adapters),
         _projector(model, parts.projector, engine) if parts.projector else None,
-        nursery,
+        nursery=nursery,
+        on_end=on_end,
     )
 
 

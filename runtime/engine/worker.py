@@ -105,6 +105,7 @@ class Worker:
         self.meter = Meter()
         self._choosers = Choosers(model, self.context)
         self._commands: list[Asked] = []  # whose slots are busy
+        self._has_ended = False
 
     @property
     def has_work(self) -> bool:
@@ -140,7 +141,10 @@ class Worker:
             self._drafts.abort()
 
     def end(self, reason: HoldallError) -> None:
-        """Answer those who wait for vectors or for a slot with the reason why nothing will come."""
+        """Answer those who wait for vectors or for a slot with the reason why nothing will come; once is enough."""
+        if self._has_ended:
+            return
+        self._has_ended = True
         for job in self._embeddings.close():
             self._post(partial(job.sink, reason))
         for _command, answer in self._commands:

@@ -57,12 +57,13 @@ class Program:
         self._open_store = open_store
 
     async def serve(self, bound: list[socket.socket]) -> int:
-        """Serve until a signal comes or the model can't be loaded; return the exit status.
+        """Serve until a signal comes, the model can't be loaded or the engine fails for good; return the exit status.
 
-        Raises what the load raised.
+        Raises what the load raised, or why the engine failed.
         """
         self._loop = asyncio.get_running_loop()
         self._loaded: asyncio.Future[Engine] = self._loop.create_future()
+        self._ended: asyncio.Future[HoldallError] = self._loop.create_future()  # why the engine failed for good
         # First of all: the weights come in while Python still imports the server.
         threading.Thread(target=self._load, name="load", daemon=True).start()
         from runtime.server.app import create_app
@@ -80,7 +81,7 @@ class Program:
         listener = Listener(app, verbose=chosen.verbose)
         for number in _SIGNALS:
             self._loop.add_signal_handler(number, listener.stop)
-        watch = asyncio.create_task(self._watch_load(lifecycle, listener))
+        watch = asyncio.create_task(self._watch(lifecycle, listener))
         await listener.run_on(bound)
         lifecycle.set_stopping()
         watch.cancel()
@@ -88,26 +89,35 @@ class Program:
             history.close()
         if self._loaded.done():
             self._loaded.result().close()  # or raises why there is no engine
+        if self._ended.done():
+            raise self._ended.result()
         return 0
 
-    async def _watch_load(self, lifecycle: "Lifecycle", listener: "Listener") -> None:
-        """Report to the lifecycle how far the load is and how it ended."""
+    async def _watch(self, lifecycle: "Lifecycle", listener: "Listener") -> None:
+        """Report to the lifecycle how far the load is and how it ended, and if the engine fails."""
         while not self._loaded.done():
-            lifecycle.set_progress(await asyncio.to_thread(loaded_fraction, self._found.parts.weights))
+            with contextlib.suppress(OSError):  # how far it is, is for show
+                lifecycle.set_progress(await asyncio.to_thread(loaded_fraction, self._found.parts.weights))
             await asyncio.wait([self._loaded], timeout=_SECONDS_BETWEEN_PROGRESS)
         error = self._loaded.exception()
         if error is None:
             lifecycle.set_ready(self._loaded.result())
-        else:
-            lifecycle.set_failed(error)
-            listener.stop()
+            await asyncio.wait([self._ended])  # which a cancel of this task leaves as it is
+            error = self._ended.result()
+        lifecycle.set_failed(error)
+        listener.stop()
 
     def _load(self) -> None:
         """Load the engine, on a thread of its own."""
         on_log = _write_through if self._settings.verbose else None
         try:
             engine = load(
-                self._found.parts, _load_params(self._settings), self._post, nursery=self._nursery, on_log=on_log
+                self._found.parts,
+                _load_params(self._settings),
+                self._post,
+                nursery=self._nursery,
+                on_log=on_log,
+                on_end=self._ended.set_result,
             )
         except Exception as error:
             failure = error if isinstance(error, HoldallError) else EngineError(f"the model can't be loaded: {error!r}")

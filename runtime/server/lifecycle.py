@@ -23,9 +23,10 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """There will be no engine. The error is for the terminal: its words may name paths of this machine."""
+    """There is no engine any more, or won't be. The error is for the terminal: it may name paths of this machine."""
 
     error: BaseException
+    has_been_ready: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,28 +49,28 @@ class Lifecycle:
             self.state = Loading(min(max(progress, 0.0), 1.0))
 
     def set_ready(self, engine: AnyEngine) -> None:
-        self._leave_loading(Ready(engine))
+        if isinstance(self.state, Loading):
+            self.state = Ready(engine)
+            self._changed.set()
 
     def set_failed(self, error: BaseException) -> None:
-        self._leave_loading(Failed(error))
+        if isinstance(self.state, (Loading, Ready)):
+            self.state = Failed(error, isinstance(self.state, Ready))
+            self._changed.set()
 
     def set_stopping(self) -> None:
         self.state = Stopping()
         self._changed.set()
 
-    def _leave_loading(self, state: State) -> None:
-        if isinstance(self.state, Loading):
-            self.state = state
-            self._changed.set()
-
     async def engine(self) -> AnyEngine:
         """Return the engine, waiting while the model loads: clients that can't retry work from the first second on.
 
-        Raises Unavailable when the load failed or the program is stopping.
+        Raises Unavailable when the load or the engine failed or the program is stopping.
         """
         await self._changed.wait()
         if isinstance(self.state, Ready):
             return self.state.engine
         if isinstance(self.state, Failed):
-            raise Unavailable("the model could not be loaded; the program's own output says why")
+            happened = "the model has stopped" if self.state.has_been_ready else "the model could not be loaded"
+            raise Unavailable(f"{happened}; the program's own output says why")
         raise Unavailable("the program is stopping")

@@ -4,6 +4,7 @@ Each step is one batch: the newest token of every sequence that generates, and w
 the prompts that wait, oldest first, so that a long prompt never stalls the others. Sequences share one pool of cells.
 When it runs out, first the caches of idle slots go, then the youngest sequence gives its cells back and waits; it
 computes them again later, so nothing is lost. The oldest one always gets on, so every sequence ends.
+What one client asks for at once is a group, and groups take turns (`turns`).
 
 A cache that has to go is parked if it is worth it. With context shift, a sequence that fills the context drops a part
 of its tokens and goes on, and when the pool runs out it is the longest that does so.
@@ -18,17 +19,24 @@ from dataclasses import dataclass
 from runtime.engine.policy.advance import advance, finish, progress
 from runtime.engine.policy.batch import Batch, Sampled
 from runtime.engine.policy.kv_cache import KVCache
-from runtime.engine.policy.prefix import common_prefix_length
 from runtime.engine.policy.sequence import Sequence
-from runtime.engine.policy.slots import Place
+from runtime.engine.policy.turns import (
+    givers_for,
+    in_turn,
+    is_worth_waiting,
+    next_in_turn,
+    num_left_to_others,
+    num_places,
+    youngest_of_largest,
+)
 from runtime.engine.values.edits import Edit, MediaPart
 from runtime.engine.values.events import Event, Finished, FinishReason, TokenProbs
 
 Outcome = tuple[Sequence, Event]
 PromptProbs = tuple[TokenProbs, ...]
 
-# A prompt waits for another that is computing at least so many tokens of their common beginning.
-_WORTH_WAITING = 64
+# Where several clients' prompts are computed and nobody generates, a step has so many times the tokens as beside them.
+_TIMES_BESIDE_PREFILL = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,38 +122,33 @@ class Scheduler:
     def admit(self, now: float) -> list[Edit]:
         """Give waiting requests their places; return what must be done to the cache before `schedule` is called."""
         self.cache.tidy()
-        for sequence in list(self._waiting):
-            place = self.cache.place_for(sequence)
-            if place is None and sequence.params.slot is not None:
-                continue  # others needn't wait for the slot that this one wants
-            if place is None or self._is_worth_waiting(sequence, place):
+        passed_over: list[Sequence] = []
+        while (sequence := next_in_turn(self._waiting, self._running, passed_over)) is not None:
+            givers = givers_for(sequence, self._running, self.cache)
+            if givers is None and sequence.params.slot is None:
                 break
-            promised = sum(other.num_pending for other in self._running)
-            # What the slot itself keeps is counted as idle but won't be given up; what it shares is counted twice.
-            available = self.cache.slots.num_free_cells + self.cache.slots.num_idle_cells - place.num_kept
-            if self._running and len(sequence.tokens) - place.num_kept + promised >= available:
-                break
-            self._waiting.remove(sequence)
-            self.cache.acquire(place, sequence)
-            sequence.slot = place.slot.index
-            sequence.num_computed = place.keep
-            if sequence.started_at is None:
-                sequence.started_at = now
-                sequence.num_cached = place.keep
-            if sequence.wants_progress:
-                self._admission_events.append((sequence, progress(sequence, now)))
-            self._running.append(sequence)
+            if givers is None or (self._params.is_cuttable and is_worth_waiting(sequence, self._running, self.cache)):
+                passed_over.append(sequence)  # others needn't wait for the slot or the cache that this one wants
+                continue
+            for giver in givers:
+                self._preempt(giver)
+            self._start(sequence, now)
         return self.cache.take_edits()
 
-    def _is_worth_waiting(self, sequence: Sequence, place: Place) -> bool:
-        """Whether a prompt that is being computed will soon have much more of this one's beginning to share."""
-        if not (self._params.is_cuttable and sequence.params.uses_cache):
-            return False
-        return any(
-            common_prefix_length(other.tokens, sequence.tokens) - max(place.keep, other.num_computed) >= _WORTH_WAITING
-            for other in self._running
-            if other.num_pending > 1 and other.lora == sequence.lora
-        )
+    def _start(self, sequence: Sequence, now: float) -> None:
+        """Give a sequence its place."""
+        place = self.cache.place_for(sequence)
+        assert place is not None
+        self._waiting.remove(sequence)
+        self.cache.acquire(place, sequence)
+        sequence.slot = place.slot.index
+        sequence.num_computed = place.keep
+        if sequence.started_at is None:
+            sequence.started_at = now
+            sequence.num_cached = place.keep
+        if sequence.wants_progress:
+            self._admission_events.append((sequence, progress(sequence, now)))
+        self._running.append(sequence)
 
     # -- planning ---------------------------------------------------------------------------------------------------
 
@@ -162,10 +165,12 @@ class Scheduler:
                 sequence.draft = sequence.draft[: self._num_to_draft(sequence, len(batch.entries), len(generating))]
                 self._append(batch, sequence, 1)
         budget = min(self._num_to_prefill, self._params.n_batch - len(batch.entries))
-        prefilling = [sequence for sequence in self._prefilling(batch.lora) if sequence.next_media is None]
+        prefilling = in_turn([each for each in self._prefilling(batch.lora) if each.next_media is None])
         for num_planned, sequence in enumerate(prefilling, 1):
             if budget > 0 and sequence.slot is not None and self._make_room(sequence, batch):
                 count = min(sequence.num_pending_alike, budget, self.cache.slots.num_free_cells)
+                if num_planned == 1:
+                    count = min(count, budget - num_left_to_others(prefilling, budget))
                 if sequence.num_unscored:  # those after it keep an output each, for their prompts' ends
                     num_kept = len(prefilling) - num_planned
                     count = min(count, self._params.num_outputs - batch.num_outputs - num_kept)
@@ -177,8 +182,12 @@ class Scheduler:
     @property
     def _num_to_prefill(self) -> int:
         # Also beside those who generate with other adapters: their turn comes after this step.
-        n_batch = self._params.n_batch
-        return min(self._params.num_prefill_beside_decode, n_batch) if self.generating else n_batch
+        n_batch, beside_decode = self._params.n_batch, self._params.num_prefill_beside_decode
+        if self.generating:
+            return min(beside_decode, n_batch)
+        # Another client's short prompt, and then its answer, must not wait for long steps either.
+        is_alone = len({sequence.group for sequence in self.sequences}) == 1
+        return n_batch if is_alone else min(_TIMES_BESIDE_PREFILL * beside_decode, n_batch)
 
     def _prefilling(self, lora: tuple[float, ...]) -> list[Sequence]:
         return [sequence for sequence in self._running if sequence.num_pending > 1 and sequence.lora == lora]
@@ -231,12 +240,14 @@ class Scheduler:
         return max(room, 0)
 
     def _make_room(self, sequence: Sequence, batch: Batch, num_cells: int = 1) -> bool:
-        """Free cells for `sequence`, at the cost of idle caches, then of the youngest; False when it was the cost."""
+        """Free cells for `sequence`: idle ones, then those of the largest group's youngest; False when it was that."""
         planned = {id(part) for part, _count in batch.parts}
         while self.cache.slots.num_free_cells < num_cells:
             if self.cache.give_up_an_idle_cache():
                 continue
-            youngest = next(other for other in reversed(self._running) if id(other) not in planned)
+            others = [other for other in self._running if id(other) not in planned]
+            youngest = youngest_of_largest(others, num_places(self._running))
+            assert youngest is not None  # `sequence` isn't planned
             self._preempt(youngest)
             if youngest is sequence:
                 return False

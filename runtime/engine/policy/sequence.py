@@ -54,6 +54,11 @@ class Sequence:
         return self.request.params
 
     @property
+    def group(self) -> object:
+        """Who takes turns with others: all that one client asked for at once."""
+        return self if self.request.group is None else self.request.group
+
+    @property
     def num_prompt_tokens(self) -> int:
         return len(self.request.prompt.tokens)
 

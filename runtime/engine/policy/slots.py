@@ -86,6 +86,10 @@ class Slots:
     def __iter__(self) -> Iterator[Slot]:
         return iter(self._slots)
 
+    def is_free(self, wanted: int | None) -> bool:
+        """Whether the wanted slot, or with None any, is idle."""
+        return not (all(slot.is_busy for slot in self._slots) if wanted is None else self._slots[wanted].is_busy)
+
     def best_for(self, prompt: Tokens[int], *, wanted: int | None = None, lora: tuple[float, ...] = ()) -> Place | None:
         """Return where a prompt is best computed; None when all slots, or the `wanted` one, are busy.
 

@@ -86,10 +86,11 @@ class GenerationParams:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """A prompt to go on with, and how."""
+    """A prompt to go on with, and how. Requests with one `group` share a client's turns; without one it has its own."""
 
     prompt: Prompt
     params: GenerationParams = field(default_factory=GenerationParams)
+    group: object = field(default=None, compare=False)
 
     def check(self, info: ModelInfo, *, max_whole_media: int) -> None:
         """Raise RequestError or PromptTooLong for what can't be computed.

@@ -12,6 +12,7 @@ from runtime.engine.values.media import MARK
 from runtime.errors import RequestError
 from runtime.server.asking.attachments import from_base64, from_url
 from runtime.server.asking.parsing import parse_object
+from runtime.server.refusals import BodyTooLarge
 
 # OpenAI renamed the system role, which few templates know; its older function calls had a role of their own.
 _ROLES = {role.value: role for role in Role} | {"developer": Role.SYSTEM, "function": Role.TOOL}
@@ -67,6 +68,8 @@ def parse_arguments(value: object, param: str) -> str:
     if isinstance(value, str) and value.strip():
         try:
             parse_object(value.encode())  # as strictly as the body that it came in
+        except BodyTooLarge:
+            raise
         except RequestError:
             raise wrong(param, "a JSON object, or the text of one") from None
         return value

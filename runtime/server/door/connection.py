@@ -1,14 +1,16 @@
 """uvicorn's HTTP connection, with patience that ends.
 
-uvicorn waits for ever for the rest of a request and takes any number of connections; a client that sends a byte now and
-then would hold its place until the program ends. Here a request's head must be complete after a while, its body must
-keep coming, in pieces that are worth their handling, and when all places are taken a connection that only rests makes
-room for a new one.
+uvicorn waits for ever for the rest of a request and for an answer to be taken, and takes any number of connections; a
+client that sends a byte now and then, or reads nothing, would hold its place until the program ends. Here a request's
+head must be complete after a while, its body must keep coming, in pieces that are worth their handling, and an answer
+must be taken, however slowly. When all places are taken, the connection that has least use for its own makes room for a
+new one: first one that only rests, then one whose client takes nothing, then one whose request still isn't here.
 """
 
 import asyncio
+import socket
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum, IntEnum, auto
 from http import HTTPStatus
 from typing import Any
 
@@ -17,12 +19,18 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from runtime.server.answering.streaming import to_json
 
+_KEPT_BY_SYSTEM_BYTES = 256 * 1024  # of what a client hasn't taken
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """`head_seconds` for a whole head; in each `body_seconds` a body brings `min_body_bytes` or its end.
+    """How long a client may leave us waiting, and how much it may have us keep.
 
-    For `parting_seconds` a client that is refused in the midst of its body may read why.
+    `head_seconds` for a whole head; in each `body_seconds` a body brings `min_body_bytes` or its end; in
+    `taking_seconds` something is taken of an answer that waits to be taken. For `parting_seconds` a client that is
+    refused in the midst of its body may read why. Who has waited for `grace_seconds` makes room where room is needed.
+    `max_pipelined_bytes` may follow a request that isn't answered yet. `max_unread_bytes` of answers wait in all
+    connections together; then those whose client takes nothing go, but for small ones.
     """
 
     head_seconds: float = 15.0
@@ -30,6 +38,15 @@ class Patience:
     min_body_bytes: int = 10 * 1024
     parting_seconds: float = 2.0
     max_connections: int = 512  # less than the 1,024 files that a process may have open by default
+    taking_seconds: float = 120.0  # somebody may have stopped a client in a debugger, or closed a laptop for a moment
+    grace_seconds: float = 1.0
+    max_pipelined_bytes: int = 64 * 1024
+    max_unread_bytes: int = 128 * 1024 * 1024
+
+    @property
+    def num_small_bytes(self) -> int:
+        """So much may wait in every connection at once."""
+        return self.max_unread_bytes // self.max_connections
 
 
 _MAX_HEAD_BYTES = 64 * 1024  # uvicorn's own limit
@@ -73,6 +90,15 @@ class _Protocol(h11.Connection):
         return event
 
 
+class _Use(IntEnum):
+    """What a connection does with its place, the least first."""
+
+    RESTING = auto()
+    STALLED = auto()
+    ASKING = auto()
+    WORKING = auto()
+
+
 class Connection(H11Protocol):
     """One client's connection. Belongs to the event loop's thread, as all of uvicorn does."""
 
@@ -85,22 +111,36 @@ class Connection(H11Protocol):
         self._is_refused = False
         self._num_received = 0  # bytes since the timer was set
         self._timer: asyncio.TimerHandle | None = None
+        self._num_unread = 0  # bytes when it was looked at last
+        self._unread_timer: asyncio.TimerHandle | None = None
+        self._since = self.loop.time()  # when it last got on
 
     @property
-    def is_resting(self) -> bool:
-        """Whether an answer is complete, the next request hasn't begun, and nobody has taken the place yet."""
-        return self.timeout_keep_alive_task is not None and not self.transport.is_closing()
+    def num_unread(self) -> int:
+        """How many bytes of answers the client hasn't taken, beside those that the system keeps for it."""
+        return self.transport.get_write_buffer_size()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it holds its place: one that is closed does so until what was written is taken."""
+        return not self.transport.is_closing() or self.num_unread > 0
+
+    @property
+    def _use(self) -> _Use:
+        if self.num_unread:
+            return _Use.STALLED
+        if self.timeout_keep_alive_task is not None:  # an answer is complete, the next request hasn't begun
+            return _Use.RESTING
+        return _Use.WORKING if self._awaited is _Awaited.NOTHING else _Use.ASKING
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > self.patience.max_connections:
-            resting = next(
-                (each for each in self.connections if isinstance(each, Connection) and each.is_resting), None
-            )
-            if resting is None:
-                self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections; try again later")
-                return
-            resting.timeout_keep_alive_handler()
+        transport.set_write_buffer_limits(high=0)  # so that `pause_writing` tells of anything that isn't taken
+        # Linux would keep megabytes for each client that doesn't read.
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KEPT_BY_SYSTEM_BYTES)
+        if len(self.connections) > self.patience.max_connections and not self._has_room():
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections; try again later")
+            return
         self._await(_Awaited.HEAD)
 
     def data_received(self, data: bytes) -> None:
@@ -109,8 +149,11 @@ class Connection(H11Protocol):
         super().data_received(data)
         self._num_received += len(data)
         self._await(_AWAITED.get(self.conn.their_state, _Awaited.NOTHING))
+        if self.conn.their_state is h11.DONE and len(self.conn.trailing_data[0]) > self.patience.max_pipelined_bytes:
+            self.transport.abort()  # in the middle of an answer there is no place for words
 
     def on_response_complete(self) -> None:
+        self._since = self.loop.time()
         super().on_response_complete()
         # What came before the answer was complete may hold the next request, less the end of its body.
         if self.conn.their_state is h11.SEND_BODY:
@@ -118,7 +161,68 @@ class Connection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._await(_Awaited.NOTHING)
+        self._unset_unread_timer()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._since = self.loop.time()
+        self._num_unread = self.num_unread
+        self._unread_timer = self.loop.call_later(self.patience.grace_seconds, self._on_unread_time)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._since = self.loop.time()
+        self._unset_unread_timer()
+
+    def _unset_unread_timer(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
+
+    def _on_unread_time(self) -> None:
+        """Look again and again how much the client has taken, until it has taken all."""
+        now, num_unread = self.loop.time(), self.num_unread
+        # More may wait than before where several answers are written at once, though some of it was taken.
+        if num_unread != self._num_unread:
+            self._since = now
+        elif now - self._since >= self.patience.taking_seconds or self._is_one_too_large(num_unread):
+            self.transport.abort()
+            return
+        self._num_unread = num_unread
+        self._unread_timer = self.loop.call_later(self.patience.grace_seconds, self._on_unread_time)
+
+    def _is_one_too_large(self, num_unread: int) -> bool:
+        if num_unread <= self.patience.num_small_bytes:
+            return False
+        return sum(each.num_unread for each in self._all()) > self.patience.max_unread_bytes
+
+    def _all(self) -> "list[Connection]":
+        return [each for each in self.connections if isinstance(each, Connection)]
+
+    def _has_room(self) -> bool:
+        """Whether there is a place for this connection, if need be that of the one with least use for its own."""
+        others = [each for each in self._all() if each is not self and each.is_open]
+        if len(others) < self.patience.max_connections:
+            return True
+        latest = self.loop.time() - self.patience.grace_seconds
+        removable = (
+            each
+            for each in others
+            if each._use is _Use.RESTING or (each._use is not _Use.WORKING and each._since <= latest)
+        )
+        other = min(removable, key=lambda each: (each._use, each._since), default=None)
+        if other is not None:
+            other._make_room()
+        return other is not None
+
+    def _make_room(self) -> None:
+        if self._use is _Use.RESTING:
+            self.timeout_keep_alive_handler()
+        elif self._use is _Use.ASKING:
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections; send requests faster")
+        else:
+            self.transport.abort()
 
     def send_400_response(self, msg: str) -> None:
         if not self.conn.is_too_fine:
@@ -136,6 +240,7 @@ class Connection(H11Protocol):
         if awaited is self._awaited:
             return
         self._awaited = awaited
+        self._since = self.loop.time()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -157,6 +262,7 @@ class Connection(H11Protocol):
     def _on_body_time(self) -> None:
         # While reading is paused it is this side that is slow.
         if self.flow.read_paused or self._num_received >= self.patience.min_body_bytes:
+            self._since = self.loop.time()
             self._set_body_timer()
         else:
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, "the request's body came too slowly")

@@ -21,6 +21,7 @@ from runtime.engine.values.params import EngineParams
 from runtime.engine.values.request import GenerationParams
 from runtime.engine.values.sampling import SamplingParams
 from runtime.errors import RequestError
+from runtime.nursery import Patience
 from tests.fakes import ScriptedEngine
 
 HI = Message(Role.USER, "What's the weather in Paris?")
@@ -130,10 +131,10 @@ def test_a_grammar_of_the_callers_own_leaves_no_room_for_thinking() -> None:
 class Picky(ScriptedEngine):
     """Its grammars can't take a pattern."""
 
-    def compile(self, grammar: Grammar) -> None:
+    def compile(self, grammar: Grammar, patience: Patience | None = None) -> None:
         if "pattern" in grammar.source.replace("whitespace_pattern", ""):
             raise RequestError("the grammar can't be used: it has a pattern")
-        super().compile(grammar)
+        super().compile(grammar, patience)
 
 
 def test_a_schema_that_no_grammar_can_be_made_of_is_loosened_unless_it_is_strict() -> None:

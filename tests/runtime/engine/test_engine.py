@@ -2,6 +2,7 @@
 
 import queue
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,14 @@ import pytest
 from runtime.engine import threads, worker
 from runtime.engine.engine import Engine
 from runtime.engine.native import Context, Library, Model
+from runtime.engine.values.commands import EraseSlot
+from runtime.engine.values.embedding import EmbeddingJob
 from runtime.engine.values.events import Event, Failed, Finished, FinishReason, TextDelta
 from runtime.engine.values.grammar import Grammar, GrammarKind
 from runtime.engine.values.params import EngineParams
 from runtime.engine.values.request import GenerationRequest
 from runtime.engine.values.sampling import SamplingParams
-from runtime.errors import EngineError, ModelError, PromptTooLong, QueueFull, RequestError, Unavailable
+from runtime.errors import EngineError, EngineRestarted, ModelError, PromptTooLong, QueueFull, RequestError, Unavailable
 from tests.asking import request_for
 
 GREEDY = SamplingParams(temperature=0)
@@ -164,6 +167,24 @@ def test_a_full_queue_refuses_and_takes_up_again_when_there_is_room(stories: Mod
     engine.close()
 
 
+def test_a_queue_that_is_full_of_one_clients_requests_takes_others(stories: Model) -> None:
+    params = EngineParams(n_ctx=2048, n_batch=64, num_slots=1, max_waiting=3)
+    engine = Engine(stories, params, post=lambda call: call())
+    many = replace(request(engine, "Once", max_tokens=None, ignore_eos=True), group="many")
+    Client(engine, many).next()  # it has left the queue
+    for _ in range(3):
+        Client(engine, many)
+    with pytest.raises(QueueFull):
+        Client(engine, many)
+    others = [Client(engine, replace(request(engine, "Tom"), group=name)) for name in ("one", "two")]
+    with pytest.raises(QueueFull):  # it has a request there already
+        Client(engine, replace(request(engine, "Tom"), group="one"))
+    with pytest.raises(QueueFull):  # three clients wait
+        Client(engine, request(engine, "Tom"))
+    assert len(others) == 2
+    engine.close()
+
+
 def test_events_on_their_way_are_not_heard_after_a_cancel(stories: Model) -> None:
     calls: queue.Queue[Callable[[], None]] = queue.Queue()
     engine = Engine(stories, EngineParams(n_ctx=256, n_batch=64), post=calls.put)
@@ -231,17 +252,94 @@ def test_a_step_that_llama_cpp_refuses_fails_its_requests_and_no_others(
     assert Client(engine, request(engine, "Once")).finish().timings.num_cached_tokens == 0
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_bug_in_the_engine_leaves_no_request_waiting(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    def break_down(batch: object, sampled: object, now: float) -> None:
-        raise ZeroDivisionError
+def break_down(*_given: object, **_named: object) -> None:
+    raise ZeroDivisionError
 
-    monkeypatch.setattr(engine._worker.scheduler, "commit", break_down)
+
+@pytest.mark.parametrize("where", ["scheduler.add", "scheduler.schedule", "scheduler.commit", "_choosers.sample"])
+def test_a_bug_in_the_engine_fails_what_is_computed_and_nothing_later(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    part, _, method = where.rpartition(".")
+    monkeypatch.setattr(getattr(engine._worker, part), method, break_down)
     failed = Client(engine, request(engine, "Once")).next()
     assert isinstance(failed, Failed)
-    assert isinstance(failed.error, EngineError)
+    assert isinstance(failed.error, EngineRestarted)
+    assert isinstance(failed.error.__cause__, ZeroDivisionError)  # which --verbose shows
+    assert Client(engine, request(engine, "Once")).finish().timings.num_generated_tokens == 16
+    assert engine.meter().num_steps > 0
+
+
+def test_a_bug_in_the_engine_leaves_nobody_waiting(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: queue.Queue[object] = queue.Queue()
+    monkeypatch.setattr(engine._worker.scheduler, "admit", break_down)
+    with engine._wake:  # so that all are taken up in one turn
+        engine.submit(request(engine, "Once"), heard.put)
+        engine.embed(EmbeddingJob([(5, 6)], heard.put))
+        engine.command(EraseSlot(0), heard.put)
+    outcomes = [heard.get(timeout=30) for _ in range(3)]
+    assert sum(isinstance(each, Failed) and isinstance(each.error, EngineRestarted) for each in outcomes) == 1
+    assert sum(isinstance(each, EngineRestarted) for each in outcomes) >= 1  # the job
+    job: queue.Queue[object] = queue.Queue()
+    engine.embed(EmbeddingJob([(5, 6)], job.put))
+    assert isinstance(job.get(timeout=30), EmbeddingJob)
+
+
+def test_a_bug_in_the_engine_is_heard_by_who_waits_since_earlier(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: queue.Queue[object] = queue.Queue()
+    endless = Client(engine, request(engine, "Once", max_tokens=None, ignore_eos=True))
+    event = endless.next()
+    assert isinstance(event, TextDelta)
+    engine.command(EraseSlot(event.slot), heard.put)  # it waits for the slot
+    while not engine._worker._commands:
+        endless.next()
+    monkeypatch.setattr(engine._worker.scheduler, "schedule", break_down)
+    assert isinstance(heard.get(timeout=30), EngineRestarted)
+
+
+def test_a_bug_in_the_vectors_fails_their_job(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: queue.Queue[object] = queue.Queue()
+    monkeypatch.setattr(engine._worker._embeddings, "step", break_down)
+    engine.embed(EmbeddingJob([(5, 6)], heard.put))
+    assert isinstance(heard.get(timeout=30), EngineRestarted)
+    engine.embed(EmbeddingJob([(5, 6)], heard.put))
+    while not isinstance(heard.get(timeout=30), EmbeddingJob):
+        pass
+
+
+def test_who_comes_while_the_engine_starts_anew_is_served(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    later: queue.Queue[Client] = queue.Queue()
+
+    def break_down_later(_arrivals: object) -> None:
+        later.put(Client(engine, request(engine, "Once")))
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(engine._worker, "turn", break_down_later)
+    assert isinstance(Client(engine, request(engine, "Once")).next(), Failed)
+    assert later.get(timeout=30).finish().timings.num_generated_tokens == 16
+
+
+@pytest.mark.parametrize("where", ["_start_anew", "_make_worker", "_take_arrivals"])
+def test_an_engine_that_cannot_go_on_says_so_and_leaves_nobody_waiting(
+    stories: Model, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    ended: queue.Queue[Exception] = queue.Queue()
+    engine = Engine(stories, EngineParams(n_ctx=256), post=lambda call: call(), on_end=ended.put)
+    monkeypatch.setattr(engine._worker, "turn", break_down)
+    monkeypatch.setattr(engine, where, break_down)
+    clients = []
+    with engine._wake:
+        clients += [Client(engine, request(engine, "Once")) for _ in range(3)]
+    for client in clients:
+        assert isinstance(client.next(), Failed)
+    assert isinstance(ended.get(timeout=30), EngineError)
     with pytest.raises(EngineError, match="start the program again"):
         engine.submit(request_for((5,)), print)
+    with pytest.raises(EngineError):
+        engine.embed(EmbeddingJob([(5,)], print))
+    engine.close()
 
 
 def test_the_events_of_a_step_cross_in_one_call(stories: Model) -> None:

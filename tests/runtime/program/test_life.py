@@ -140,3 +140,62 @@ def test_without_history_nothing_is_written(stories260k: Path, tmp_path: Path) -
         program.send_signal(signal.SIGTERM)
         program.communicate(timeout=20)
     assert list(tmp_path.iterdir()) == []
+
+
+BROKEN = """
+from runtime.engine.worker import Worker
+from runtime.program import life
+from runtime.program.cli import main
+
+def break_down(*_given):
+    raise ZeroDivisionError("in secret")
+
+def load(*given):
+    engine = whole(*given)
+    Worker.turn = break_down
+    {second}
+    return engine
+
+whole, life.load = life.load, load
+raise SystemExit(main())
+"""
+
+
+def launch_broken(model: Path, second: str) -> tuple[subprocess.Popen[str], str]:
+    """Start a program whose engine fails at its first request; return it and its address."""
+    command = [sys.executable, "-c", BROKEN.format(second=second)]
+    options = ["-m", str(model), "--port", "0", "--nobrowser", "--no-history"]
+    program = subprocess.Popen([*command, *options], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert program.stderr is not None
+    return program, program.stderr.readline().split(" is at ")[1].split(";")[0]
+
+
+def test_an_engine_that_fails_for_good_ends_the_program_in_one_line(stories260k: Path) -> None:
+    program, address = launch_broken(stories260k, "Worker.__init__ = break_down")
+    try:
+        response = httpx.post(f"{address}/completion", json={"prompt": "Once", "n_predict": 2}, timeout=30)
+        assert response.status_code in (500, 503)
+        assert "secret" not in response.text
+        _, rest = program.communicate(timeout=30)
+    finally:
+        program.kill()
+    assert program.returncode == 70
+    [line] = rest.splitlines()
+    assert line.startswith("error: the engine has stopped: ")
+
+
+def test_an_engine_that_starts_anew_says_what_to_do(stories260k: Path) -> None:
+    program, address = launch_broken(stories260k, "")
+    try:
+        for _ in range(3):  # whatever a client sends, the program goes on
+            response = httpx.post(f"{address}/v1/messages", json=QUESTION, timeout=30)
+            assert response.status_code == 503
+            assert "send the request again" in response.json()["error"]["message"]
+            assert httpx.get(f"{address}/health", timeout=30).json() == {"status": "ok"}
+    finally:
+        program.send_signal(signal.SIGTERM)
+        _, rest = program.communicate(timeout=30)
+    assert (program.returncode, rest) == (0, "")
+
+
+QUESTION = {"model": "any", "max_tokens": 2, "messages": [{"role": "user", "content": "Once"}]}

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from runtime.errors import ModelError, Unavailable
+from runtime.errors import EngineError, ModelError, Unavailable
 from runtime.server.lifecycle import Failed, Lifecycle, Loading, Ready, Stopping
 from tests.fakes import ScriptedEngine
 from tests.serving import TIMEOUT_SECONDS, ask, make_app
@@ -70,3 +70,25 @@ def test_a_failed_load_is_told_without_paths() -> None:
         assert response.status_code == 503
         assert response.json()["error"]["type"] == "unavailable_error"
         assert "/home" not in response.text
+
+
+def test_an_engine_that_fails_for_good_is_told_to_everybody() -> None:
+    lifecycle = Lifecycle()
+    app = make_app(ScriptedEngine(), lifecycle=lifecycle)
+    assert ask(app, "GET", "/health").status_code == 200
+    lifecycle.set_failed(EngineError("the engine has stopped: ZeroDivisionError(); start the program again"))
+    for path in ("/health", "/v1/health", "/props", "/v1/models", "/api/tags", "/slots"):
+        response = ask(app, "GET", path)
+        assert (path, response.status_code) == (path, 503)
+        assert "the model has stopped" in response.text
+        assert "ZeroDivision" not in response.text
+    messages = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2, "model": "any", "input": "Hi"}
+    for path in ("/v1/chat/completions", "/v1/messages", "/api/chat", "/v1/responses", "/v1/embeddings", "/tokenize"):
+        assert (path, ask(app, "POST", path, json=messages).status_code) == (path, 503)
+
+
+def test_a_failure_after_the_end_changes_nothing() -> None:
+    lifecycle = Lifecycle()
+    lifecycle.set_stopping()
+    lifecycle.set_failed(EngineError("late"))
+    assert lifecycle.state == Stopping()

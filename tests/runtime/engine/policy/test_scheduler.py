@@ -335,8 +335,8 @@ def test_every_sequence_ends_whatever_slots_are_asked_for(wishes: list[tuple[lis
 
 def test_who_wants_progress_hears_of_each_step_of_the_prompt() -> None:
     machine = Machine(n_batch=16)
-    machine.add(1, [1] * 40, 2, wants_progress=True)
-    machine.add(2, [2] * 3, 1)
+    machine.add(1, [1] * 40, 2, "one client", wants_progress=True)
+    machine.add(2, [2] * 3, 1, "one client")
     heard = []
     for now in range(4):
         machine.scheduler.admit(float(now))

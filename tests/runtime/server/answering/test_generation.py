@@ -7,13 +7,20 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from starlette.requests import Request
 
+from runtime.engine.values.events import TextDelta
+from runtime.engine.values.request import GenerationRequest
 from runtime.engine.values.sampling import SamplingParams
 from runtime.errors import Unavailable
 from runtime.nursery import Patience
+from runtime.server.answering import generation
+from runtime.server.answering.generation import Generation
+from tests.asking import request_for
 from tests.fakes import ScriptedEngine
 from tests.serving import TIMEOUT_SECONDS, listening, make_app
 
+NO_REQUEST = Request({"type": "http"})  # nothing has to be prepared, so nobody asks for it
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -180,6 +187,31 @@ def test_any_number_may_wait_for_grammars_and_others_do_not_wait(
     run(scenario)
 
 
+def asking(num_probs: int) -> GenerationRequest:
+    return request_for([1], sampling=SamplingParams(n_probs=num_probs))
+
+
+def test_answers_that_nobody_reads_are_kept_within_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "_MAX_UNREAD", 30_000)
+
+    async def scenario() -> None:
+        engine = ScriptedEngine(["x"] * 40, is_held=True)
+        unread, large, read = await Generation.begin_all(NO_REQUEST, engine, [asking(100), asking(1000), asking(1000)])
+        with unread, large, read:
+            reading = aiter(read)
+            for _ in range(40):
+                engine.step()
+                assert isinstance(await anext(reading), TextDelta)  # who reads is served, however much it asks for
+                assert sum(Generation._num_unread.values()) <= 30_000
+            assert engine.num_processing == 2
+            with pytest.raises(Unavailable, match="too slowly"):
+                await anext(aiter(large))
+            assert len([await anext(later) for later in [aiter(unread)] * 40]) == 40  # it was less behind
+        assert not Generation._num_unread
+
+    run(scenario)
+
+
 def test_grammars_that_take_long_make_way_for_those_that_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         engine = ScriptedEngine(["one"])
@@ -232,5 +264,24 @@ def test_compiling_ends_when_the_client_is_gone(
             writer.close()
             await asyncio.wait_for(ended.wait(), TIMEOUT_SECONDS)
             assert not engine.requests
+
+    run(scenario)
+
+
+def test_a_stream_that_was_read_too_slowly_ends_in_its_clients_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "_MAX_UNREAD", 5000)
+
+    async def scenario() -> None:
+        engine = ScriptedEngine(["x"] * 40, is_held=True)
+        async with listening(make_app(engine)) as address:
+            body = {"prompt": "Hi", "stream": True, "n_probs": 1000}
+            reader, writer = await post(address, "/completion", body)
+            await engine.submitted.wait()
+            for _ in range(10):  # all before the client's task can write any
+                engine.step()
+            assert engine.cancelled.is_set()
+            await reader.readuntil(b"\r\n\r\n")
+            assert b"too slowly" in await reader.readuntil(b"0\r\n\r\n")
+            writer.close()
 
     run(scenario)

@@ -7,10 +7,12 @@ patience is made short.
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runtime.server.door.connection import Connection, Patience
 from tests.fakes import ScriptedEngine
@@ -221,6 +223,184 @@ def test_one_too_many_is_told_so_when_all_are_at_work() -> None:
 
     engine = ScriptedEngine(is_held=True)
     run(scenario, patient(max_connections=1), engine)
+
+
+HUGE = 64 * 1024 * 1024  # more than the system keeps for a client that doesn't read
+
+
+async def huge(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer `/huge` with many bytes, anything else with few."""
+    body = bytes(HUGE) if scope["path"] == "/huge" else b"few"
+    headers = [(b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def get(path: str, *headers: str) -> bytes:
+    return "\r\n".join([f"GET {path} HTTP/1.1", "host: localhost", *headers, "", ""]).encode()
+
+
+class Unread:
+    """A client of `huge` that reads nothing by itself; `lost` is set when the server lets go of any connection."""
+
+    def __init__(self, **patience: float) -> None:
+        self.lost, self.stalled = asyncio.Event(), asyncio.Event()
+        self.connections: list[Connection] = []
+        watch = self
+
+        class Watched(Connection):
+            def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+                watch.connections.append(self)
+                super().connection_made(transport)
+
+            def pause_writing(self) -> None:
+                super().pause_writing()
+                watch.stalled.set()
+
+            def connection_lost(self, exc: Exception | None) -> None:
+                super().connection_lost(exc)
+                watch.lost.set()
+
+        Watched.patience = Patience(**patience)  # type: ignore[arg-type]
+        self._kind = Watched
+
+    @contextlib.asynccontextmanager
+    async def listening(self, app: ASGIApp = huge) -> AsyncIterator[int]:
+        async with listening(app, http=self._kind) as address:  # type: ignore[arg-type]
+            yield int(address.rpartition(":")[2])
+
+    @contextlib.asynccontextmanager
+    async def asking(self, port: int, sent: bytes) -> AsyncIterator[socket.socket]:
+        """Send a request and wait until its answer waits for the client."""
+        self.stalled.clear()
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.setblocking(False)
+            await asyncio.get_running_loop().sock_sendall(client, sent)
+            await self.stalled.wait()
+            yield client
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [get("/huge"), get("/huge", "connection: close"), get("/huge") * 400, get("/") + get("/huge") + get("/")],
+    ids=["kept alive", "closed when taken", "many at once", "between small ones"],
+)
+def test_who_takes_nothing_of_an_answer_is_sent_away(sent: bytes) -> None:
+    async def scenario() -> None:
+        client = Unread(taking_seconds=SOON, grace_seconds=SOON)
+        async with client.listening() as port, client.asking(port, sent):
+            await client.lost.wait()
+
+    asyncio.run(asyncio.wait_for(scenario(), TIMEOUT_SECONDS))
+
+
+def test_who_takes_an_answer_slowly_is_kept_until_nothing_more_is_taken() -> None:
+    async def scenario() -> None:
+        client = Unread(taking_seconds=0, grace_seconds=NEVER)  # the test looks, not the clock
+        async with client.listening() as port, client.asking(port, get("/huge")) as taking:
+            [connection] = client.connections
+            for _ in range(3):
+                before = connection.num_unread
+                while connection.num_unread == before:
+                    await asyncio.get_running_loop().sock_recv(taking, 1024 * 1024)
+                connection._on_unread_time()
+                assert not connection.transport.is_closing()
+            while not connection.transport.is_closing():  # the system may still take some of it
+                await asyncio.sleep(0)
+                connection._on_unread_time()
+            await client.lost.wait()
+
+    asyncio.run(asyncio.wait_for(scenario(), TIMEOUT_SECONDS))
+
+
+def test_one_who_has_taken_all_is_never_looked_for_again() -> None:
+    async def scenario() -> None:
+        client = Unread(taking_seconds=NEVER, grace_seconds=NEVER)
+        async with client.listening() as port, client.asking(port, get("/huge")) as taking:
+            [connection] = client.connections
+            while connection.flow.write_paused:
+                await asyncio.get_running_loop().sock_recv(taking, 1024 * 1024)
+            assert connection._unread_timer is None
+
+    asyncio.run(asyncio.wait_for(scenario(), TIMEOUT_SECONDS))
+
+
+def test_those_who_take_nothing_make_room_the_longest_first() -> None:
+    async def scenario() -> None:
+        client = Unread(max_connections=2, grace_seconds=0)
+        async with client.listening() as port, client.asking(port, get("/huge")), client.asking(port, get("/huge")):
+            first, second = client.connections
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(get("/"))
+            assert b"200 OK" in await reader.readline()
+            assert (first.is_open, second.is_open) == (False, True)
+            writer.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), TIMEOUT_SECONDS))
+
+
+def test_one_whose_answer_is_still_to_be_taken_is_no_longer_at_rest() -> None:
+    async def scenario() -> None:
+        client = Unread(max_connections=2, grace_seconds=NEVER)
+        async with client.listening() as port, client.asking(port, get("/huge")):
+            resting, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(get("/"))
+            await resting.readuntil(b"few")
+            reader, third = await asyncio.open_connection("127.0.0.1", port)
+            assert await resting.read() == b""
+            third.write(get("/"))
+            assert b"200 OK" in await reader.readline()
+            assert client.connections[0].is_open
+            third.close()
+            writer.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), TIMEOUT_SECONDS))
+
+
+@pytest.mark.parametrize("sent", [b"", b"G", HEAD % 5 + b"x"], ids=["nothing", "a byte", "half a body"])
+def test_a_request_that_does_not_come_makes_room(sent: bytes) -> None:
+    async def scenario(connect: Connect) -> None:
+        asking, writer = await connect()
+        writer.write(sent)
+        reader, new_writer = await connect()
+        status, _error = await read_to_the_end(asking)
+        assert status == 503
+        new_writer.write(GET)
+        assert b"200 OK" in await reader.readline()
+
+    run(scenario, patient(max_connections=1, grace_seconds=0, head_seconds=NEVER, body_seconds=NEVER))
+
+
+def test_answers_nobody_takes_do_not_fill_the_memory() -> None:
+    async def scenario() -> None:
+        client = Unread(taking_seconds=NEVER, grace_seconds=SOON, max_unread_bytes=HUGE, max_connections=32)
+        async with client.listening() as port, client.asking(port, get("/huge")), client.asking(port, get("/huge")):
+            await client.lost.wait()
+
+    asyncio.run(asyncio.wait_for(scenario(), TIMEOUT_SECONDS))
+
+
+def test_one_answer_that_nobody_takes_yet_may_be_large() -> None:
+    async def scenario() -> None:
+        client = Unread(taking_seconds=0, grace_seconds=NEVER, max_unread_bytes=HUGE, max_connections=32)
+        async with client.listening() as port, client.asking(port, get("/huge")):
+            [connection] = client.connections
+            assert connection.num_unread > connection.patience.num_small_bytes
+            assert not connection._is_one_too_large(connection.num_unread)
+
+    asyncio.run(asyncio.wait_for(scenario(), TIMEOUT_SECONDS))
+
+
+def test_requests_behind_one_that_is_computed_are_bounded() -> None:
+    async def scenario(connect: Connect) -> None:
+        _reader, writer = await connect()
+        writer.write(HEAD % len(BODY) + BODY)
+        await engine.submitted.wait()
+        writer.write(GET * 100)
+        await engine.cancelled.wait()  # the client was sent away
+
+    engine = ScriptedEngine(is_held=True)
+    run(scenario, patient(max_pipelined_bytes=1000), engine)
 
 
 def test_the_program_listens_with_patience() -> None:

@@ -8,6 +8,7 @@ from runtime.engine.values.facts import FillTokens
 from runtime.engine.values.grammar import Grammar, GrammarKind
 from runtime.engine.values.sampling import SamplingParams
 from runtime.errors import EngineError, RequestError
+from runtime.nursery import Patience
 from tests.fakes import BOS, EOS, ScriptedEngine
 from tests.serving import ask, events_of, make_app
 
@@ -374,7 +375,7 @@ class Preparing(ScriptedEngine):
         self.samplings: list[SamplingParams] = []
         self.threads: set[str] = set()
 
-    def prepare(self, sampling: SamplingParams) -> None:
+    def prepare(self, sampling: SamplingParams, patience: Patience | None = None) -> None:
         self.samplings.append(sampling)
         self.threads.add(threading.current_thread().name)
 
@@ -408,7 +409,7 @@ def test_a_grammar_reaches_the_engine_prepared() -> None:
 
 
 def test_a_grammar_that_cannot_be_used_is_a_400(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_grammar: Grammar) -> None:
+    def refuse(_sampling: SamplingParams, patience: Patience) -> None:
         raise RequestError("the grammar can't be used", "grammar")
 
     engine = ScriptedEngine()
