@@ -37,3 +37,15 @@ def test_few_ends_are_tried() -> None:
 
     assert len(shortened([Message(Role.USER, "u")] * 1000, fits)) == 100
     assert len(tried) <= 11
+
+
+def test_ends_of_more_messages_than_there_may_be_are_not_tried() -> None:
+    lengths = []
+
+    def fits(end: tuple[Message, ...]) -> bool:
+        lengths.append(len(end))
+        return len(end) <= 3
+
+    assert len(shortened([Message(Role.USER, "u")] * 1000, fits, most=100)) == 3
+    assert max(lengths) <= 100
+    assert len(shortened([Message(Role.USER, "u")] * 1000, fits, most=0)) == 1

@@ -154,7 +154,8 @@ def _turn(
 
     if not params.is_shortened:
         return turn_of(messages)
-    if (whole := fitting(messages, 0)) is not None:
+    # A message takes a token at least, so more of them than that need no trying.
+    if len(messages) < n_ctx and (whole := fitting(messages, 0)) is not None:
         return whole
     room = n_ctx // 4 if params.generation.max_tokens is None else min(params.generation.max_tokens, n_ctx // 4)
-    return turn_of(shortened(messages, lambda end: fitting(end, room) is not None))
+    return turn_of(shortened(messages, lambda end: fitting(end, room) is not None, most=n_ctx))
