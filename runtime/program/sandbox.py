@@ -62,7 +62,7 @@ def enter(reads: Sequence[Path], writes: Sequence[Path]) -> Protections:
 
 def rules(reads: Sequence[Path], writes: Sequence[Path]) -> list[tuple[Path, landlock.Access]]:
     """Return which access to which files and folders is left."""
-    own = [Path(sys.executable), *(Path(each) for each in sys.path if each)]
+    own = [Path(sys.executable), *map(Path, sys.path)]
     readable = [*map(Path, (*_SYSTEM, *_PROCESS)), *own, *reads]
     return [(path, landlock.READ) for path in readable] + [(path, landlock.WRITE) for path in writes]
 

@@ -159,7 +159,7 @@ def _harmless(tried: dict[str, Callable[[], object]]) -> dict[str, Callable[[], 
     return {name: each for name, each in tried.items() if not name.startswith(("exec", "trace", "type"))}
 
 
-def _outcomes(tried: dict[str, Callable[[], object]]) -> dict[str, str]:
+def outcomes(tried: dict[str, Callable[[], object]]) -> dict[str, str]:
     return {name: _refused_with(attempt) for name, attempt in tried.items()}
 
 
@@ -177,12 +177,12 @@ def main(mode: str, folder: Path, port: int, listening_file: int) -> None:
         case "no files":
             entered = str(sandbox.enter_without_files())
         case _:
-            sys.stdout.write(json.dumps({"here": _outcomes(_harmless(attempts(folder / "secret", port)))}))
+            sys.stdout.write(json.dumps({"here": outcomes(_harmless(attempts(folder / "secret", port)))}))
             return
-    said = {"entered": entered, "here": _outcomes(attempts(folder / "secret", port)), "needed": _outcomes(needs)}
+    said = {"entered": entered, "here": outcomes(attempts(folder / "secret", port)), "needed": outcomes(needs)}
     if mode != "files":  # which refuses no call by its number
-        said["calls"] = _outcomes(system_calls())
-    thread = threading.Thread(target=lambda: said.update(thread=_outcomes(attempts(folder / "secret", port))))
+        said["calls"] = outcomes(system_calls())
+    thread = threading.Thread(target=lambda: said.update(thread=outcomes(attempts(folder / "secret", port))))
     thread.start()
     thread.join()
     sys.stdout.write(json.dumps(said))

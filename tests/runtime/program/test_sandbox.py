@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from runtime.program import landlock, sandbox
@@ -133,3 +135,54 @@ def test_it_says_what_is_missing() -> None:
     assert str(sandbox.Protections(landlock_version=3, has_seccomp=True)) == (
         "sandbox: no programs, processes or connections of its own (seccomp); no files but its own (Landlock 3)"
     )
+
+
+# The program, with attempts made by the thread that loads, once it has loaded, and by the one that keeps chats.
+PROGRAM = """
+import json, sys
+from pathlib import Path
+from runtime.program import cli, life
+from tests.runtime.program.attempts import attempts, outcomes
+
+def then_trying(work, name):
+    def wrapped(*arguments):
+        result = work(*arguments)
+        tried = attempts(Path({secret!r}), {port})
+        Path({said!r}, name).write_text(json.dumps(outcomes(tried)))
+        return result
+    return wrapped
+
+life.load = then_trying(life.load, "load")
+cli._open_store = then_trying(cli._open_store, "store")
+sys.argv[1:] = {words!r}
+sys.exit(cli.main())
+"""
+
+
+@needs_linux
+@needs_landlock
+def test_the_program_enters_before_it_starts_a_thread(tmp_path: Path, stories260k: Path) -> None:
+    secret, said = tmp_path / "secret", tmp_path / "said"
+    (secret / "folder").mkdir(parents=True)
+    (secret / "diary").write_text("Dear diary")
+    (secret / "link").symlink_to("diary")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        words = ["-m", str(stories260k), "--port", "0", "--nobrowser", "--slot-save-path", str(said)]
+        port = listening.getsockname()[1]
+        code = PROGRAM.format(secret=str(secret), said=str(said), words=words, port=port)
+        variables = {**os.environ, "XDG_DATA_HOME": str(tmp_path)}
+        program = subprocess.Popen(
+            [sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True, env=variables
+        )
+        try:
+            assert program.stderr is not None
+            address = program.stderr.readline().split(" is at ")[1].split(";")[0]
+            httpx.post(f"{address}/tokenize", json={"content": "Once"}, timeout=60).raise_for_status()
+            assert httpx.get(f"{address}/chats", timeout=60).json() == {"chats": []}
+        finally:
+            program.send_signal(signal.SIGTERM)
+            _, rest = program.communicate(timeout=30)
+    assert (program.returncode, rest) == (0, "")
+    for thread in ("load", "store"):
+        outcomes = json.loads((said / thread).read_text())
+        assert {name: outcome for name, outcome in outcomes.items() if outcome not in REFUSED} == {}
