@@ -36,7 +36,11 @@ def facts_of_threads(process: Process, name: str) -> set[str]:
 
 def use_everything(url: str) -> None:
     """Ask for whatever opens a file or starts a thread after the model is loaded."""
-    client = httpx.Client(base_url=url, timeout=60)
+    with httpx.Client(base_url=url, timeout=60) as client:
+        use_everything_with(client)
+
+
+def use_everything_with(client: httpx.Client) -> None:
     chat = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
     client.post("/v1/chat/completions", json=chat).raise_for_status()
     form = {"response_format": {"type": "json_object"}}

@@ -62,8 +62,11 @@ def _number(name: str) -> int:
     return number
 
 
-def attempts(secret: Path, port: int) -> dict[str, Callable[[], object]]:
-    """Return what is to fail: `secret` is a folder with a `diary` and a `link` to it, `port` one that listens."""
+def attempts(secret: Path, port: int, spare: socket.socket) -> dict[str, Callable[[], object]]:
+    """Return what is to fail.
+
+    `secret` is a folder with a `diary` and a `link` to it, `port` one that listens, `spare` a socket from before.
+    """
     diary = secret / "diary"
     return {
         "read": lambda: diary.read_bytes(),
@@ -88,6 +91,7 @@ def attempts(secret: Path, port: int) -> dict[str, Callable[[], object]]:
         "exec through the loader": lambda: os.posix_spawn("/lib64/ld-linux-x86-64.so.2", ["ld", "/bin/true"], {}),
         "spawn": lambda: os.posix_spawn("/bin/true", ["true"], {}),
         "fork": _fork,
+        "connect a socket from before": lambda: spare.connect(("127.0.0.1", port)),
         "connect over IPv4": _connect(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", port)),
         "connect over IPv6": _connect(socket.AF_INET6, socket.SOCK_STREAM, ("::1", port)),
         "ask a name server": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", ("127.0.0.1", port)),
@@ -165,7 +169,7 @@ def outcomes(tried: dict[str, Callable[[], object]]) -> dict[str, str]:
 
 def main(mode: str, folder: Path, port: int, listening_file: int) -> None:
     """Enter the sandbox of a mode and say how each attempt went, on this thread and on one that is started then."""
-    listening = socket.socket(fileno=listening_file)
+    listening, spare = socket.socket(fileno=listening_file), socket.socket()
     needs = needed(folder / "own", folder / "model", listening)
     match mode:
         case "both":
@@ -177,12 +181,12 @@ def main(mode: str, folder: Path, port: int, listening_file: int) -> None:
         case "no files":
             entered = str(sandbox.enter_without_files())
         case _:
-            sys.stdout.write(json.dumps({"here": outcomes(_harmless(attempts(folder / "secret", port)))}))
+            sys.stdout.write(json.dumps({"here": outcomes(_harmless(attempts(folder / "secret", port, spare)))}))
             return
-    said = {"entered": entered, "here": outcomes(attempts(folder / "secret", port)), "needed": outcomes(needs)}
+    said = {"entered": entered, "here": outcomes(attempts(folder / "secret", port, spare)), "needed": outcomes(needs)}
     if mode != "files":  # which refuses no call by its number
         said["calls"] = outcomes(system_calls())
-    thread = threading.Thread(target=lambda: said.update(thread=outcomes(attempts(folder / "secret", port))))
+    thread = threading.Thread(target=lambda: said.update(thread=outcomes(attempts(folder / "secret", port, spare))))
     thread.start()
     thread.join()
     sys.stdout.write(json.dumps(said))
