@@ -89,7 +89,7 @@ def _enter_sandbox(chosen: Settings, found: Found, container: Container | None, 
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     entered = sandbox.enter(found.parts.paths, writes)
     if chosen.verbose:
-        _say(str(entered))
+        _say(entered)
 
 
 def _chats_path(container: Container | None, name: str, environment: Mapping[str, str]) -> Path:

@@ -5,12 +5,12 @@ to the inode that lies there when the rule is made: a folder that is made anew l
 kinds of access over time, their "ABI versions"; what a kernel doesn't know isn't handled, and stays allowed.
 """
 
+import contextlib
 import ctypes
 import os
 import stat
 import sys
 from collections.abc import Iterable
-from enum import IntFlag
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,31 +22,14 @@ _PATH_BENEATH = 1  # LANDLOCK_RULE_PATH_BENEATH
 _PR_SET_NO_NEW_PRIVS = 38
 
 
-class Access(IntFlag):
-    """LANDLOCK_ACCESS_FS_* of linux/landlock.h, in the order in which they came."""
+# LANDLOCK_ACCESS_FS_* of linux/landlock.h, as far as they are named here.
+_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
+_REMOVE_FILE, _MAKE_FILE, _TRUNCATE, _IOCTL = 1 << 5, 1 << 8, 1 << 14, 1 << 15
 
-    EXECUTE = 1 << 0
-    WRITE_FILE = 1 << 1
-    READ_FILE = 1 << 2
-    READ_DIR = 1 << 3
-    REMOVE_DIR = 1 << 4
-    REMOVE_FILE = 1 << 5
-    MAKE_CHAR = 1 << 6
-    MAKE_DIR = 1 << 7
-    MAKE_REG = 1 << 8
-    MAKE_SOCK = 1 << 9
-    MAKE_FIFO = 1 << 10
-    MAKE_BLOCK = 1 << 11
-    MAKE_SYM = 1 << 12
-    REFER = 1 << 13
-    TRUNCATE = 1 << 14
-    IOCTL_DEV = 1 << 15
-
-
-READ = Access.READ_FILE | Access.READ_DIR
+READ = _READ_FILE | _READ_DIR
 # To change files, make and delete them; not to make folders, links or devices.
-WRITE = READ | Access.WRITE_FILE | Access.TRUNCATE | Access.MAKE_REG | Access.REMOVE_FILE
-_OF_FILES = Access.EXECUTE | Access.WRITE_FILE | Access.READ_FILE | Access.TRUNCATE | Access.IOCTL_DEV
+WRITE = READ | _WRITE_FILE | _TRUNCATE | _MAKE_FILE | _REMOVE_FILE
+_OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL
 # The number of kinds of access to files that each ABI version knows.
 _NUM_KNOWN = (0, 13, 14, 15, 15, 16)
 _ABI_OF_NETWORK, _NETWORK = 4, 0b11  # LANDLOCK_ACCESS_NET_BIND_TCP, _CONNECT_TCP
@@ -76,16 +59,17 @@ def abi_version() -> int:
         return 0
 
 
-def restrict(rules: Iterable[tuple[Path, Access]]) -> int:
+def restrict(rules: Iterable[tuple[Path, int]]) -> int:
     """Forbid the calling thread, and all that it starts from now on, any access to files but that of the rules.
 
-    TCP connections, signals to other processes and abstract Unix sockets are forbidden as well where the kernel can.
-    Paths that aren't there are left out. Return the kernel's ABI version, 0 where nothing could be done.
+    A rule is a path with READ or WRITE; one that can't be made, as for a path that isn't there, is left out. TCP
+    connections, signals to other processes and abstract Unix sockets are forbidden as well where the kernel can. Return
+    the kernel's ABI version, 0 where nothing could be done.
     """
     version = abi_version()
     if version == 0:
         return 0
-    known = Access((1 << _NUM_KNOWN[min(version, len(_NUM_KNOWN) - 1)]) - 1)
+    known = (1 << _NUM_KNOWN[min(version, len(_NUM_KNOWN) - 1)]) - 1
     handled = _Ruleset(
         known,
         _NETWORK if version >= _ABI_OF_NETWORK else 0,
@@ -108,7 +92,7 @@ def restrict(rules: Iterable[tuple[Path, Access]]) -> int:
 
 
 def forbid_new_privileges() -> None:
-    """Make sure that nothing the thread starts gets more rights (setuid); unprivileged restrictions demand it."""
+    """Keep what the thread starts from getting more rights (setuid): both restrictions demand it. Raises OSError."""
     if libc().prctl(*(ctypes.c_ulong(each) for each in (_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
 
@@ -118,7 +102,7 @@ def libc() -> Any:
     return ctypes.CDLL(None, use_errno=True)
 
 
-def _allow(ruleset: int, path: Path, access: Access) -> None:
+def _allow(ruleset: int, path: Path, access: int) -> None:
     try:
         # Never closed: a file system such as /proc makes an inode anew that nobody holds when memory gets short, and
         # the rule would be bound to the old one.
@@ -128,7 +112,9 @@ def _allow(ruleset: int, path: Path, access: Access) -> None:
     if not stat.S_ISDIR(os.fstat(place).st_mode):
         access &= _OF_FILES
     beneath = _PathBeneath(access, place)
-    _call(_ADD_RULE, ruleset, _PATH_BENEATH, ctypes.byref(beneath), 0)
+    # What lies on no mounted file system, as a memory file, takes no rule, and needs none.
+    with contextlib.suppress(OSError):
+        _call(_ADD_RULE, ruleset, _PATH_BENEATH, ctypes.byref(beneath), 0)
 
 
 def _call(number: int, *arguments: Any) -> int:

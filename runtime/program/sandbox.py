@@ -12,7 +12,6 @@ another system, or on a kernel without one of them, that part is missing and `--
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.program import landlock, seccomp
@@ -31,42 +30,38 @@ _PROCESS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Protections:
-    """What the kernel keeps up: `landlock_version` is its version of Landlock, 0 without."""
-
-    landlock_version: int
-    has_seccomp: bool
-
-    def __str__(self) -> str:
-        calls = (
-            "no programs, processes or connections of its own (seccomp)"
-            if self.has_seccomp
-            else "programs and connections aren't forbidden, for this system has no seccomp"
-        )
-        files = (
-            f"no files but its own (Landlock {self.landlock_version})"
-            if self.landlock_version
-            else "files aren't guarded, for this system has no Landlock"
-        )
-        return f"sandbox: {calls}; {files}"
-
-
-def enter(reads: Sequence[Path], writes: Sequence[Path]) -> Protections:
+def enter(reads: Sequence[Path], writes: Sequence[Path]) -> str:
     """Give up everything but reading `reads` and what the program consists of, and changing files in `writes`.
 
-    Both are files or folders, which are there. Irrevocable, for the calling thread and all that it starts.
+    Both are files or folders, which are there. Irrevocable, for the calling thread and all that it starts. Return in
+    words what the kernel keeps up.
     """
-    return Protections(landlock.restrict(rules(reads, writes)), seccomp.refuse())
+    # In this order: what is refused afterwards may be what Landlock is made with.
+    return described(landlock.restrict(rules(reads, writes)), has_seccomp=seccomp.refuse())
 
 
-def rules(reads: Sequence[Path], writes: Sequence[Path]) -> list[tuple[Path, landlock.Access]]:
+def enter_without_files() -> str:
+    """Give up every file as well: for a child that has loaded all it needs, and only computes and answers by a pipe."""
+    return described(landlock.restrict(()), has_seccomp=seccomp.refuse(seccomp.FILES))
+
+
+def described(landlock_version: int, *, has_seccomp: bool) -> str:
+    """Say what is kept up with a version of Landlock, 0 for none, and with seccomp."""
+    calls = (
+        "no programs, processes or connections of its own (seccomp)"
+        if has_seccomp
+        else "programs and connections aren't forbidden, for this system has no seccomp"
+    )
+    files = (
+        f"no files but its own (Landlock {landlock_version})"
+        if landlock_version
+        else "files aren't guarded, for this system has no Landlock"
+    )
+    return f"sandbox: {calls}; {files}"
+
+
+def rules(reads: Sequence[Path], writes: Sequence[Path]) -> list[tuple[Path, int]]:
     """Return which access to which files and folders is left."""
     own = [Path(sys.executable), *map(Path, sys.path)]
     readable = [*map(Path, (*_SYSTEM, *_PROCESS)), *own, *reads]
     return [(path, landlock.READ) for path in readable] + [(path, landlock.WRITE) for path in writes]
-
-
-def enter_without_files() -> Protections:
-    """Give up every file as well: for a child that has loaded all it needs, and only computes and answers by a pipe."""
-    return Protections(landlock.restrict(()), seccomp.refuse(seccomp.FILES))

@@ -191,7 +191,10 @@ def refuse(more: _Calls | None = None) -> bool:
         return False
     assembled = assemble(column, os.getpid(), more or {})
     program = _Program(len(assembled) // 8, assembled)
-    forbid_new_privileges()
+    try:
+        forbid_new_privileges()
+    except OSError:
+        return False
     function = libc().syscall
     function.restype = ctypes.c_long
     number = ctypes.c_long(OTHERS["seccomp"][column] or 0)

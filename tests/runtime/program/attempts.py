@@ -173,13 +173,13 @@ def main(mode: str, folder: Path, port: int, listening_file: int) -> None:
     needs = needed(folder / "own", folder / "model", listening)
     match mode:
         case "both":
-            entered: object = str(sandbox.enter([folder / "model"], [folder / "own"]))
+            entered: object = sandbox.enter([folder / "model"], [folder / "own"])
         case "files":
             entered = landlock.restrict(sandbox.rules([folder / "model"], [folder / "own"]))
         case "calls":
             entered = seccomp.refuse()
         case "no files":
-            entered = str(sandbox.enter_without_files())
+            entered = sandbox.enter_without_files()
         case _:
             sys.stdout.write(json.dumps({"here": outcomes(_harmless(attempts(folder / "secret", port, spare)))}))
             return

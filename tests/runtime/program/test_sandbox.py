@@ -130,11 +130,23 @@ def test_a_child_that_has_loaded_all_it_needs_opens_nothing_at_all(attempt: Try)
     assert {name for name, outcome in outcomes["needed"].items() if outcome == "done"} == computing
 
 
+@needs_landlock
+def test_a_file_that_takes_no_rule_costs_the_others_none() -> None:
+    code = (
+        "import os; from pathlib import Path; from runtime.program import landlock; "
+        "print(landlock.restrict([(Path(f'/proc/self/fd/{os.memfd_create(str())}'), landlock.READ)]))"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert said.stdout == f"{landlock.abi_version()}\n"
+
+
 def test_it_says_what_is_missing() -> None:
-    words = str(sandbox.Protections(landlock_version=0, has_seccomp=False))
+    words = sandbox.described(0, has_seccomp=False)
     assert "this system has no seccomp" in words
     assert "this system has no Landlock" in words
-    assert str(sandbox.Protections(landlock_version=3, has_seccomp=True)) == (
+    assert sandbox.described(3, has_seccomp=True) == (
         "sandbox: no programs, processes or connections of its own (seccomp); no files but its own (Landlock 3)"
     )
 
