@@ -18,9 +18,10 @@ MAY_IMPORT = {
     "runtime.extent": set(),
     "runtime.checked": set(),
     "runtime.container": {"runtime.errors"},
+    "runtime.sandbox": set(),
     "runtime.program": {
         *("runtime.program.options", "runtime.program.settings"),
-        *("runtime.server", "runtime.chat", "runtime.store", "runtime.container"),
+        *("runtime.server", "runtime.chat", "runtime.store", "runtime.container", "runtime.sandbox"),
         *("runtime.engine", "runtime.engine.values"),
     },
     # What a bundle understands is part of its format: the bundler reads recipes with these two.
@@ -119,8 +120,7 @@ def test_what_the_bundler_reads_settings_with_needs_nothing_but_click() -> None:
     ("package", "only_users"),
     [
         ("llama_cpp", ["runtime.engine.native"]),
-        # The two that make system calls know nothing of llama.cpp.
-        ("ctypes", ["runtime.engine.native", "runtime.program.landlock", "runtime.program.seccomp"]),
+        ("ctypes", ["runtime.engine.native", "runtime.sandbox"]),  # which makes system calls
         ("llguidance", ["runtime.engine.guidance"]),
         ("sqlite3", ["runtime.store"]),
         ("PyInstaller", ["bundler.pack"]),

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime import __version__
+from runtime import __version__, sandbox
 from runtime.container import Container, locate
 from runtime.errors import HistoryError, HoldallError
-from runtime.program import launch, parts, sandbox, settings
+from runtime.program import launch, parts, settings
 from runtime.program.life import Program
 from runtime.program.options import Settings
 from runtime.program.parts import Found
@@ -59,10 +59,9 @@ def _run(words: list[str], environment: Mapping[str, str], executable: Path) -> 
     bound = launch.bind(chosen.host, chosen.port)
     _greet(found.name, chosen, bound, environment)
     open_store = None if chosen.no_history else lambda: _open_store(container, found.name, environment)
-    loop = asyncio.new_event_loop()  # with a pair of sockets, which the sandbox refuses
     if not chosen.no_sandbox:
         _enter_sandbox(chosen, found, container, environment)
-    return loop.run_until_complete(Program(chosen, found, open_store).serve(bound))
+    return asyncio.new_event_loop().run_until_complete(Program(chosen, found, open_store).serve(bound))
 
 
 def _greet(name: str, chosen: Settings, bound: "list[socket.socket]", environment: Mapping[str, str]) -> None:

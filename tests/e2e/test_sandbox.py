@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from runtime.program import landlock
+from runtime.sandbox import landlock
 from tests.conftest import unavailable
 from tests.e2e.bundle import Process, free_port, wait_until
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.program import seccomp
+from runtime.sandbox import seccomp
 
 ARCHITECTURES = {"x86-64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 ALLOWED, NO_SUCH_CALL = "allowed", "ENOSYS"
@@ -25,6 +25,8 @@ def verdict(program: bytes, number: int, architecture: int, *arguments: int) -> 
         match code:
             case 0x20:
                 [accumulator] = struct.unpack_from("<I", data, value)
+            case 0x54:
+                accumulator &= value
             case 0x06:
                 return ALLOWED if value == 0x7FFF0000 else errno.errorcode[value & 0xFFFF]
             case _:
@@ -86,6 +88,15 @@ def test_signals_go_to_the_process_itself_only(filtered: tuple[int, int, bytes])
         assert verdict(program, number, architecture, PID) == ALLOWED
         for other in (1, 0, 2**32 - 1, 2**64 - 1, 2**64 - PID, PID + 1):  # all of a group, all processes
             assert verdict(program, number, architecture, other) == "EPERM"
+
+
+def test_a_pair_of_sockets_is_two_ends_of_one_stream(filtered: tuple[int, int, bytes]) -> None:
+    column, architecture, program = filtered
+    socketpair = seccomp.OTHERS["socketpair"][column] or 0
+    for kind in (1, 1 | 0o2000000, 1 | 0o4000):  # SOCK_STREAM, with SOCK_CLOEXEC, with SOCK_NONBLOCK
+        assert verdict(program, socketpair, architecture, 1, kind) == ALLOWED
+    for family, kind in ((1, 2), (1, 5), (1, 2 | 0o2000000), (2, 1), (16, 3), (30, 1), (1 << 32, 1)):
+        assert verdict(program, socketpair, architecture, family, kind) == "EPERM"
 
 
 def test_nothing_is_typed_on_the_terminal(filtered: tuple[int, int, bytes]) -> None:

@@ -16,7 +16,7 @@ import struct
 import sys
 from collections.abc import Iterable, Mapping
 
-from runtime.program.landlock import forbid_new_privileges, libc
+from runtime.sandbox.landlock import forbid_new_privileges, libc
 
 # Names to their numbers on x86-64 and on AArch64; None where the architecture has no such call.
 _Calls = Mapping[str, tuple[int | None, int | None]]
@@ -29,7 +29,6 @@ REFUSED: _Calls = {
     "vfork": (58, None),
     # To call somebody. Sockets that listen already go on accepting.
     "socket": (41, 198),
-    "socketpair": (53, 199),
     "connect": (42, 203),
     # To reach into other processes.
     "ptrace": (101, 117),
@@ -154,11 +153,18 @@ SIGNALS: _Calls = {
 }
 
 # What the filter looks into, or answers in its own way.
-OTHERS: _Calls = {"clone": (56, 220), "clone3": (435, 435), "ioctl": (16, 29), "seccomp": (317, 277)}
+OTHERS: _Calls = {
+    "clone": (56, 220),
+    "clone3": (435, 435),
+    "ioctl": (16, 29),
+    "socketpair": (53, 199),
+    "seccomp": (317, 277),
+}
 
 _CLONE_THREAD = 0x00010000
 # They type on the terminal that the program was started from, for its shell to read.
 _TYPING_IOCTLS = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
+_UNIX, _STREAM, _TYPE_BITS = 1, 1, 0xF  # AF_UNIX, SOCK_STREAM; the other bits of a socket's type are flags
 _X32_BIT = 0x40000000  # x86-64's third numbering of calls
 
 _COLUMNS = {"x86_64": 0, "aarch64": 1}
@@ -167,7 +173,7 @@ _AUDIT_ARCHITECTURES = (0xC000003E, 0xC00000B7)  # linux/audit.h: AUDIT_ARCH_X86
 # `struct seccomp_data`: the call's number, the architecture, and the lower halves of the first two arguments.
 _NUMBER, _ARCHITECTURE, _FIRST, _SECOND = 0, 4, 16, 24
 # linux/bpf_common.h.
-_LOAD, _IF_EQUAL, _IF_AT_LEAST, _IF_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_LOAD, _AND, _IF_EQUAL, _IF_AT_LEAST, _IF_ANY_BIT, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _FAIL = 0x7FFF0000, 0x00050000  # SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO
 
 _SET_MODE_FILTER = 1  # SECCOMP_SET_MODE_FILTER
@@ -205,7 +211,7 @@ def refuse(more: _Calls | None = None) -> bool:
 def assemble(column: int, pid: int, more: _Calls) -> bytes:
     """Return the filter for the architecture of a column of the tables above, in a process of that number."""
     refused = _numbers(REFUSED, column) + _numbers(more, column)
-    clone, clone3, ioctl = _numbers({name: OTHERS[name] for name in ("clone", "clone3", "ioctl")}, column)
+    clone, clone3, ioctl, socketpair, _seccomp = _numbers(OTHERS, column)
     fail = _instruction(_RETURN, _FAIL | errno.EPERM)
     allow = _instruction(_RETURN, _ALLOW)
     # Another architecture's calls, as 32-bit ones, have other numbers: the program makes none.
@@ -222,6 +228,9 @@ def assemble(column: int, pid: int, more: _Calls) -> bytes:
     # Its argument is a pointer. libc takes the old `clone` where the kernel has no `clone3`.
     parts += [_instruction(_IF_EQUAL, clone3, otherwise=1), _instruction(_RETURN, _FAIL | errno.ENOSYS)]
     parts += _looking_into(clone, _FIRST, [_instruction(_IF_ANY_BIT, _CLONE_THREAD, otherwise=1), allow, fail])
+    # Two ends of one stream reach nobody else; a datagram may bear another's address.
+    pair = [_instruction(_IF_EQUAL, _UNIX, skip=1), fail, _instruction(_LOAD, _SECOND), _instruction(_AND, _TYPE_BITS)]
+    parts += _looking_into(socketpair, _FIRST, [*pair, _instruction(_IF_EQUAL, _STREAM, skip=1), fail, allow])
     for number in _numbers(SIGNALS, column):
         parts += _looking_into(number, _FIRST, [_instruction(_IF_EQUAL, pid, otherwise=1), allow, fail])
     typing = [part for each in _TYPING_IOCTLS for part in (_instruction(_IF_EQUAL, each, otherwise=1), fail)]

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from runtime.program import landlock, seccomp
+from runtime.sandbox import landlock, seccomp
 
 # Where libraries are that the system loads when they are first needed, and what it says of itself and of the time.
 _SYSTEM = (

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from runtime.program import landlock, sandbox, seccomp
+from runtime import sandbox
+from runtime.sandbox import landlock, seccomp
 
 STRANGER = os.getppid()
 
@@ -97,7 +98,7 @@ def attempts(secret: Path, port: int, spare: socket.socket) -> dict[str, Callabl
         "ask a name server": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", ("127.0.0.1", port)),
         "call a service of the desktop": _connect(socket.AF_UNIX, socket.SOCK_STREAM, "\0holdall-nobody"),
         "talk to the kernel": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),
-        "make a pair of sockets": lambda: socket.socketpair(),
+        "make a pair for datagrams": lambda: socket.socketpair(type=socket.SOCK_DGRAM),
         "listen": lambda: socket.create_server(("127.0.0.1", 0)),
         "trace": lambda: system_call(_number("ptrace"), 0x4206, STRANGER),  # PTRACE_SEIZE, which stops nobody
         "signal another process": lambda: os.kill(STRANGER, 0),
@@ -148,6 +149,7 @@ def needed(own: Path, file: Path, listening: socket.socket) -> dict[str, Callabl
         "accept": lambda: listening.accept()[0].recv(5),
         "import": lambda: __import__("wave"),
         "load a library": lambda: __import__("_lzma"),
+        "make a pair of sockets": lambda: socket.socketpair(),
         "know the time": lambda: __import__("datetime").datetime.now().astimezone(),
         "know the load": lambda: Path("/proc/loadavg").read_bytes(),
         "count the threads": lambda: list(Path("/proc/self/task").iterdir()),
