@@ -26,6 +26,8 @@ from dataclasses import asdict, dataclass
 from importlib import import_module
 from typing import Any, NoReturn
 
+from runtime import sandbox
+
 Work = Callable[[bytes], bytes]
 
 _PREPARE, _TASK = b"P", b"T"
@@ -176,11 +178,12 @@ def _answer(channel: socket.socket) -> None:
     with contextlib.suppress(OSError, EOFError):  # whoever asked is gone
         asked = json.loads(_read_bytes(channel))
         given = _read_bytes(channel)
-        if "limits" in asked:
-            threading.Thread(target=_end_when_left, args=(channel,), daemon=True).start()
-            _bound(Limits(**asked["limits"]))
         module, function = asked["work"].split(":")
         work: Work = getattr(import_module(module), function)
+        if "limits" in asked:
+            _bound(Limits(**asked["limits"]))
+            sandbox.enter_without_files()
+            threading.Thread(target=_end_when_left, args=(channel,), daemon=True).start()
         _write_bytes(channel, work(given))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from runtime.engine.adapters import Adapter, Adapters
 from runtime.engine.engine import Engine
@@ -42,6 +43,13 @@ class Parts:
     draft: Extent | None = None
     projector: Extent | None = None
     adapters: tuple[AdapterPart, ...] = ()
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files, each as often as it holds a part."""
+        alone = (self.weights, self.draft, self.projector)
+        extents = [extent for extent in alone if extent] + [adapter.extent for adapter in self.adapters]
+        return tuple(extent.path for extent in extents)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

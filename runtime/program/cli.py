@@ -4,6 +4,7 @@ The only place that catches what a person can cause, and that says so.
 """
 
 import asyncio
+import contextlib
 import os
 import sys
 import traceback
@@ -11,13 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime import __version__
+from runtime import __version__, sandbox
 from runtime.container import Container, locate
 from runtime.errors import HistoryError, HoldallError
 from runtime.nursery import Nursery
 from runtime.program import launch, parts, settings
 from runtime.program.life import Program
 from runtime.program.options import Settings
+from runtime.program.parts import Found
 
 if TYPE_CHECKING:
     import socket
@@ -59,6 +61,8 @@ def _run(words: list[str], environment: Mapping[str, str], executable: Path) -> 
     bound = launch.bind(chosen.host, chosen.port)
     _greet(found.name, chosen, bound, environment)
     open_store = None if chosen.no_history else lambda: _open_store(container, found.name, environment)
+    if not chosen.no_sandbox:
+        _enter_sandbox(chosen, found, container, environment)
     return asyncio.new_event_loop().run_until_complete(Program(chosen, found, nursery, open_store).serve(bound))
 
 
@@ -70,18 +74,40 @@ def _greet(name: str, chosen: Settings, bound: "list[socket.socket]", environmen
     if not chosen.api_keys and not all(map(launch.is_local, bound)):
         _say("warning: other computers can use it without a key; --api-key KEY asks for one")
     if chosen.ui and not (chosen.server or chosen.nobrowser):
-        launch.open_page(url, environment)
+        launch.open_page(url, environment, bound)
+
+
+def _enter_sandbox(chosen: Settings, found: Found, container: Container | None, environment: Mapping[str, str]) -> None:
+    """Give up what serving doesn't need. After the page is opened, before a thread is started."""
+    writes = [chosen.slot_save_path] if chosen.slot_save_path else []
+    if chosen.ui and not chosen.no_history:
+        with contextlib.suppress(HistoryError):  # whoever opens the chats says it
+            # SQLite follows a link, and makes its journal beside what the link leads to.
+            writes.append(_chats_path(container, found.name, environment).resolve().parent)
+    for folder in writes:
+        with contextlib.suppress(OSError):  # whoever writes there says it
+            # A rule of the sandbox is bound to what is there, so it can't be made later.
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    entered = sandbox.enter(found.parts.paths, writes)
+    if chosen.verbose:
+        _say(entered)
+
+
+def _chats_path(container: Container | None, name: str, environment: Mapping[str, str]) -> Path:
+    """Return where the chats of this bundle are, whichever model it runs with. Raises HistoryError."""
+    from runtime.store.place import chats_file
+
+    identity = (container.manifest.face.id or container.manifest.name) if container else name
+    return chats_file(Path(sys.executable), identity, environment, sys.platform)
 
 
 def _open_store(container: Container | None, name: str, environment: Mapping[str, str]) -> "ChatStore":
-    """Open the chats of this bundle, whichever model it runs with. Says why it can't be, and raises HistoryError."""
-    from runtime.store.place import chats_file
+    """Open the chats of this bundle. Says why it can't be, and raises HistoryError."""
     from runtime.store.store import ChatStore
 
-    identity = (container.manifest.face.id or container.manifest.name) if container else name
     path = None
     try:
-        path = chats_file(Path(sys.executable), identity, environment, sys.platform)
+        path = _chats_path(container, name, environment)
         return ChatStore(path)
     except HistoryError as error:
         _say(f"warning: {error}" + (f" [{path}]" if path else ""))

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import ipaddress
+import os
 import socket
 import sys
 import threading
@@ -85,11 +86,27 @@ def restore_environment(environment: MutableMapping[str, str]) -> None:
         environment.pop("LD_LIBRARY_PATH", None)
 
 
-def open_page(url: str, environment: Mapping[str, str]) -> threading.Thread | None:
-    """Open the page in the person's browser, on the thread returned; None where there is no screen to show it on."""
+def open_page(url: str, environment: Mapping[str, str], bound: Sequence[socket.socket]) -> None:
+    """Open the page in the person's browser, beside the caller, where there is a screen to show it on.
+
+    On Linux a process of its own does it, which the sandbox that this process enters doesn't hold for: a browser has to
+    start programs, and now and then one with more rights. Call it while this process has no other threads. `bound` are
+    the program's sockets: that process lets go of them, or the port would stay taken for as long as it lives.
+    """
+    if not sys.platform.startswith("linux"):
+        threading.Thread(target=webbrowser.open, args=(url,), name="browser", daemon=True).start()
+        return
     # Without a display `webbrowser` falls back to text browsers, which would take over the terminal.
-    if sys.platform.startswith("linux") and not any(environment.get(name) for name in _SIGNS_OF_A_SCREEN):
-        return None
-    opener = threading.Thread(target=webbrowser.open, args=(url,), name="browser", daemon=True)
-    opener.start()
-    return opener
+    if not any(environment.get(name) for name in _SIGNS_OF_A_SCREEN):
+        return
+    first = os.fork()
+    if first:
+        os.waitpid(first, 0)
+        return
+    try:
+        if os.fork() == 0:  # whose parent ends at once, so that nobody has to wait for it
+            for each in bound:
+                each.close()
+            webbrowser.open(url)
+    finally:
+        os._exit(0)

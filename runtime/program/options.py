@@ -365,6 +365,11 @@ class Settings:
     lora_init_without_apply: bool = option(
         False, "--lora-init-without-apply", "Load adapters, but leave it to requests to apply them."
     )
+    no_sandbox: bool = option(
+        False,
+        "--no-sandbox",
+        "Keep the rights to start programs, to connect to others and to open any file, which serving doesn't need.",
+    )
     no_history: bool = option(False, "--no-history", "Keep no chats on this computer.")
     verbose: bool = option(
         False,

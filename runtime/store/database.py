@@ -67,6 +67,7 @@ def connect(path: Path, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> sql
         with naming_troubles():
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA temp_store = MEMORY")  # no file but this one and its journal
             connection.execute("PRAGMA trusted_schema = OFF")  # a file may come from anywhere
             _migrate(connection, migrations)
             [verdict] = connection.execute("PRAGMA quick_check(1)").fetchone()

@@ -1,4 +1,5 @@
 import contextlib
+import os
 import socket
 import sys
 import webbrowser
@@ -97,13 +98,34 @@ def test_programs_we_start_get_their_own_library_path_back(monkeypatch: pytest.M
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere there is always a screen")
 def test_the_page_opens_only_where_there_is_a_screen(monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: list[str] = []
-    monkeypatch.setattr(webbrowser, "open", opened.append)
-    assert launch.open_page("http://127.0.0.1:1", {}) is None
-    opener = launch.open_page("http://127.0.0.1:2", {"DISPLAY": ":0"})
-    assert opener is not None
-    opener.join(timeout=5)
-    assert opened == ["http://127.0.0.1:2"]
+    told, telling = os.pipe()
+    monkeypatch.setattr(webbrowser, "open", lambda url: os.write(telling, f"{url} ".encode()))
+    with bound_to("127.0.0.1") as bound, open(told, "rb") as opened:
+        launch.open_page("http://127.0.0.1:1", {}, bound)
+        launch.open_page("http://127.0.0.1:2", {"DISPLAY": ":0"}, bound)
+        os.close(telling)
+        assert opened.read() == b"http://127.0.0.1:2 "  # all, once nobody is left who writes
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only on Linux a process of its own opens the page")
+def test_the_port_is_free_while_the_browser_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    told, telling = os.pipe()
+    held, holding = os.pipe()
+
+    def browse(_url: str) -> None:
+        os.close(holding)
+        os.write(telling, b"open")
+        os.read(held, 1)  # until the test lets go
+
+    monkeypatch.setattr(webbrowser, "open", browse)
+    with bound_to("127.0.0.1") as bound:
+        address = bound[0].getsockname()
+        launch.open_page("http://127.0.0.1:1", {"DISPLAY": ":0"}, bound)
+        assert os.read(told, 4) == b"open"
+    with socket.create_server(address):
+        pass
+    for each in (told, telling, held, holding):
+        os.close(each)
 
 
 @pytest.mark.parametrize(("host", "expected"), [("127.0.0.1", True), ("localhost", True), ("0.0.0.0", False)])
