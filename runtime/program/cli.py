@@ -4,6 +4,7 @@ The only place that catches what a person can cause, and that says so.
 """
 
 import asyncio
+import contextlib
 import os
 import sys
 import traceback
@@ -17,6 +18,7 @@ from runtime.errors import HistoryError, HoldallError
 from runtime.program import launch, parts, settings
 from runtime.program.life import Program
 from runtime.program.options import Settings
+from runtime.server.door.peers import Peers
 
 if TYPE_CHECKING:
     import socket
@@ -55,18 +57,25 @@ def _run(words: list[str], environment: Mapping[str, str], executable: Path) -> 
     found = parts.find(chosen, container, executable)
     chosen = parts.with_files_read(chosen)
     bound = launch.bind(chosen.host, chosen.port)
-    _greet(found.name, chosen, bound, environment)
-    open_store = None if chosen.no_history else lambda: _open_store(container, found.name, environment)
-    return asyncio.new_event_loop().run_until_complete(Program(chosen, found, open_store).serve(bound))
+    with contextlib.closing(Peers(bound[0])) as peers:
+        _greet(found.name, chosen, bound, peers, environment)
+        open_store = None if chosen.no_history else lambda: _open_store(container, found.name, environment)
+        return asyncio.new_event_loop().run_until_complete(Program(chosen, found, peers, open_store).serve(bound))
 
 
-def _greet(name: str, chosen: Settings, bound: "list[socket.socket]", environment: Mapping[str, str]) -> None:
+def _greet(
+    name: str, chosen: Settings, bound: "list[socket.socket]", peers: Peers, environment: Mapping[str, str]
+) -> None:
     """Say where the program is, and show its page."""
     url = launch.address_of(bound[0])
     taken = chosen.port is None and bound[0].getsockname()[1] != launch.DEFAULT_PORT
     _say(f"{name} is at {url}" + (f" (port {launch.DEFAULT_PORT} was taken)" if taken else "") + "; Ctrl-C ends it")
+    keeps_chats = chosen.ui and not chosen.no_history
     if not chosen.api_keys and not all(map(launch.is_local, bound)):
-        _say("warning: other computers can use it without a key; --api-key KEY asks for one")
+        what = "use it, and read its chats," if keeps_chats else "use it"
+        _say(f"warning: other computers can {what} without a key; --api-key KEY asks for one")
+    if not chosen.api_keys and keeps_chats and not peers.can_tell:
+        _say("warning: other users of this computer can read its chats; --api-key KEY keeps them out")
     if chosen.ui and not (chosen.server or chosen.nobrowser):
         launch.open_page(url, environment)
 

@@ -23,6 +23,7 @@ from runtime.engine.values.sampling import SamplingParams
 from runtime.errors import EngineError, HoldallError
 from runtime.program.options import Settings
 from runtime.program.parts import Found
+from runtime.server.door.peers import Peers
 
 if TYPE_CHECKING:
     from runtime.engine.engine import Engine
@@ -42,10 +43,13 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Program:
     """The server and the engine from the first request to the last; everything but `_load` runs on the event loop."""
 
-    def __init__(self, chosen: Settings, found: Found, open_store: "Callable[[], ChatStore] | None" = None) -> None:
-        """Without `open_store` no chats are kept."""
+    def __init__(
+        self, chosen: Settings, found: Found, peers: Peers, open_store: "Callable[[], ChatStore] | None" = None
+    ) -> None:
+        """`peers` tells whose a connection is. Without `open_store` no chats are kept."""
         self._settings = chosen
         self._found = found
+        self._peers = peers
         self._open_store = open_store
 
     async def serve(self, bound: list[socket.socket]) -> int:
@@ -66,7 +70,8 @@ class Program:
 
         chosen, lifecycle = self._settings, Lifecycle()
         history = History(self._open_store) if self._open_store else None
-        access = Access(keys=chosen.api_keys, hosts=(*chosen.host, *chosen.allowed_hosts), origins=chosen.cors_origins)
+        hosts = (*chosen.host, *chosen.allowed_hosts)
+        access = Access(keys=chosen.api_keys, hosts=hosts, origins=chosen.cors_origins, peers=self._peers)
         page = Page(manifest=self._found.manifest, history=history, end_program=lambda: listener.stop())
         app = create_app(_service(chosen, self._found, lifecycle), access, page if chosen.ui else None)
         listener = Listener(app, verbose=chosen.verbose)
