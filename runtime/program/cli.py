@@ -89,7 +89,7 @@ def _open_store(container: Container | None, name: str, environment: Mapping[str
     path = None
     try:
         path = chats_file(Path(sys.executable), identity, environment, sys.platform)
-        return ChatStore(path)
+        return ChatStore(path, lambda remark: _say(f"warning: {remark} [{path}]"))
     except HistoryError as error:
         _say(f"warning: {error}" + (f" [{path}]" if path else ""))
         raise

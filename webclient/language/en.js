@@ -201,6 +201,8 @@ export default {
   exportAll: "Save all chats",
   importChats: "Add chats from a file",
   imported: (n) => (n === 1 ? "One chat added." : `${number(n)} chats added.`),
+  exportLeftOut: (n) =>
+    n === 1 ? "One chat couldn’t be read and was left out." : `${number(n)} chats couldn’t be read and were left out.`,
   importFailed: (reason) => `That file could not be read: ${reason}`,
   notAChatFile: "it is not a file of chats.",
   keyboard: "Keyboard",

@@ -204,6 +204,8 @@ export default {
   exportAll: "Enregistrer toutes les conversations",
   importChats: "Ajouter depuis un fichier",
   imported: (n) => (n === 1 ? "Une conversation ajoutée." : `${number(n)} conversations ajoutées.`),
+  exportLeftOut: (n) =>
+    n === 1 ? "Une conversation illisible n’a pas été exportée." : `${number(n)} conversations illisibles n’ont pas été exportées.`,
   importFailed: (reason) => `Ce fichier n’a pas pu être lu : ${reason}`,
   notAChatFile: "ce n’est pas un fichier de conversations.",
   keyboard: "Clavier",
