@@ -76,7 +76,7 @@ def connect(
     `say` is called with what the person should know. The connection may be used by any one thread at a time. Texts that
     are no UTF-8 come with U+FFFD for what isn't. Raises HistoryError.
     """
-    rights.take(path, say)
+    rights.take(path)
     with naming_troubles():
         connection = sqlite3.connect(path, timeout=_SECONDS_TO_WAIT, isolation_level=None, check_same_thread=False)
     try:
@@ -91,6 +91,7 @@ def connect(
             _migrate(connection, migrations)
             # Another program may have left it in WAL mode; this does nothing where it is as we made it.
             connection.execute("PRAGMA journal_mode = DELETE")
+        rights.make_private(path, say)
     except BaseException:
         connection.close()
         raise

@@ -21,10 +21,10 @@ _COMPANIONS = ("-journal", "-wal", "-shm")
 _NEVER_BY_A_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
-def take(path: Path, say: Callable[[str], None]) -> None:
-    """Make the file, with its folder, where there is none, and see that it is this user's alone.
+def take(path: Path) -> None:
+    """Make the file, with its folder, where there is none, and see that nobody else has made it or what is beside it.
 
-    `say` is called with what the person should know. Raises HistoryError, which names no path.
+    Raises HistoryError, which names no path.
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -36,8 +36,6 @@ def take(path: Path, say: Callable[[str], None]) -> None:
         file = os.open(path, os.O_RDWR | os.O_CREAT | _NEVER_BY_A_LINK, 0o600)
         try:
             _check_owner(os.fstat(file))
-            if os.name == "posix":
-                _make_private(file, say)
         finally:
             os.close(file)
     except OSError as error:
@@ -61,13 +59,13 @@ def _check_owner(found: os.stat_result) -> None:
         raise _refused("their file belongs to another user of this computer; it is left as it is")
 
 
-def _make_private(file: int, say: Callable[[str], None]) -> None:
-    mode = os.fstat(file).st_mode
-    if not mode & _OPEN_TO_OTHERS:
+def make_private(path: Path, say: Callable[[str], None]) -> None:
+    """Keep others from a file that was found to hold chats; `say` is called with what the person should know of it."""
+    if os.name != "posix" or not path.lstat().st_mode & _OPEN_TO_OTHERS:
         return
     with contextlib.suppress(OSError):  # a FAT file system, or root's file: it is said below
-        os.fchmod(file, stat.S_IRUSR | stat.S_IWUSR)
-    if os.fstat(file).st_mode & _OPEN_TO_OTHERS:
+        path.chmod(stat.S_IRUSR | stat.S_IWUSR)
+    if path.lstat().st_mode & _OPEN_TO_OTHERS:
         say("other users of this computer can read the chats: the rights of their file can't be changed")
     else:
         say("the file of chats was open to other users of this computer; now it is yours alone")

@@ -77,15 +77,22 @@ def test_a_disk_that_keeps_no_rights_is_told_of_and_used(path: Path, monkeypatch
     path.touch()
     path.chmod(0o666)
 
-    def refused(_file: int, _mode: int) -> None:
+    def refused(_path: Path, _mode: int) -> None:
         raise PermissionError
 
     said: list[str] = []
-    for change in (refused, lambda _file, _mode: None):
-        monkeypatch.setattr(os, "fchmod", change)
+    for change in (refused, lambda _path, _mode: None):
+        monkeypatch.setattr(Path, "chmod", change)
         ChatStore(path, said.append).close()
     assert len(said) == 2
     assert all("can read the chats" in each for each in said)
+
+
+def test_a_file_that_holds_no_chats_keeps_its_rights(path: Path) -> None:
+    path.write_text("Dear diary")
+    path.chmod(0o644)
+    assert "isn't one" in refusal(path)
+    assert mode(path) == 0o644
 
 
 def a_link(path: Path) -> None:

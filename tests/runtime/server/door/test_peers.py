@@ -115,10 +115,10 @@ def test_another_user_has_the_model_and_a_page_without_history(serve: Callable[.
     assert "another user of this computer" in page
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "0.0.0.0"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "0.0.0.0", "::"])
 def test_the_person_has_it_all(serve: Callable[..., Served], host: str) -> None:
     served = serve(host)
-    near = "127.0.0.1" if host == "0.0.0.0" else host
+    near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     assert served.peers.can_tell
     assert "text of m1" in send(near, served.port, written("GET", "/chats/export"), is_stranger=False)
     assert '"has_history":true' in send(near, served.port, written("GET", "/page.json"), is_stranger=False)
