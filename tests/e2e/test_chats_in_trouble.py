@@ -1,6 +1,6 @@
 """Chats of the real file when things go wrong: kills, a disk that is full or read-only, locks, others' files and users.
 
-`HOLDALL_KILLS=50 python -m pytest tests/e2e/test_chats_in_trouble.py -k killed --log-cli-level INFO` is the long run.
+`HOLDALL_KILLS=50 python3 build.py test tests/e2e/test_chats_in_trouble.py -k killed --timeout 0` is the long run.
 """
 
 import contextlib
