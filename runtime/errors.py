@@ -14,6 +14,7 @@
     ├── MomentError               the moment's: try again, or elsewhere
     │   ├── PortInUse
     │   ├── HistoryError          chats can't be kept or read
+    │   │   └── UnreadableChat    one of them; the others can
     │   └── Unavailable           stopping, or there will be no model
     │       ├── QueueFull         too many wait already; says when to come back
     │       │   └── BodiesFull    the large requests that come in are too many
@@ -127,6 +128,13 @@ class PortInUse(MomentError):
 
 class HistoryError(MomentError):
     """The file of chats can't be used; the words name no path of this machine."""
+
+
+class UnreadableChat(HistoryError):
+    """What the file holds of one chat isn't what this program writes."""
+
+    def __init__(self) -> None:
+        super().__init__("this chat can't be read: what the file of chats holds of it isn't ours")
 
 
 class Unavailable(MomentError):

@@ -136,7 +136,9 @@ export class Workspace {
   }
 
   async exportAll() {
-    saveFile(fileOfAll(`${this.#face().name ?? "holdall"} chats`, await this.#chats.exported()));
+    const exported = await this.#chats.exported();
+    saveFile(fileOfAll(`${this.#face().name ?? "holdall"} chats`, exported));
+    if (exported.left_out) toast(strings.exportLeftOut(exported.left_out.length));
   }
 
   async import(file) {

@@ -20,6 +20,7 @@ from runtime.program import launch, parts, settings
 from runtime.program.life import Program
 from runtime.program.options import Settings
 from runtime.program.parts import Found
+from runtime.server.door.peers import Peers
 
 if TYPE_CHECKING:
     import socket
@@ -59,20 +60,28 @@ def _run(words: list[str], environment: Mapping[str, str], executable: Path) -> 
     found = parts.find(chosen, container, executable)
     chosen = parts.with_files_read(chosen)
     bound = launch.bind(chosen.host, chosen.port)
-    _greet(found.name, chosen, bound, environment)
-    open_store = None if chosen.no_history else lambda: _open_store(container, found.name, environment)
-    if not chosen.no_sandbox:
-        _enter_sandbox(chosen, found, container, environment)
-    return asyncio.new_event_loop().run_until_complete(Program(chosen, found, nursery, open_store).serve(bound))
+    with contextlib.closing(Peers(bound[0])) as peers:
+        _greet(found.name, chosen, bound, peers, environment)
+        open_store = None if chosen.no_history else lambda: _open_store(container, found.name, environment)
+        if not chosen.no_sandbox:
+            _enter_sandbox(chosen, found, container, environment)
+        program = Program(chosen, found, peers, nursery=nursery, open_store=open_store)
+        return asyncio.new_event_loop().run_until_complete(program.serve(bound))
 
 
-def _greet(name: str, chosen: Settings, bound: "list[socket.socket]", environment: Mapping[str, str]) -> None:
+def _greet(
+    name: str, chosen: Settings, bound: "list[socket.socket]", peers: Peers, environment: Mapping[str, str]
+) -> None:
     """Say where the program is, and show its page."""
     url = launch.address_of(bound[0])
     taken = chosen.port is None and bound[0].getsockname()[1] != launch.DEFAULT_PORT
     _say(f"{name} is at {url}" + (f" (port {launch.DEFAULT_PORT} was taken)" if taken else "") + "; Ctrl-C ends it")
+    keeps_chats = chosen.ui and not chosen.no_history
     if not chosen.api_keys and not all(map(launch.is_local, bound)):
-        _say("warning: other computers can use it without a key; --api-key KEY asks for one")
+        what = "use it, and read its chats," if keeps_chats else "use it"
+        _say(f"warning: other computers can {what} without a key; --api-key KEY asks for one")
+    if not chosen.api_keys and keeps_chats and not peers.can_tell:
+        _say("warning: other users of this computer can read its chats; --api-key KEY keeps them out")
     if chosen.ui and not (chosen.server or chosen.nobrowser):
         launch.open_page(url, environment, bound)
 
@@ -82,8 +91,7 @@ def _enter_sandbox(chosen: Settings, found: Found, container: Container | None, 
     writes = [chosen.slot_save_path] if chosen.slot_save_path else []
     if chosen.ui and not chosen.no_history:
         with contextlib.suppress(HistoryError):  # whoever opens the chats says it
-            # SQLite follows a link, and makes its journal beside what the link leads to.
-            writes.append(_chats_path(container, found.name, environment).resolve().parent)
+            writes.append(_chats_path(container, found.name, environment).parent)  # SQLite's journal is beside them
     for folder in writes:
         with contextlib.suppress(OSError):  # whoever writes there says it
             # A rule of the sandbox is bound to what is there, so it can't be made later.
@@ -108,7 +116,7 @@ def _open_store(container: Container | None, name: str, environment: Mapping[str
     path = None
     try:
         path = _chats_path(container, name, environment)
-        return ChatStore(path)
+        return ChatStore(path, lambda remark: _say(f"warning: {remark} [{path}]"))
     except HistoryError as error:
         _say(f"warning: {error}" + (f" [{path}]" if path else ""))
         raise

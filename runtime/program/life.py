@@ -24,6 +24,7 @@ from runtime.errors import EngineError, HoldallError
 from runtime.nursery import Nursery
 from runtime.program.options import Settings
 from runtime.program.parts import Found
+from runtime.server.door.peers import Peers
 
 if TYPE_CHECKING:
     from runtime.engine.engine import Engine
@@ -47,12 +48,15 @@ class Program:
         self,
         chosen: Settings,
         found: Found,
+        peers: Peers,
+        *,
         nursery: Nursery | None = None,
         open_store: "Callable[[], ChatStore] | None" = None,
     ) -> None:
-        """Without `open_store` no chats are kept."""
+        """`peers` tells whose a connection is. Without `open_store` no chats are kept."""
         self._settings = chosen
         self._found = found
+        self._peers = peers
         self._nursery = nursery
         self._open_store = open_store
 
@@ -75,7 +79,8 @@ class Program:
 
         chosen, lifecycle = self._settings, Lifecycle()
         history = History(self._open_store) if self._open_store else None
-        access = Access(keys=chosen.api_keys, hosts=(*chosen.host, *chosen.allowed_hosts), origins=chosen.cors_origins)
+        hosts = (*chosen.host, *chosen.allowed_hosts)
+        access = Access(keys=chosen.api_keys, hosts=hosts, origins=chosen.cors_origins, peers=self._peers)
         page = Page(manifest=self._found.manifest, history=history, end_program=lambda: listener.stop())
         app = create_app(_service(chosen, self._found, lifecycle), access, page if chosen.ui else None)
         listener = Listener(app, verbose=chosen.verbose)

@@ -7,15 +7,21 @@ network folders lack. A commit a second is far from where it would be faster.
 
 The version is SQLite's `user_version`: the number of MIGRATIONS that were applied. A file of a later version, one that
 isn't ours and one that is damaged are not touched.
+
+A file may come from anywhere, and a database can hold programs: a view that never ends in place of a table, a trigger,
+a column that is computed. So its schema must be, letter for letter, what the MIGRATIONS make; then its pages are
+checked, all of them, before anything is read; and no transaction computes for ever.
 """
 
-import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from runtime.errors import HistoryError
+from runtime.store import rights
 
 APPLICATION_ID = 0x686F6C64  # "hold", in SQLite's header
 
@@ -53,14 +59,24 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 
 _SECONDS_TO_WAIT = 5.0  # for another process of the same bundle; a commit takes milliseconds
+_SECONDS_TO_COMPUTE = 60.0  # of the processor, in one transaction; the check of a gigabyte of chats takes three
+_OPERATIONS_BETWEEN_LOOKS = 100_000  # SQLite's, at the clock: about a millisecond
+_MAX_VALUE_BYTES = 256 << 20  # of one text; a chat's `folded` is the longest, some letters fold to eighteen
 
 
-def connect(path: Path, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> sqlite3.Connection:
+def _nobody(_remark: str) -> None:
+    pass
+
+
+def connect(
+    path: Path, migrations: Sequence[Sequence[str]] = MIGRATIONS, say: Callable[[str], None] = _nobody
+) -> sqlite3.Connection:
     """Open the file, made with its folder where there is none, readable by this user alone.
 
-    The connection may be used by any one thread at a time. Raises HistoryError.
+    `say` is called with what the person should know. The connection may be used by any one thread at a time. Texts that
+    are no UTF-8 come with U+FFFD for what isn't. Raises HistoryError.
     """
-    _make(path)
+    rights.take(path)
     with naming_troubles():
         connection = sqlite3.connect(path, timeout=_SECONDS_TO_WAIT, isolation_level=None, check_same_thread=False)
     try:
@@ -69,10 +85,14 @@ def connect(path: Path, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> sql
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA temp_store = MEMORY")  # no file but this one and its journal
             connection.execute("PRAGMA trusted_schema = OFF")  # a file may come from anywhere
+            connection.execute("PRAGMA cell_size_check = ON")
+            connection.text_factory = _text
+            if sys.version_info >= (3, 11):
+                connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE_BYTES)
             _migrate(connection, migrations)
-            [verdict] = connection.execute("PRAGMA quick_check(1)").fetchone()
-            if verdict != "ok":
-                raise _trouble("their file is damaged; it is left as it is")
+            # Another program may have left it in WAL mode; this does nothing where it is as we made it.
+            connection.execute("PRAGMA journal_mode = DELETE")
+        rights.make_private(path, say)
     except BaseException:
         connection.close()
         raise
@@ -85,10 +105,13 @@ def transaction(connection: sqlite3.Connection, *, writes: bool) -> Iterator[Non
     with naming_troubles():
         # A writer asks at once: two readers that both want to write would wait for each other.
         connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+        end = time.thread_time() + _SECONDS_TO_COMPUTE
+        connection.set_progress_handler(lambda: time.thread_time() > end, _OPERATIONS_BETWEEN_LOOKS)
         try:
             yield
             connection.execute("COMMIT")
         except BaseException:
+            connection.set_progress_handler(None, 0)
             if connection.in_transaction:  # SQLite has ended it by itself when the disk is full
                 connection.execute("ROLLBACK")
             raise
@@ -100,7 +123,7 @@ def naming_troubles() -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        raise _trouble(_WORDS.get(_primary_code(error), str(error))) from error
+        raise _trouble(_WORDS.get(_primary_code(error)) or _printable(error)) from error
     except sqlite3.DatabaseError as error:
         raise _trouble("their file is damaged, or isn't one; it is left as it is") from error
 
@@ -109,6 +132,7 @@ def naming_troubles() -> Iterator[None]:
 _WORDS = {
     5: "another program holds their file; close it",
     8: "their file can't be written to",
+    9: "their file takes too long to read",
     10: "the disk doesn't answer as it should",
     13: "the disk is full",
     14: "their file can't be opened",
@@ -119,28 +143,34 @@ def _trouble(reason: str) -> HistoryError:
     return HistoryError(f"chats can't be kept: {reason}")
 
 
+def _printable(error: sqlite3.Error) -> str:
+    # SQLite quotes the file, which may hold what a terminal would obey.
+    return "".join(letter if letter.isprintable() else "?" for letter in str(error)[:200])
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
+
+
 def _primary_code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
-def _make(path: Path) -> None:
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if path.exists() and not path.is_file():
-            raise _trouble("their file's name is taken by something else")
-        # SQLite gives its journal the rights of the file.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    except OSError as error:
-        raise _trouble(f"their file can't be written to ({error.strerror or error})") from error
-
-
 def _migrate(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]]) -> None:
     with transaction(connection, writes=False):
-        if _version(connection, len(migrations)) == len(migrations):
+        version = _version(connection, len(migrations))
+        _check_schema(connection, migrations[:version])
+        # As long as quick_check in a file of few tables, and it compares the index as well.
+        [verdict] = connection.execute("PRAGMA integrity_check(1)").fetchone()
+        if verdict != "ok":
+            raise _trouble("their file is damaged; it is left as it is")
+        if version == len(migrations):
             return
     with transaction(connection, writes=True):
         # Asked again: another process may have been here meanwhile.
-        for statements in migrations[_version(connection, len(migrations)) :]:
+        version = _version(connection, len(migrations))
+        _check_schema(connection, migrations[:version])
+        for statements in migrations[version:]:
             for statement in statements:
                 connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -160,3 +190,20 @@ def _version(connection: sqlite3.Connection, newest: int) -> int:
     if version > newest:
         raise _trouble("their file was made by a newer version of this program; use that one")
     return int(version)
+
+
+_SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name"
+
+
+def _check_schema(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]]) -> None:
+    """Raise HistoryError when the tables aren't those that these migrations make, and nothing else."""
+    model = sqlite3.connect(":memory:")
+    try:
+        for statements in migrations:
+            for statement in statements:
+                model.execute(statement)
+        wanted = model.execute(_SCHEMA).fetchall()
+    finally:
+        model.close()
+    if connection.execute(_SCHEMA).fetchmany(len(wanted) + 1) != wanted:
+        raise _trouble("their file holds tables that aren't this program's; it is left as it is")

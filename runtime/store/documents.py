@@ -64,9 +64,13 @@ def _elements(fields: JsonObject, name: str, max_items: int) -> Iterator[tuple[o
     return found
 
 
+def is_id(value: object) -> bool:
+    return isinstance(value, str) and _ID.fullmatch(value) is not None
+
+
 def checked_id(value: object, name: str) -> str:
     """Return an id as the page chooses it. Raises RequestError, which calls it `name`."""
-    if not isinstance(value, str) or not _ID.fullmatch(value):
+    if not isinstance(value, str) or not is_id(value):
         raise wrong(name, "an id of 1 to 64 letters, digits, dashes and underscores")
     return value
 

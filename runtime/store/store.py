@@ -6,20 +6,25 @@ has done. Calls raise HistoryError when the file fails and RequestError for what
 
 import json
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from runtime.checked import wrong
-from runtime.errors import ChatTooLarge, HistoryError, RequestError
+from runtime.errors import ChatTooLarge, RequestError, UnreadableChat
 from runtime.store import database
 from runtime.store.chat import MAX_CHAT_BYTES, MAX_MESSAGES, Chat, ChatChanges, ChatSummary, Message, now
-from runtime.store.documents import RESERVED_IDS, num_bytes, to_json
+from runtime.store.documents import RESERVED_IDS, is_id, num_bytes, read_chat, to_json
 from runtime.store.search import fold, snippet, words_of
 
+_MAX_NESTING = 128  # of JSON in a cell; requests may bring no more
+
+# SQLite keeps any type in any column, and a file may come from anywhere: a list is to show the rest of it all the same.
 _SUMMARIES = """
-    SELECT id, title, is_pinned, created, updated, (SELECT COUNT(*) FROM messages WHERE chat = chats.id)
+    SELECT id, CAST(title AS TEXT), CAST(is_pinned AS INTEGER), CAST(created AS INTEGER), CAST(updated AS INTEGER),
+        (SELECT COUNT(*) FROM messages WHERE chat = chats.id)
     FROM chats ORDER BY is_pinned DESC, updated DESC, id
 """
 _UPSERT_CHAT = """
@@ -39,9 +44,12 @@ _UPSERT_MESSAGE = """
 class ChatStore:
     """An open file of chats."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the file, made where there is none. Raises HistoryError."""
-        self._connection = database.connect(path)
+    def __init__(self, path: Path, say: Callable[[str], None] = lambda _remark: None) -> None:
+        """Open the file, made where there is none; `say` is called with what the person should know.
+
+        Raises HistoryError.
+        """
+        self._connection = database.connect(path, say=say)
 
     def close(self) -> None:
         self._connection.close()
@@ -63,7 +71,7 @@ class ChatStore:
                 snippet=found[chat_id],
             )
             for chat_id, title, is_pinned, created, updated, num_messages in rows
-            if chat_id in found
+            if chat_id in found and is_id(chat_id)
         ]
 
     def _search(self, words: Sequence[str]) -> dict[str, str | None]:
@@ -82,53 +90,58 @@ class ChatStore:
             having = in_titles | in_messages.keys()
             found = having if found is None else found & having
             for chat_id in in_messages.keys() & found - texts.keys():
-                query = "SELECT content, folded FROM messages WHERE position = ?"
+                query = "SELECT CAST(content AS TEXT), CAST(folded AS TEXT) FROM messages WHERE position = ?"
                 content, folded = self._connection.execute(query, [in_messages[chat_id]]).fetchone()
                 texts[chat_id] = snippet(content, folded, word)
         return {chat_id: texts.get(chat_id) for chat_id in found or ()}
 
     def chat(self, chat_id: str) -> Chat | None:
-        """Return a whole chat, None when there is none of this id."""
+        """Return a whole chat, None when there is none of this id. Raises UnreadableChat.
+
+        What the file holds is trusted no more than a document that comes in.
+        """
         with self._reading():
             query = "SELECT title, is_pinned, created, updated, leaf, settings FROM chats WHERE id = ?"
             row = self._connection.execute(query, [chat_id]).fetchone()
             if row is None:
                 return None
-            title, is_pinned, created, updated, leaf, settings = row
-            return Chat(
-                id=chat_id,
-                title=title,
-                is_pinned=bool(is_pinned),
-                created=created,
-                updated=updated,
-                leaf=leaf,
-                settings=_parsed(settings),
-                messages=tuple(self._messages(chat_id)),
-            )
+            try:
+                found = dict(zip(("title", "is_pinned", "created", "updated", "leaf", "settings"), row, strict=True))
+                found |= {"is_pinned": bool(found["is_pinned"]), "settings": _parsed(found["settings"])}
+                chat = read_chat({**found, "messages": list(self._messages(chat_id))}, chat_id, 0)
+                return replace(chat, leaf=found["leaf"])  # a document without one has the newest, a chat may have none
+            except (RequestError, ValueError, TypeError, RecursionError) as error:
+                raise UnreadableChat from error
 
-    def _messages(self, chat_id: str) -> Iterator[Message]:
+    def _messages(self, chat_id: str) -> Iterator[Mapping[str, Any]]:
+        """Yield the messages as a document has them, one more than a chat may hold at most."""
         rows = self._connection.execute(
             "SELECT id, parent, role, content, reasoning, created, stats, attachments, is_partial "
-            "FROM messages WHERE chat = ? ORDER BY position",
-            [chat_id],
+            "FROM messages WHERE chat = ? ORDER BY position LIMIT ?",
+            [chat_id, MAX_MESSAGES + 1],
         )
+        total = 0
         for message_id, parent, role, content, reasoning, created, stats, attachments, is_partial in rows:
-            yield Message(
-                id=message_id,
-                parent=parent,
-                role=role,
-                content=content,
-                reasoning=reasoning,
-                created=created,
-                stats=_parsed(stats),
-                attachments=tuple(_parsed(attachments)),
-                is_partial=bool(is_partial),
-            )
+            total += len(content) + len(reasoning) + len(attachments)
+            if total > MAX_CHAT_BYTES:  # before it is all in memory
+                raise ChatTooLarge(MAX_CHAT_BYTES)
+            yield {
+                "id": message_id,
+                "parent": parent,
+                "role": role,
+                "content": content,
+                "reasoning": reasoning,
+                "created": created,
+                "stats": _parsed(stats),
+                "attachments": _parsed(attachments),
+                "is_partial": bool(is_partial),
+            }
 
     def ids(self) -> list[str]:
         """Return the ids of all chats, the oldest first."""
         with self._reading():
-            return [row[0] for row in self._connection.execute("SELECT id FROM chats ORDER BY created, id")]
+            rows = self._connection.execute("SELECT id FROM chats ORDER BY created, id")
+            return [row[0] for row in rows if is_id(row[0])]
 
     def put_chat(self, chat: Chat) -> None:
         """Create a chat, or replace it with all its messages."""
@@ -199,9 +212,9 @@ class ChatStore:
 
     def _check_place(self, chat_id: str, message: Message) -> bool:
         """Return whether a message is new, having checked that it may be where it wants to be and that it fits."""
-        query = "SELECT parent, num_bytes FROM messages WHERE chat = ? AND id = ?"
+        query = "SELECT parent, CAST(num_bytes AS INTEGER) FROM messages WHERE chat = ? AND id = ?"
         old = self._connection.execute(query, [chat_id, message.id]).fetchone()
-        query = "SELECT COUNT(*), COALESCE(SUM(num_bytes), 0) FROM messages WHERE chat = ?"
+        query = "SELECT COUNT(*), COALESCE(SUM(CAST(num_bytes AS INTEGER)), 0) FROM messages WHERE chat = ?"
         num_messages, total = self._connection.execute(query, [chat_id]).fetchone()
         if old is None:
             if message.parent is not None:
@@ -274,8 +287,18 @@ def _row(chat_id: str, message: Message) -> tuple[Any, ...]:
     )
 
 
-def _parsed(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, TypeError) as error:
-        raise HistoryError("chats can't be read: their file holds something that isn't ours") from error
+def _parsed(value: object) -> Any:
+    """Return what a cell of JSON holds. Raises ValueError, TypeError or RecursionError."""
+    parsed = json.loads(value)  # type: ignore[arg-type]
+    to_json(parsed).encode()  # no infinite numbers, no half surrogates
+    if _nests(parsed, _MAX_NESTING):
+        raise ValueError("nested too deep")
+    return parsed
+
+
+def _nests(value: object, limit: int) -> bool:
+    """Whether lists and objects are nested more than `limit` deep."""
+    if not isinstance(value, (dict, list)):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return limit == 0 or any(_nests(each, limit - 1) for each in inner)

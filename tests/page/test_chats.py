@@ -163,6 +163,13 @@ def test_without_history_chats_live_as_long_as_the_page(chat: Page, script: Scri
     assert "Remember me" not in json.dumps(script.chats)
 
 
+def test_why_there_is_no_history_is_there_to_be_read(chat: Page, script: Script) -> None:
+    script.face |= {"has_history": False, "history_problem": "it belongs to <b>another</b> user"}
+    chat.reload()
+    open_menu(chat)
+    expect(chat.locator("#no-history")).to_contain_text("it belongs to <b>another</b> user")
+
+
 def test_what_could_not_be_saved_is_saved_when_the_program_is_back(chat: Page, script: Script, faults: Faults) -> None:
     faults.forgive("net::ERR_CONNECTION_REFUSED")
     chat.route("**/chats/**", lambda route: route.abort("connectionrefused"))

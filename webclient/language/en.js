@@ -34,6 +34,7 @@ export default {
   noChats: "Your chats will be listed here.",
   noneFound: "No chat has these words.",
   noHistory: "Chats are not kept: they are gone when you close this page.",
+  noHistoryBecause: (why) => `Chats are not kept: they are gone when you close this page. The reason: ${why}.`,
   pinned: "Pinned",
   today: "Today",
   yesterday: "Yesterday",
@@ -200,6 +201,8 @@ export default {
   exportAll: "Save all chats",
   importChats: "Add chats from a file",
   imported: (n) => (n === 1 ? "One chat added." : `${number(n)} chats added.`),
+  exportLeftOut: (n) =>
+    n === 1 ? "One chat couldn’t be read and was left out." : `${number(n)} chats couldn’t be read and were left out.`,
   importFailed: (reason) => `That file could not be read: ${reason}`,
   notAChatFile: "it is not a file of chats.",
   keyboard: "Keyboard",

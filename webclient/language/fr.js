@@ -35,6 +35,8 @@ export default {
   noChats: "Vos conversations apparaîtront ici.",
   noneFound: "Aucune conversation ne contient ces mots.",
   noHistory: "Les conversations ne sont pas conservées : elles disparaissent quand vous fermez cette page.",
+  noHistoryBecause: (why) =>
+    `Les conversations ne sont pas conservées : elles disparaissent quand vous fermez cette page. La raison : ${why}.`,
   pinned: "Épinglées",
   today: "Aujourd’hui",
   yesterday: "Hier",
@@ -202,6 +204,8 @@ export default {
   exportAll: "Enregistrer toutes les conversations",
   importChats: "Ajouter depuis un fichier",
   imported: (n) => (n === 1 ? "Une conversation ajoutée." : `${number(n)} conversations ajoutées.`),
+  exportLeftOut: (n) =>
+    n === 1 ? "Une conversation illisible n’a pas été exportée." : `${number(n)} conversations illisibles n’ont pas été exportées.`,
   importFailed: (reason) => `Ce fichier n’a pas pu être lu : ${reason}`,
   notAChatFile: "ce n’est pas un fichier de conversations.",
   keyboard: "Clavier",

@@ -29,7 +29,8 @@ export function showFace(face, { onSuggestion }) {
     ),
   );
   $("no-history").hidden = face.has_history !== false;
-  $("no-history").title = face.history_problem ?? "";
+  const why = face.history_problem;
+  $("no-history").textContent = why ? strings.noHistoryBecause(why) : strings.noHistory;
 }
 
 /** A line above the composer while the model is not ready: `readHealth`'s answer, or `{status: "locked", isWrong}`. */

@@ -25,6 +25,7 @@ class Listener(uvicorn.Server):
             lifespan="off",
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             server_header=False,
+            proxy_headers=False,  # whoever asks would say by X-Forwarded-For where the connection comes from
             access_log=verbose,
             log_config=uvicorn.config.LOGGING_CONFIG if verbose else None,
             log_level=None if verbose else "error",  # what strangers send is no news for the terminal

@@ -1,6 +1,6 @@
 """Who is let in: the key, the name a request calls this server by, and the pages that may ask.
 
-Three dangers, three checks, all on a request's head; an answer's stream passes untouched.
+Four dangers, four checks, all on a request's head; an answer's stream passes untouched.
 
 * Without a key, whoever reaches the port may use the model. That is meant on one's own machine; elsewhere the program
   says so on stderr, and `--api-key` closes the door.
@@ -10,6 +10,9 @@ Three dangers, three checks, all on a request's head; an answer's stream passes 
 * Foreign pages: no `Access-Control-*` header means that a browser keeps answers from them. What changes nothing but
   costs much (a POST can be sent by any page, unread) is refused as well when it comes from a web page. Origins with a
   scheme of their own (`vscode-webview:`, `chrome-extension:`) belong to programs that the person has installed.
+* Other users of this computer reach the port as well. They may use the model, but the chats and the program's end are
+  not theirs: the request is marked, and the page's endpoints refuse it (page/guard.py). A key says more than a user's
+  name, so where keys are asked for they decide alone.
 """
 
 import hmac
@@ -22,6 +25,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runtime.server.answering.errors import error_response
+from runtime.server.door.peers import Peers
 from runtime.server.refusals import Forbidden, Unauthorized
 
 ANY_ORIGIN = "*"
@@ -39,11 +43,15 @@ _PREFLIGHT_HEADERS = [
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who is let in. No keys: everybody. `hosts` are names beside localhost; `origins` foreign pages that may ask."""
+    """Who is let in. No keys: everybody. `hosts` are names beside localhost; `origins` foreign pages that may ask.
+
+    `peers` tells other users of this computer; without it nobody is one.
+    """
 
     keys: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
+    peers: Peers | None = None
 
 
 class AccessMiddleware:
@@ -56,6 +64,7 @@ class AccessMiddleware:
         self._hosts = {"localhost", *(name.lower() for name in access.hosts)}
         self._origins = {origin.rstrip("/").lower() for origin in access.origins}
         self._public_paths = frozenset(public_paths)
+        self._peers = access.peers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -81,7 +90,13 @@ class AccessMiddleware:
         except (Forbidden, Unauthorized) as refusal:
             await error_response(refusal, scope["path"])(scope, receive, send)
             return
+        scope.setdefault("state", {})["is_another_user"] = self._is_another_user(scope)
         await self._app(scope, receive, send)
+
+    def _is_another_user(self, scope: Scope) -> bool:
+        if self._peers is None or self._keys:
+            return False
+        return self._peers.is_another_user(scope["client"], scope["server"])
 
     def _check_host(self, headers: Mapping[bytes, bytes]) -> None:
         given = headers.get(b"host")

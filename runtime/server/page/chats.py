@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from runtime.checked import wrong
-from runtime.errors import HistoryError
+from runtime.errors import HistoryError, UnreadableChat
 from runtime.server.answering.errors import Endpoint
 from runtime.server.answering.responses import JsonResponse, log_fault
 from runtime.server.asking.body import read_body, read_bytes
@@ -111,22 +111,31 @@ class Chats:
         return StreamingResponse(self._document(ids), media_type="application/json", headers=headers)
 
     async def _document(self, ids: list[str]) -> AsyncIterator[bytes]:
-        """Yield an export chat by chat, so that no more than one is in memory; a failure is its last member."""
+        """Yield an export chat by chat, so that no more than one is in memory; what is wrong is its last member.
+
+        The ids of chats that can't be read are in `left_out`; a file that fails half-way ends it with an `error`.
+        """
         head = documents.to_json({"format": documents.FORMAT, "version": documents.VERSION, "chats": []})
         yield head.removesuffix("]}").encode()
         separator = b""
-        tail = "]}"
+        left_out: list[str] = []
+        tail = ""
         for chat_id in ids:
             try:
                 chat = await self._history.run(lambda store, chat_id=chat_id: store.chat(chat_id))  # type: ignore[misc]
+            except UnreadableChat:
+                left_out.append(chat_id)
+                continue
             except HistoryError as error:  # the status line is out
                 log_fault(error)
-                tail = f'],"error":{documents.to_json(str(error))}}}'
+                tail = f',"error":{documents.to_json(str(error))}'
                 break
             if chat is not None:  # it may be deleted meanwhile
                 yield separator + documents.to_json(documents.chat_to_json(chat)).encode()
                 separator = b","
-        yield tail.encode()
+        if left_out:
+            tail += f',"left_out":{documents.to_json(left_out)}'
+        yield f"]{tail}}}".encode()
 
     @writing
     async def import_document(self, request: Request) -> Response:

@@ -11,7 +11,7 @@ from runtime.engine.values.answer_settings import ANSWER_SETTINGS, MAX_TOKENS, A
 from runtime.engine.values.media import MediaKind
 from runtime.server.answering.responses import JsonResponse
 from runtime.server.lifecycle import Ready
-from runtime.server.page.guard import reading
+from runtime.server.page.guard import another_users_problem, showing
 from runtime.server.page.history import History
 from runtime.server.service import Service
 
@@ -24,11 +24,13 @@ class PageFacts:
         self._manifest = manifest
         self._history = history
 
-    @reading
-    async def page_json(self, _request: Request) -> Response:
+    @showing
+    async def page_json(self, request: Request) -> Response:
         manifest = self._manifest
         face = manifest.face if manifest else Face()
-        problem = await self._history.problem() if self._history else None
+        problem = another_users_problem(request)
+        if problem is None and self._history:
+            problem = await self._history.problem()
         return JsonResponse(
             {
                 "name": manifest.name if manifest else self._service.model_alias,

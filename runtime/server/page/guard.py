@@ -3,6 +3,8 @@
 A page of another site can make a browser send requests to us, with the person's rights. It can't give them a header of
 its own without asking first, and is refused that (security.py); and a browser says in `Origin` where a request that
 could do harm comes from. Pages that `--cors-origins` lets in may use the model, not read the chats.
+
+Another user of this computer can send any header; the door knows those by their connection (door/peers.py).
 """
 
 from collections.abc import Awaitable, Callable
@@ -26,20 +28,36 @@ PRIVATE = {
 }
 
 
-def reading(method: "Method[S]") -> "Method[S]":
-    """Mark an endpoint that changes nothing: refused to other sites' pages."""
+def showing(method: "Method[S]") -> "Method[S]":
+    """Mark an endpoint that shows what everybody on this computer may see: refused to other sites' pages."""
     return _guarded(method, _check_origin)
 
 
+def reading(method: "Method[S]") -> "Method[S]":
+    """Mark an endpoint that shows what is the person's own: refused to other users of this computer, too."""
+    return _guarded(method, _check_origin, _check_user)
+
+
 def writing(method: "Method[S]") -> "Method[S]":
-    """Mark an endpoint that changes something: only with the header that no other site's page can send."""
-    return _guarded(method, _check_header)
+    """Mark an endpoint that changes something: only with the header that no other site's page can send, too."""
+    return _guarded(method, _check_origin, _check_user, _check_header)
 
 
-def _guarded(method: "Method[S]", check: Callable[[Request], None]) -> "Method[S]":
+def another_users_problem(request: Request) -> str | None:
+    """Return why what is the person's own is refused to whoever asks; None when it is theirs."""
+    if not request.state.is_another_user:
+        return None
+    return (
+        "this program was started by another user of this computer, and its chats are theirs; start one of your own, "
+        "or have it started with --api-key"
+    )
+
+
+def _guarded(method: "Method[S]", *checks: Callable[[Request], None]) -> "Method[S]":
     @wraps(method)
     async def guarded(self: S, request: Request) -> Response:
-        check(request)
+        for check in checks:
+            check(request)
         response = await method(self, request)
         response.headers.update(PRIVATE)
         return response
@@ -47,8 +65,13 @@ def _guarded(method: "Method[S]", check: Callable[[Request], None]) -> "Method[S
     return guarded
 
 
+def _check_user(request: Request) -> None:
+    problem = another_users_problem(request)
+    if problem is not None:
+        raise Forbidden(problem)
+
+
 def _check_header(request: Request) -> None:
-    _check_origin(request)
     if request.headers.get(HEADER) != VALUE:
         raise Forbidden(f"this is for the program's own page, which sends the header {HEADER}: {VALUE}")
 

@@ -60,7 +60,7 @@ def test_listening_elsewhere_without_a_key_is_warned_of(
     try:
         address = program.stderr.readline().split(" is at ")[1].split(";")[0]
         if is_warned and not key:
-            assert program.stderr.readline().startswith("warning: other computers can use it without a key")
+            assert program.stderr.readline().startswith("warning: other computers can use it, and read its chats,")
         for headers, status in (({}, 401 if key else 200), ({"x-api-key": "k"}, 200)):
             assert httpx.get(f"{address}/props", headers=headers, timeout=20).status_code == status
     finally:

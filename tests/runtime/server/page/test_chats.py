@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from runtime.errors import HistoryError
 from runtime.server.page import chats as endpoints
 from runtime.server.page.history import History
-from runtime.store.chat import MAX_CHAT_BYTES
+from runtime.store.chat import MAX_CHAT_BYTES, Chat
 from runtime.store.store import ChatStore
 from tests.fakes import ScriptedEngine
 from tests.serving import ask, make_app
@@ -124,7 +124,7 @@ def test_an_export_of_nothing_is_an_empty_list(call: Call) -> None:
     assert call("GET", "/chats/export").json() == {"format": "holdall.chats", "version": 1, "chats": []}
 
 
-def test_an_export_that_fails_half_way_says_so_and_is_not_imported(call: Call, history: History) -> None:
+def test_an_export_leaves_out_what_cannot_be_read_and_has_all_the_rest(call: Call, history: History) -> None:
     for number in range(3):
         call("PUT", f"/chats/c{number}", {"title": str(number)})
 
@@ -132,9 +132,32 @@ def test_an_export_that_fails_half_way_says_so_and_is_not_imported(call: Call, h
         store._connection.execute("UPDATE chats SET settings = 'x' WHERE id = 'c1'")
 
     asyncio.run(history.run(spoil))
+    spoiled = call("GET", "/chats/export").json()
+    assert [each["id"] for each in spoiled["chats"]] == ["c0", "c2"]
+    assert spoiled["left_out"] == ["c1"]
+    assert len(call("GET", "/chats").json()["chats"]) == 3
+    assert "isn't ours" in error_of(call("GET", "/chats/c1"))["message"]
+    assert call("POST", "/chats/import", spoiled).json() == {"imported": 2}
+
+
+def test_an_export_that_fails_half_way_says_so_and_is_not_imported(call: Call, history: History) -> None:
+    for number in range(3):
+        call("PUT", f"/chats/c{number}", {"title": str(number)})
+
+    def close_after_one(store: ChatStore) -> None:
+        def read_one(chat_id: str) -> Chat | None:
+            store.chat = fail  # type: ignore[method-assign]
+            return read(chat_id)
+
+        def fail(_chat_id: str) -> Chat | None:
+            raise HistoryError("the disk is gone")
+
+        read, store.chat = store.chat, read_one  # type: ignore[method-assign]
+
+    asyncio.run(history.run(close_after_one))
     broken = call("GET", "/chats/export").json()
     assert [each["id"] for each in broken["chats"]] == ["c0"]
-    assert "isn't ours" in broken["error"]
+    assert broken["error"] == "the disk is gone"
     assert error_of(call("POST", "/chats/import", broken))["param"] == "error"
 
 
