@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "runtime.errors": set(),
     "runtime.extent": set(),
     "runtime.checked": set(),
+    "runtime.child": set(),
     "runtime.container": {"runtime.errors"},
     "runtime.program": {
         *("runtime.program.options", "runtime.program.settings"),
@@ -51,7 +52,7 @@ MAY_IMPORT = {
     },
     "bundler.__main__": {"bundler.cli"},
 }
-LEAVES = {"runtime.errors", "runtime.extent", "runtime.checked"}  # everybody may
+LEAVES = {"runtime.errors", "runtime.extent", "runtime.checked", "runtime.child"}  # everybody may
 CLIENTS = {"llamacpp", "openai", "anthropic", "ollama", "page"}
 MAX_LINES = 500  # a prompt to ask whether a module holds two ideas, not a law
 
