@@ -79,13 +79,17 @@ class Child:
         return answer
 
     def kill(self) -> None:
-        """End it at once; who waits for its answer hears so."""
-        self._process.kill()
+        """End it at once; who waits for its answer hears so.
+
+        Not by SIGKILL: the bootloader of a bundle, which passes signals on to our code, would leave behind what it has
+        unpacked. Ours never stands in SIGTERM's way.
+        """
+        self._process.terminate()
 
     def close(self) -> None:
         """End it and free what it takes here."""
-        self._process.kill()
-        self._process.wait()
+        self.kill()
+        self._status()
         self._listener.join(_SECONDS_TO_END)
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             assert pipe is not None
@@ -111,14 +115,18 @@ class Child:
 
     def _run_out(self) -> None:
         self._is_late = True
-        self._process.kill()
+        self.kill()
 
-    def _ended(self) -> ChildEnded:
+    def _status(self) -> int:
+        """Return how it ended, which it does at once or soon: its output ends a moment before itself."""
         try:
-            status = self._process.wait(_SECONDS_TO_END)  # its output ends a moment before itself
+            return self._process.wait(_SECONDS_TO_END)
         except subprocess.TimeoutExpired:  # one that speaks another language is none of ours
             self._process.kill()
-            status = self._process.wait()
+            return self._process.wait()
+
+    def _ended(self) -> ChildEnded:
+        status = self._status()
         self._listener.join(_SECONDS_TO_END)
         words = " ".join(line.decode("utf-8", "replace").strip() for line in self._lines)
         how = "no answer in time" if self._is_late else _how(status)

@@ -82,13 +82,13 @@ def test_a_child_whose_time_is_up_is_ended() -> None:
         child.ask(b"", 1.0)
     child.close()
     assert caught.value.is_late
-    assert child._process.returncode == -signal.SIGKILL
+    assert child._process.returncode == -signal.SIGTERM
 
 
 def test_a_child_that_is_killed_answers_who_waits_for_it() -> None:
     child = a_child("hang_in_c")
     threading.Timer(1.0, child.kill).start()
-    with pytest.raises(ChildEnded, match="SIGKILL"):
+    with pytest.raises(ChildEnded, match="SIGTERM"):
         child.ask(b"", TIMEOUT_SECONDS)
     child.close()
 
