@@ -14,6 +14,7 @@ import click
 from bundler import recipe
 from bundler.bundle import gguf, weld
 from bundler.bundle.inspection import describe, describe_json
+from bundler.bundle.trial import try_model
 from bundler.bundle.verify import verify
 from bundler.errors import BundlerError
 from bundler.pack.pack import load_pack
@@ -146,6 +147,7 @@ def _build(wanted: recipe.Recipe, progress: Progress) -> Path:
     target = wanted.target(model.file_name)
     weld.check_target(target)
     pack = load_pack(wanted.pack or _own_pack(progress))
+    try_model(pack, model, companions, progress)
     weld.weld(weld.plan(wanted, pack, model, facts, companions, media), target, progress)
     verify(target, progress, skip_model=True)  # the model was hashed while it was written
     return target

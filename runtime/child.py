@@ -29,7 +29,7 @@ WORD = "@child"  # the first word of its command line: neither a flag nor a valu
 _LENGTH = struct.Struct("<Q")
 _HELLO = b"holdall"  # the first message from a child: whatever ends before it never came to its work
 _MAX_MESSAGE_BYTES = 1 << 30  # more is no message of ours
-_NUM_LAST_LINES = 8
+_NUM_LAST_LINES = 2
 _MAX_LINE_BYTES = 1000
 _NO_LIMIT = 0
 _SECONDS_TO_END = 2.0
@@ -37,10 +37,10 @@ _SECONDS_TO_START = 60.0  # a frozen program unpacks itself first
 
 
 class ChildEnded(Exception):
-    """A child that ended instead of answering; `how` is a signal's name or a sentence's end, as in "ended with how"."""
+    """A child that ended instead of answering; `how` is "ended with SIGABRT" or the like, the words are its last."""
 
     def __init__(self, how: str, last_words: str, *, has_started: bool, is_late: bool) -> None:
-        super().__init__(f"ended with {how}" + (f" ({last_words})" if last_words else ""))
+        super().__init__(how + (f" ({last_words})" if last_words else ""))
         self.how = how
         self.last_words = last_words
         self.has_started = has_started
@@ -129,7 +129,7 @@ class Child:
         status = self._status()
         self._listener.join(_SECONDS_TO_END)
         words = " ".join(line.decode("utf-8", "replace").strip() for line in self._lines)
-        how = "no answer in time" if self._is_late else _how(status)
+        how = "gave no answer in time" if self._is_late else f"ended with {_how(status)}"
         return ChildEnded(how, words, has_started=self._has_started, is_late=self._is_late)
 
     def _listen(self) -> None:

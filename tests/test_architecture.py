@@ -20,13 +20,14 @@ MAY_IMPORT = {
     "runtime.child": set(),
     "runtime.container": {"runtime.errors"},
     "runtime.program": {
-        *("runtime.program.options", "runtime.program.settings"),
+        *("runtime.program.options", "runtime.program.settings", "runtime.program.trial"),
         *("runtime.server", "runtime.chat", "runtime.store", "runtime.container"),
         *("runtime.engine", "runtime.engine.values"),
     },
     # What a bundle understands is part of its format: the bundler reads recipes with these two.
     "runtime.program.options": {"runtime.engine.values"},
     "runtime.program.settings": {"runtime.program.options"},
+    "runtime.program.trial": set(),
     "runtime.store": set(),
     "runtime.chat": {"runtime.engine.interface", "runtime.engine.policy", "runtime.engine.values"},
     "runtime.engine": {
@@ -45,7 +46,7 @@ MAY_IMPORT = {
     "bundler.sources": {"bundler"},
     "bundler.llamacpp": {"bundler", "bundler.sources"},
     "bundler.pack": {"bundler", "bundler.llamacpp", "runtime.container"},
-    "bundler.bundle": {"bundler", "bundler.sources", "bundler.pack", "runtime.container"},
+    "bundler.bundle": {"bundler", "bundler.sources", "bundler.pack", "runtime.container", "runtime.program.trial"},
     "bundler.cli": {
         *("bundler", "bundler.sources", "bundler.pack", "bundler.bundle"),
         *("runtime.container", "runtime.program.options"),

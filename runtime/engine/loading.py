@@ -42,6 +42,11 @@ class Parts:
     projector: Extent | None = None
     adapters: tuple[AdapterPart, ...] = ()
 
+    def extents(self) -> list[Extent]:
+        """Return where all of them lie."""
+        single = [extent for extent in (self.weights, self.draft, self.projector) if extent is not None]
+        return [*single, *(adapter.extent for adapter in self.adapters)]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadParams:

@@ -23,6 +23,7 @@ from runtime.engine.values.sampling import SamplingParams
 from runtime.errors import EngineError, HoldallError
 from runtime.program.options import Settings
 from runtime.program.parts import Found
+from runtime.program.trial import NotTried, try_files
 
 if TYPE_CHECKING:
     from runtime.engine.engine import Engine
@@ -98,12 +99,29 @@ class Program:
         """Load the engine, on a thread of its own."""
         on_log = _write_through if self._settings.verbose else None
         try:
+            self._try()
             engine = load(self._found.parts, _load_params(self._settings), self._post, on_log)
         except Exception as error:
             failure = error if isinstance(error, HoldallError) else EngineError(f"the model can't be loaded: {error!r}")
             self._post(lambda: self._loaded.set_exception(failure))
         else:
             self._post(lambda: self._loaded.set_result(engine))
+
+    def _try(self) -> None:
+        """Have files from outside used in a child first. Raises ModelError."""
+        if not self._found.from_outside:
+            return
+        parts = self._found.parts
+        try:
+            try_files(
+                parts.weights,
+                draft=parts.draft,
+                projector=parts.projector,
+                adapters=[adapter.extent for adapter in parts.adapters],
+                blamed=self._found.from_outside,
+            )
+        except NotTried as error:  # such as no room for what a bundle unpacks; the load tells what is wrong
+            _write_through(f"warning: the model could not be tried before its use: {error}\n")
 
     def _post(self, call: Callable[[], None]) -> None:
         # After its last turn the loop takes no more calls, and nobody is there to hear them.

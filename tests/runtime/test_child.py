@@ -56,7 +56,10 @@ def test_requests_are_answered_one_after_another(request_: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("task", "how", "words"),
-    [("abort", "SIGABRT", "lib.c:1: it can't be"), ("fail", "status 1", "ValueError: not this one")],
+    [
+        ("abort", "ended with SIGABRT", "lib.c:1: it can't be"),
+        ("fail", "ended with status 1", "ValueError: not this one"),
+    ],
 )
 def test_a_child_that_ends_says_how_and_its_last_words(task: str, how: str, words: str) -> None:
     child = a_child(task)
