@@ -46,7 +46,10 @@ MAY_IMPORT = {
     "bundler.sources": {"bundler"},
     "bundler.llamacpp": {"bundler", "bundler.sources"},
     "bundler.pack": {"bundler", "bundler.llamacpp", "runtime.container"},
-    "bundler.bundle": {"bundler", "bundler.sources", "bundler.pack", "runtime.container", "runtime.program.trial"},
+    "bundler.bundle": {
+        *("bundler", "bundler.sources", "bundler.pack", "runtime.container"),
+        *("runtime.program.trial", "runtime.engine.values"),
+    },
     "bundler.cli": {
         *("bundler", "bundler.sources", "bundler.pack", "bundler.bundle"),
         *("runtime.container", "runtime.program.options"),
