@@ -118,6 +118,16 @@ class Model:
         """
         return has_tensor(self.library, self._path, self._offset, _RANKING_TENSORS)
 
+    @property
+    def has_grid(self) -> bool:
+        """Whether a token has places in a picture beside its position, or its cell the token itself (n-gram hashes)."""
+        api = self.library.api
+        with_grids = (api.LLAMA_ROPE_TYPE_MROPE, api.LLAMA_ROPE_TYPE_IMROPE)
+        return (
+            api.llama_model_rope_type(self.handle) in with_grids
+            or self._architecture_value("ple.ngram_size") is not None
+        )
+
     def metadata(self, key: str) -> str | None:
         """Return a metadata value as text, None when the model doesn't have it."""
         api = self.library.api
