@@ -1,6 +1,8 @@
 """What is done with slots beside generating, on the engine's thread with a real model."""
 
+import contextlib
 import queue
+import random
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -206,6 +208,44 @@ def test_damage_inside_a_saved_slot_is_refused_and_harms_neither_this_slot_nor_o
     do(engine, RestoreSlot(0, tmp_path / "good"))
     again, finished = say(engine, TEXT, slot=0)
     assert (again, finished.timings.num_prompt_tokens) == (said, 1)
+
+
+def damaged(good: bytes, chance: random.Random) -> bytes:
+    """Return a saved slot's file with numbers, bytes or a stretch of it changed, most often near its head."""
+    data = bytearray(good)
+    cells, num_cells = cells_of(good)
+    head_bytes = cells + 12 * num_cells + 40
+    for _ in range(chance.choice((1, 1, 2, 5))):
+        place = chance.randrange(head_bytes if chance.random() < 0.8 else len(data) - 8)
+        match chance.randrange(5):
+            case 0:
+                struct.pack_into("=I", data, place & ~3, chance.choice((0, 1, 2, 17, 255, 2**16, 2**31, 2**32 - 1)))
+            case 1:
+                data[place] ^= 1 << chance.randrange(8)
+            case 2:
+                data[place : place + 4] = chance.randbytes(4)
+            case 3:
+                del data[place : place + chance.choice((1, 4, 12, 1000))]
+            case 4:
+                data[place:place] = chance.randbytes(chance.choice((1, 4, 12, 1000)))
+        if len(data) <= head_bytes + 8:
+            break
+    return bytes(data)
+
+
+@pytest.mark.parametrize("num_files", [100, pytest.param(2000, marks=pytest.mark.fuzz)])
+def test_no_damaged_file_harms_its_slot_or_another(engine: Engine, tmp_path: Path, num_files: int) -> None:
+    said, _first = say(engine, TEXT, slot=0)
+    do(engine, SaveSlot(0, tmp_path / "good"))
+    good = (tmp_path / "good").read_bytes()
+    for seed in range(num_files):
+        (tmp_path / "bad").write_bytes(damaged(good, random.Random(seed)))
+        with contextlib.suppress(RequestError):  # a changed number may be as good as the one that it was
+            do(engine, RestoreSlot(0, tmp_path / "bad"))
+        say(engine, TEXT, slot=0, max_tokens=1)
+        assert say(engine, TEXT, slot=1)[0] == said, seed
+        do(engine, RestoreSlot(0, tmp_path / "good"))
+        assert say(engine, TEXT, slot=0)[0] == said, seed
 
 
 def test_a_saved_slot_of_a_model_with_a_window_comes_back_or_is_refused(stories: Model, tmp_path: Path) -> None:
