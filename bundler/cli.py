@@ -24,6 +24,7 @@ from bundler.sources.model import places_from
 from runtime import __version__
 from runtime.container import MemberKind, open_container
 from runtime.errors import ContainerError
+from runtime.printable import printable
 from runtime.program.options import ANSWER_FIELDS
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells say it
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _fail(message: str, exit_status: int) -> int:
     line = " ".join(message.splitlines())
-    click.echo(f"error: {line}", err=True)
+    click.echo(f"error: {printable(line)}", err=True)
     return exit_status
 
 
@@ -169,6 +170,6 @@ def inspect(file: Path, as_json: bool, with_hashes: bool) -> None:
     progress = Progress(sys.stderr)
     container = verify(file, progress) if with_hashes else open_container(file)
     if as_json:
-        click.echo(json.dumps(describe_json(container), indent=2, ensure_ascii=False))
+        click.echo(printable(json.dumps(describe_json(container), indent=2, ensure_ascii=False), keeps="\n"))
     else:
-        click.echo(describe(container))
+        click.echo(printable(describe(container), keeps="\n"))

@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "runtime.extent": set(),
     "runtime.checked": set(),
     "runtime.child": set(),
+    "runtime.printable": set(),
     "runtime.container": {"runtime.errors"},
     "runtime.program": {
         *("runtime.program.options", "runtime.program.settings", "runtime.program.trial"),
@@ -56,7 +57,7 @@ MAY_IMPORT = {
     },
     "bundler.__main__": {"bundler.cli"},
 }
-LEAVES = {"runtime.errors", "runtime.extent", "runtime.checked", "runtime.child"}  # everybody may
+LEAVES = {"runtime.errors", "runtime.extent", "runtime.checked", "runtime.child", "runtime.printable"}  # everybody may
 CLIENTS = {"llamacpp", "openai", "anthropic", "ollama", "page"}
 MAX_LINES = 500  # a prompt to ask whether a module holds two ideas, not a law
 

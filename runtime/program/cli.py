@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from runtime import __version__
 from runtime.container import Container, locate
 from runtime.errors import HistoryError, HoldallError
+from runtime.printable import printable
 from runtime.program import launch, parts, settings
 from runtime.program.life import Program
 from runtime.program.options import Settings
@@ -32,7 +33,7 @@ def main() -> int:
         return _run(words, os.environ, executable)
     except HoldallError as error:
         if settings.is_verbose(words, os.environ, _args_of(executable)):
-            traceback.print_exc()
+            _say(traceback.format_exc().rstrip("\n"), keeps="\n")
         _say(f"error: {error}")
         return error.exit_status
 
@@ -44,7 +45,7 @@ def _run(words: list[str], environment: Mapping[str, str], executable: Path) -> 
         return 0
     container = locate(executable)
     if "show_version" in asked:
-        print(f"holdall {__version__}" + (f" with {container.manifest.name}" if container else ""))
+        print(printable(f"holdall {__version__}" + (f" with {container.manifest.name}" if container else "")))
         return 0
     chosen = settings.read(
         words,
@@ -95,5 +96,5 @@ def _args_of(executable: Path) -> list[str]:
         return []
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+def _say(text: str, *, keeps: str = "") -> None:
+    print(printable(text, keeps=keeps), file=sys.stderr, flush=True)

@@ -21,6 +21,7 @@ from runtime.engine.values.params import EngineParams
 from runtime.engine.values.request import GenerationParams
 from runtime.engine.values.sampling import SamplingParams
 from runtime.errors import EngineError, HoldallError
+from runtime.printable import printable
 from runtime.program.options import Settings
 from runtime.program.parts import Found
 from runtime.program.trial import NotTried, try_files
@@ -201,4 +202,4 @@ def _sampling_defaults(chosen: Settings) -> SamplingParams:
 
 
 def _write_through(text: str) -> None:
-    sys.stderr.write(text)
+    sys.stderr.write(printable(text, keeps="\n\t"))
