@@ -4,7 +4,6 @@ It uses them as the program does, through the same engine, with a context of a f
 """
 
 import json
-import math
 import os
 import queue
 import struct
@@ -21,11 +20,15 @@ from runtime.engine.values.media import MARK, MediaKind
 from runtime.engine.values.params import EngineParams
 from runtime.engine.values.request import GenerationParams, GenerationRequest, Prompt
 from runtime.engine.values.sampling import SamplingParams
-from runtime.errors import EngineError, HoldallError, ModelError, RequestError
+from runtime.errors import HoldallError, ModelError, RequestError
 from runtime.extent import Extent
 
 _PARAMS = EngineParams(n_ctx=256, n_batch=64, num_slots=2, num_threads=None)
-_PARAMS_WITH_PROJECTOR = replace(_PARAMS, n_ctx=2048, n_batch=1024)  # a picture takes some hundred, at times at once
+# A picture takes some hundred tokens, at times all at once. mtmd's threads spin where they wait for each other: one has
+# nobody to wait for on a busy computer.
+_PARAMS_WITH_PROJECTOR = replace(_PARAMS, n_ctx=2048, n_batch=1024, num_threads=1)
+# A larger one takes longer for one picture than all the rest of a start does: it is loaded, but reads nothing here.
+_MAX_USED_PROJECTOR_BYTES = 100_000_000
 _NUM_PROMPT = 6  # few: a large model takes its time for each
 _NUM_GENERATED = 2
 # Words, every kind of character that tokenizers treat apart, and what a vocabulary may lack: single bytes.
@@ -59,7 +62,8 @@ def use_parts(parts: Parts) -> None:
     params = _PARAMS_WITH_PROJECTOR if parts.projector else _PARAMS
     engine = load(parts, LoadParams(n_ctx=params.n_ctx, engine=params), calls.put)
     try:
-        for is_over in _uses(engine):
+        reads_media = parts.projector is not None and parts.projector.size <= _MAX_USED_PROJECTOR_BYTES
+        for is_over in _uses(engine, reads_media=reads_media):
             while not is_over():
                 calls.get()()
     finally:
@@ -74,7 +78,7 @@ def _extent(packed: list[Any]) -> Extent:
 Wait = Callable[[], bool]
 
 
-def _uses(engine: Engine) -> Iterator[Wait]:
+def _uses(engine: Engine, *, reads_media: bool) -> Iterator[Wait]:
     """Do one thing after another; yield for each whether it is over. Raises what it was refused with."""
     vocabulary = engine.vocabulary
     vocabulary.all_metadata()
@@ -84,18 +88,14 @@ def _uses(engine: Engine) -> Iterator[Wait]:
     plain = vocabulary.tokenize(_TEXT, add_special=False, parse_special=False)
     vocabulary.detokenize(tokens + plain)
     if engine.info.is_causal:
-        yield from _answers(engine, tuple(tokens or plain or [0])[:_NUM_PROMPT])
+        yield _answer(engine, Prompt(tuple(tokens or plain or [0])[:_NUM_PROMPT]))
+        files = {MediaKind.PICTURE: _picture(), MediaKind.SOUND: _sound()}
+        for kind in engine.info.media_kinds if reads_media else ():
+            yield _answer(engine, engine.read(f"{MARK}Hello", [files[kind]], "prompt"))
     text = (tokens or plain or [0])[: min(_NUM_PROMPT, engine.max_text_tokens)]
     yield _vector(engine, text)
     if engine.can_rank:
         yield _vector(engine, vocabulary.pair("Hello", "world")[: engine.max_text_tokens])
-
-
-def _answers(engine: Engine, tokens: tuple[int, ...]) -> Iterator[Wait]:
-    yield _answer(engine, Prompt(tokens))
-    files = {MediaKind.PICTURE: _picture(), MediaKind.SOUND: _sound()}
-    for kind in engine.info.media_kinds:
-        yield _answer(engine, engine.read(f"{MARK}Hello", [files[kind]], "prompt"))
 
 
 def _picture() -> bytes:
@@ -136,14 +136,8 @@ def _vector(engine: Engine, tokens: list[int]) -> Wait:
     engine.embed(EmbeddingJob([tokens], ended.append))
 
     def is_over() -> bool:
-        if not ended:
-            return False
-        if isinstance(ended[0], EmbeddingJob):
-            numbers = [number for vectors in ended[0].results for vector in vectors for number in vector]
-            if not all(map(math.isfinite, numbers)):
-                raise EngineError("its weights are damaged: it makes vectors with parts that are no numbers")
-        elif not isinstance(ended[0], RequestError):
+        if ended and isinstance(ended[0], Exception) and not isinstance(ended[0], RequestError):
             raise ended[0]
-        return True
+        return bool(ended)
 
     return is_over

@@ -163,15 +163,18 @@ class Model:
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Return token ids. `add_special` adds BOS/EOS where the model wants them; `parse_special` reads `<|x|>`."""
         data = text.encode("utf-8", "surrogatepass")
-        # No token is shorter than a byte; the slack is for BOS, EOS and a prefix space.
+        # Hardly a token is shorter than a byte; the slack is for BOS, EOS and a prefix space. But a vocabulary without
+        # the space's own mark spells that out in three bytes: then llama.cpp says how many tokens there are.
         capacity = len(data) + 16
-        tokens = (ctypes.c_int32 * capacity)()
-        count = self.library.api.llama_tokenize(
-            self.vocab, data, len(data), tokens, capacity, add_special, parse_special
-        )
-        if count < 0:
-            raise EngineError(f"llama.cpp could not tokenize a text of {len(data)} bytes")
-        return tokens[:count]
+        for _ in range(2):
+            tokens = (ctypes.c_int32 * capacity)()
+            count = self.library.api.llama_tokenize(
+                self.vocab, data, len(data), tokens, capacity, add_special, parse_special
+            )
+            if count >= 0:
+                return tokens[:count]
+            capacity = -count
+        raise EngineError(f"llama.cpp could not tokenize a text of {len(data)} bytes")
 
     def pair(self, first: str, second: str) -> list[int]:
         """Return two texts with the model's special tokens around and between them, as a ranking model reads them."""
