@@ -14,6 +14,7 @@ import click
 from bundler import recipe
 from bundler.bundle import gguf, weld
 from bundler.bundle.inspection import describe, describe_json
+from bundler.bundle.trial import try_model
 from bundler.bundle.verify import verify
 from bundler.errors import BundlerError
 from bundler.pack.pack import load_pack
@@ -23,6 +24,7 @@ from bundler.sources.model import places_from
 from runtime import __version__
 from runtime.container import MemberKind, open_container
 from runtime.errors import ContainerError
+from runtime.printable import printable
 from runtime.program.options import ANSWER_FIELDS
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells say it
@@ -45,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _fail(message: str, exit_status: int) -> int:
     line = " ".join(message.splitlines())
-    click.echo(f"error: {line}", err=True)
+    click.echo(f"error: {printable(line)}", err=True)
     return exit_status
 
 
@@ -146,6 +148,7 @@ def _build(wanted: recipe.Recipe, progress: Progress) -> Path:
     target = wanted.target(model.file_name)
     weld.check_target(target)
     pack = load_pack(wanted.pack or _own_pack(progress))
+    try_model(pack, model, companions, progress)
     weld.weld(weld.plan(wanted, pack, model, facts, companions, media), target, progress)
     verify(target, progress, skip_model=True)  # the model was hashed while it was written
     return target
@@ -167,6 +170,6 @@ def inspect(file: Path, as_json: bool, with_hashes: bool) -> None:
     progress = Progress(sys.stderr)
     container = verify(file, progress) if with_hashes else open_container(file)
     if as_json:
-        click.echo(json.dumps(describe_json(container), indent=2, ensure_ascii=False))
+        click.echo(printable(json.dumps(describe_json(container), indent=2, ensure_ascii=False), keeps="\n"))
     else:
-        click.echo(describe(container))
+        click.echo(printable(describe(container), keeps="\n"))

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from runtime.printable import printable
+
 _LIVE_SECONDS = 0.1  # between updates of a live line
 _PLAIN_SECONDS = 10.0  # between signs of life where there is no live line
 _CLEAR_LINE = "\r\x1b[K"
@@ -41,7 +43,8 @@ class Progress:
     def say_running(self, line: str) -> None:
         """Show how far a transfer is: replaces the live line, or is a line of its own."""
         if not self._is_quiet:
-            self._write(f"{_CLEAR_LINE}{line}" if self._is_live else f"{line}\n")
+            shown = printable(line)
+            self._write(f"{_CLEAR_LINE}{shown}" if self._is_live else f"{shown}\n")
 
     def seconds_between_updates(self) -> float:
         return _LIVE_SECONDS if self._is_live else _PLAIN_SECONDS
@@ -52,7 +55,7 @@ class Progress:
             self._write(_CLEAR_LINE)
 
     def _line(self, message: str) -> None:
-        self._write(f"{_CLEAR_LINE if self._is_live else ''}{message}\n")
+        self._write(f"{_CLEAR_LINE if self._is_live else ''}{printable(message)}\n")
 
     def _write(self, text: str) -> None:
         self._stream.write(text)

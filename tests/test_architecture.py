@@ -18,16 +18,19 @@ MAY_IMPORT = {
     "runtime.extent": set(),
     "runtime.nursery": {"runtime.sandbox"},
     "runtime.checked": set(),
+    "runtime.child": set(),
+    "runtime.printable": set(),
     "runtime.container": {"runtime.errors"},
     "runtime.sandbox": set(),
     "runtime.program": {
-        *("runtime.program.options", "runtime.program.settings"),
+        *("runtime.program.options", "runtime.program.settings", "runtime.program.trial"),
         *("runtime.server", "runtime.chat", "runtime.store", "runtime.container", "runtime.sandbox"),
         *("runtime.engine", "runtime.engine.values"),
     },
     # What a bundle understands is part of its format: the bundler reads recipes with these two.
     "runtime.program.options": {"runtime.engine.values"},
     "runtime.program.settings": {"runtime.program.options"},
+    "runtime.program.trial": set(),
     "runtime.store": set(),
     "runtime.chat": {"runtime.engine.interface", "runtime.engine.policy", "runtime.engine.values"},
     "runtime.engine": {
@@ -46,14 +49,21 @@ MAY_IMPORT = {
     "bundler.sources": {"bundler"},
     "bundler.llamacpp": {"bundler", "bundler.sources"},
     "bundler.pack": {"bundler", "bundler.llamacpp", "runtime.container"},
-    "bundler.bundle": {"bundler", "bundler.sources", "bundler.pack", "runtime.container"},
+    "bundler.bundle": {
+        *("bundler", "bundler.sources", "bundler.pack", "runtime.container"),
+        *("runtime.program.trial", "runtime.engine.values"),
+    },
     "bundler.cli": {
         *("bundler", "bundler.sources", "bundler.pack", "bundler.bundle"),
         *("runtime.container", "runtime.program.options"),
     },
     "bundler.__main__": {"bundler.cli"},
 }
-LEAVES = {"runtime.errors", "runtime.extent", "runtime.checked", "runtime.nursery"}  # everybody may
+# Everybody may.
+LEAVES = {
+    *("runtime.errors", "runtime.extent", "runtime.checked", "runtime.printable"),
+    *("runtime.child", "runtime.nursery"),
+}
 CLIENTS = {"llamacpp", "openai", "anthropic", "ollama", "page"}
 MAX_LINES = 500  # a prompt to ask whether a module holds two ideas, not a law
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from bundler.errors import GGUFError
+from runtime.engine.values.header_rules import fault_in_header
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
@@ -237,6 +238,8 @@ def _refuse_what_is_no_model(reader: _Reader, metadata: Mapping[str, _Value]) ->
         raise reader.error(f"{_NOT_A_MODEL[kind]}, not a model by itself")
     if not _text(metadata, "general.architecture"):
         raise reader.error("names no architecture, so llama.cpp can't load it")
+    if fault := fault_in_header(_text(metadata, "general.architecture"), lambda key: _any_number(metadata, key)):
+        raise reader.error(f"this model can't be used: {fault}")
     num_parts = _number(metadata, "split.count")
     if num_parts > 1:
         part = _number(metadata, "split.no") + 1
@@ -297,6 +300,11 @@ def _facts(metadata: Mapping[str, _Value], n_params: int) -> ModelFacts:
 def _text(metadata: Mapping[str, _Value], key: str) -> str:
     value = metadata.get(key, "")
     return value if isinstance(value, str) else ""
+
+
+def _any_number(metadata: Mapping[str, _Value], key: str) -> float | None:
+    value = metadata.get(key)
+    return value if isinstance(value, (int, float)) else None
 
 
 def _number(metadata: Mapping[str, _Value], key: str) -> int:

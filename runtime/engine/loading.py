@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from runtime.engine.adapters import Adapter, Adapters
 from runtime.engine.engine import Engine
@@ -44,12 +43,10 @@ class Parts:
     projector: Extent | None = None
     adapters: tuple[AdapterPart, ...] = ()
 
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The files, each as often as it holds a part."""
-        alone = (self.weights, self.draft, self.projector)
-        extents = [extent for extent in alone if extent] + [adapter.extent for adapter in self.adapters]
-        return tuple(extent.path for extent in extents)
+    def extents(self) -> list[Extent]:
+        """Return where all of them lie."""
+        single = [extent for extent in (self.weights, self.draft, self.projector) if extent is not None]
+        return [*single, *(adapter.extent for adapter in self.adapters)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

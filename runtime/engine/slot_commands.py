@@ -72,9 +72,9 @@ def _restore(slot: int, path: Path, cache: KVCache, context: Context) -> Saved:
     cache.erase(slot)
     words = context.saved_words(path)
     tokens = unpack(words)
-    is_room = cache.make_idle_room(len(tokens))
+    is_usable = context.are_tokens(tokens) and cache.make_idle_room(len(tokens))
     context.edit(cache.take_edits())
-    num_bytes = context.load(slot, path, len(words)) if tokens and is_room else 0
+    num_bytes = context.load(slot, path, len(words), len(tokens)) if tokens and is_usable else 0
     if not num_bytes or context.num_positions(slot) != len(tokens):
         context.cut(slot, 0)
         raise RequestError(

@@ -16,10 +16,12 @@ from runtime import __version__, sandbox
 from runtime.container import Container, locate
 from runtime.errors import HistoryError, HoldallError
 from runtime.nursery import Nursery
+from runtime.printable import printable
 from runtime.program import launch, parts, settings
 from runtime.program.life import Program
 from runtime.program.options import Settings
 from runtime.program.parts import Found
+from runtime.program.trial import NotTried, Trial
 from runtime.server.door.peers import Peers
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ def main() -> int:
         return _run(words, os.environ, executable)
     except HoldallError as error:
         if settings.is_verbose(words, os.environ, _args_of(executable)):
-            traceback.print_exc()
+            _say(traceback.format_exc().rstrip("\n"), keeps="\n")
         _say(f"error: {error}")
         return error.exit_status
 
@@ -48,7 +50,7 @@ def _run(words: list[str], environment: Mapping[str, str], executable: Path) -> 
         return 0
     container = locate(executable)
     if "show_version" in asked:
-        print(f"holdall {__version__}" + (f" with {container.manifest.name}" if container else ""))
+        print(printable(f"holdall {__version__}" + (f" with {container.manifest.name}" if container else "")))
         return 0
     chosen = settings.read(
         words,
@@ -63,9 +65,10 @@ def _run(words: list[str], environment: Mapping[str, str], executable: Path) -> 
     with contextlib.closing(Peers(bound[0])) as peers:
         _greet(found.name, chosen, bound, peers, environment)
         open_store = None if chosen.no_history else lambda: _open_store(container, found.name, environment)
+        trial = _begin_trial(found)
         if not chosen.no_sandbox:
             _enter_sandbox(chosen, found, container, environment)
-        program = Program(chosen, found, peers, nursery=nursery, open_store=open_store)
+        program = Program(chosen, found, peers, nursery=nursery, trial=trial, open_store=open_store)
         return asyncio.new_event_loop().run_until_complete(program.serve(bound))
 
 
@@ -86,6 +89,24 @@ def _greet(
         launch.open_page(url, environment, bound)
 
 
+def _begin_trial(found: Found) -> Trial | None:
+    """Have files from outside used in a child, which is started before the sandbox."""
+    if not found.from_outside:
+        return None
+    files = found.parts
+    try:
+        return Trial(
+            files.weights,
+            draft=files.draft,
+            projector=files.projector,
+            adapters=[adapter.extent for adapter in files.adapters],
+            blamed=found.from_outside,
+        )
+    except NotTried as error:
+        _say(f"warning: the model could not be tried before its use: {error}")
+        return None
+
+
 def _enter_sandbox(chosen: Settings, found: Found, container: Container | None, environment: Mapping[str, str]) -> None:
     """Give up what serving doesn't need. After the page is opened, before a thread is started."""
     writes = [chosen.slot_save_path] if chosen.slot_save_path else []
@@ -96,7 +117,7 @@ def _enter_sandbox(chosen: Settings, found: Found, container: Container | None, 
         with contextlib.suppress(OSError):  # whoever writes there says it
             # A rule of the sandbox is bound to what is there, so it can't be made later.
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    entered = sandbox.enter(found.parts.paths, writes)
+    entered = sandbox.enter([extent.path for extent in found.parts.extents()], writes)
     if chosen.verbose:
         _say(entered)
 
@@ -131,5 +152,5 @@ def _args_of(executable: Path) -> list[str]:
         return []
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+def _say(text: str, *, keeps: str = "") -> None:
+    print(printable(text, keeps=keeps), file=sys.stderr, flush=True)

@@ -22,8 +22,10 @@ from runtime.engine.values.request import GenerationParams
 from runtime.engine.values.sampling import SamplingParams
 from runtime.errors import EngineError, HoldallError
 from runtime.nursery import Nursery
+from runtime.printable import printable
 from runtime.program.options import Settings
 from runtime.program.parts import Found
+from runtime.program.trial import NotTried, Trial
 from runtime.server.door.peers import Peers
 
 if TYPE_CHECKING:
@@ -51,13 +53,15 @@ class Program:
         peers: Peers,
         *,
         nursery: Nursery | None = None,
+        trial: Trial | None = None,
         open_store: "Callable[[], ChatStore] | None" = None,
     ) -> None:
-        """`peers` tells whose a connection is. Without `open_store` no chats are kept."""
+        """`peers` tells whose a connection is; a `trial` comes before the load. No `open_store`: no chats are kept."""
         self._settings = chosen
         self._found = found
         self._peers = peers
         self._nursery = nursery
+        self._trial = trial
         self._open_store = open_store
 
     async def serve(self, bound: list[socket.socket]) -> int:
@@ -116,6 +120,7 @@ class Program:
         """Load the engine, on a thread of its own."""
         on_log = _write_through if self._settings.verbose else None
         try:
+            self._try()
             engine = load(
                 self._found.parts,
                 _load_params(self._settings),
@@ -129,6 +134,15 @@ class Program:
             self._post(lambda: self._loaded.set_exception(failure))
         else:
             self._post(lambda: self._loaded.set_result(engine))
+
+    def _try(self) -> None:
+        """Wait until files from outside have been used in a child. Raises ModelError."""
+        if self._trial is None:
+            return
+        try:
+            self._trial.finish()
+        except NotTried as error:  # such as no room for what a bundle unpacks; the load tells what is wrong
+            _write_through(f"warning: the model could not be tried before its use: {error}\n")
 
     def _post(self, call: Callable[[], None]) -> None:
         # After its last turn the loop takes no more calls, and nobody is there to hear them.
@@ -209,4 +223,4 @@ def _sampling_defaults(chosen: Settings) -> SamplingParams:
 
 
 def _write_through(text: str) -> None:
-    sys.stderr.write(text)
+    sys.stderr.write(printable(text, keeps="\n\t"))

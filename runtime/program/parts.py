@@ -20,28 +20,33 @@ from runtime.program.options import Settings
 class Found:
     """The files of a launch. `manifest` is that of the model's bundle, None for a model that was named.
 
-    `sha256` is the hash of the model's GGUF where the manifest promises one, else empty.
+    `sha256` is the hash of the model's GGUF where the manifest promises one, else empty. `from_outside` are the files
+    that no bundle's builder has tried.
     """
 
     name: str
     parts: Parts
     manifest: Manifest | None = None
     sha256: str = ""
+    from_outside: tuple[Path, ...] = ()
 
 
 def find(chosen: Settings, container: Container | None, executable: Path) -> Found:
     """Return the files that a launch uses. Raises ModelError for one that isn't there, UsageError for a wrong scale."""
     name, weights = find_model(chosen, container, executable)
+    parts = Parts(
+        weights=weights,
+        draft=find_draft(chosen, container),
+        projector=find_projector(chosen, container),
+        adapters=tuple(find_adapters(chosen, container)),
+    )
+    inside = container.path if container else None
     return Found(
         name=name,
-        parts=Parts(
-            weights=weights,
-            draft=find_draft(chosen, container),
-            projector=find_projector(chosen, container),
-            adapters=tuple(find_adapters(chosen, container)),
-        ),
+        parts=parts,
         manifest=container.manifest if container and chosen.model is None else None,
         sha256=container.sha256(weights) if container else "",
+        from_outside=tuple(extent.path for extent in parts.extents() if extent.path != inside),
     )
 
 

@@ -33,12 +33,12 @@ def model(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def pack(tmp_path: Path) -> Path:
-    """A runtime pack that can be welded, if not run."""
+    """A runtime pack that can be welded, if not run: it says that it is for another system."""
     folder = tmp_path / "pack"
     (folder / "LICENSES").mkdir(parents=True)
     (folder / "stub").write_bytes(b"\x7fELF" + b"stub" * 1000)
     (folder / "runtime.pkg").write_bytes(b"pkg" * 5000 + b"MEI\014\013\012\013\016")
-    (folder / "pack.json").write_text(json.dumps({"platform": "linux-x86_64", "tool_version": "9.9"}))
+    (folder / "pack.json").write_text(json.dumps({"platform": "elsewhere-x86_64", "tool_version": "9.9"}))
     (folder / "LICENSES" / "python.txt").write_text("PSF\n")
     return folder
 

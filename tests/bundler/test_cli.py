@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -354,3 +355,19 @@ def test_the_version_is_printed_by_the_module(tmp_path: Path) -> None:
     ended = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.startswith("holdall ")
+
+
+def test_names_from_files_do_not_reach_the_terminal_raw(
+    build: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = write_model(tmp_path / "a.gguf", architecture="b\x1b[2J")
+    assert build(model, "-o", "tiny", "--name", "Tiny") == 0
+    assert cli.main(["inspect", "tiny"]) == 0
+    assert cli.main(["inspect", "tiny", "--json"]) == 0
+    hostile = write_model(tmp_path / "b.gguf", tensors=("\x9b2J\x07",), architecture="a")
+    hostile.write_bytes(hostile.read_bytes().replace(struct.pack("<I", 2) + struct.pack("<QQ", 32, 3), b"\xff" * 20))
+    assert build(hostile, "-o", "tiny") != 0
+    captured = capsys.readouterr()
+    assert "tensor" in captured.err
+    assert "b\\u001b[2J" in captured.out
+    assert not set("\x1b\x07\x9b") & set(captured.out + captured.err)

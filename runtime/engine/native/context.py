@@ -12,6 +12,7 @@ from runtime.engine.native.bindings import attach_threadpool, libc
 from runtime.engine.native.lora import LoraAdapter
 from runtime.engine.native.model import Model
 from runtime.engine.native.sampler import SamplerChain
+from runtime.engine.native.saved_slot import is_sound
 from runtime.engine.native.threadpool import ThreadPool
 from runtime.engine.values.edits import BatchEntry, Copy, Cut, Edit, MediaPart, Park, Restore, Shift
 from runtime.errors import EngineError, ModelError
@@ -282,28 +283,35 @@ class Context:
             data = file.read(4 * num_words)
         return array("i", data).tolist() if len(data) == 4 * num_words else []
 
-    def load(self, slot: int, path: Path, num_words: int) -> int:
+    def are_tokens(self, words: Sequence[int]) -> bool:
+        """Whether all of these are tokens of the vocabulary."""
+        return not words or (min(words) >= 0 and max(words) < self._model.facts.n_vocab)
+
+    def load(self, slot: int, path: Path, num_words: int, num_tokens: int) -> int:
         """Fill an empty slot with the cache that follows a file's words; return the file's size in bytes.
 
-        0 when it can't be read; then the slot may hold a part and is to be cut.
+        0 when it can't be used: then nothing was read, or a part that `cut` takes away.
 
         Not `llama_state_seq_load_file`: that one ends the process when a file is shorter than it says. Reading from
         memory is checked. There llama.cpp wants a mark and a sequence id before the cache, so they are written over
         the last words, in a private mapping of the file.
         """
-        mark = self._state_mark(slot)
+        empty = self._state(slot)
+        mark = empty[:_STATE_MARK_BYTES]
         start = _FILE_HEAD.size + 4 * num_words - len(mark)
         with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_COPY) as data:
-            data[start : start + len(mark)] = mark
-            num_bytes = len(data)
+            num_bytes, place = len(data), start + len(mark)
+            if not is_sound(data, place, empty[len(mark) :], num_tokens=num_tokens, has_grid=self._model.has_grid):
+                return 0
+            data[start:place] = mark
             state = (ctypes.c_uint8 * (num_bytes - start)).from_buffer(data, start)
             num_read = self._api.llama_state_seq_set_data(self.handle, state, len(state), slot)
             del state  # a mapping can't be closed while something points into it
         return num_bytes if num_read else 0
 
-    def _state_mark(self, slot: int) -> bytes:
-        """Return what stands before any sequence's state in memory: llama.cpp's mark and the sequence's id."""
+    def _state(self, slot: int) -> bytes:
+        """Return a slot's state as it lies in memory: llama.cpp's mark and the sequence's id, then the caches."""
         size = self._api.llama_state_seq_get_size(self.handle, slot)
         state = (ctypes.c_uint8 * size)()
         self._api.llama_state_seq_get_data(self.handle, state, size, slot)
-        return bytes(state[:_STATE_MARK_BYTES])
+        return bytes(state)

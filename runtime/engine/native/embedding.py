@@ -1,12 +1,14 @@
 """A context that gives vectors instead of logits."""
 
 import ctypes
+import math
 from collections.abc import Sequence
 
 from runtime.engine.native.context import Context
 from runtime.engine.native.model import Model
 from runtime.engine.values.edits import BatchEntry
 from runtime.engine.values.facts import Pooling
+from runtime.errors import EngineError
 
 
 class EmbeddingContext(Context):
@@ -50,7 +52,7 @@ class EmbeddingContext(Context):
     def vectors(self, entries: Sequence[BatchEntry]) -> list[list[float]]:
         """Compute a batch of tokens, each as an output, and return one vector for each slot in it, in their order.
 
-        Without pooling one for each token. Raises what `decode` raises.
+        Without pooling one for each token. Raises what `decode` raises; EngineError for vectors that aren't numbers.
         """
         self.decode(entries)
         api, handle = self._api, self.handle
@@ -60,4 +62,7 @@ class EmbeddingContext(Context):
         return [self._copy(api.llama_get_embeddings_seq(handle, slot)) for slot in slots]
 
     def _copy(self, pointer: "ctypes._Pointer[ctypes.c_float]") -> list[float]:
-        return pointer[: self._length]
+        vector: list[float] = pointer[: self._length]
+        if not math.isfinite(sum(vector)):  # no sum of so few floats is too large for Python's
+            raise EngineError("the model's weights are damaged: it makes vectors with parts that are no numbers")
+        return vector

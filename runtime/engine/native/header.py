@@ -9,6 +9,7 @@ from runtime.engine.native.bindings import GgufInitParams, ggml_base
 from runtime.engine.native.gguf_file import opened_gguf
 from runtime.engine.native.library import Library
 from runtime.engine.values.facts import ModelShape, num_kv_elements
+from runtime.engine.values.header_rules import fault_in_header
 from runtime.errors import ModelError
 
 _ARRAY = 9  # enum gguf_type
@@ -23,17 +24,20 @@ _C_TYPES: dict[int, Any] = {
     10: ctypes.c_uint64,
     11: ctypes.c_int64,
 }
+_REALS: dict[int, tuple[str, Any]] = {6: ("f32", ctypes.c_float), 12: ("f64", ctypes.c_double)}
 _STRING = 8
 
 
 def read_shape(library: Library, path: Path, offset: int, size: int) -> ModelShape:
     """Return the shape of the model whose GGUF of `size` bytes begins at `offset` of `path`.
 
-    Raises ModelError when there is none. What a header doesn't say counts as nothing.
+    Raises ModelError when there is none, or one with impossible numbers. What a header doesn't say counts as nothing.
     """
     header = _Header(library, path, offset)
     try:
         architecture = header.text("general.architecture")
+        if fault := fault_in_header(architecture, header.number):
+            raise ModelError(f"{path}: this model can't be used: {fault}")
 
         def number(name: str, default: int = 0) -> int:
             values = header.numbers(f"{architecture}.{name}")
@@ -109,6 +113,14 @@ class _Header:
     def length(self, name: str) -> int:
         found = self._find(name)
         return self._call("gguf_get_arr_n", found[0], ctypes.c_size_t) if found and found[1] == _ARRAY else 0
+
+    def number(self, name: str) -> float | None:
+        """Return a single number of whatever type; None when the key is absent or something else."""
+        found = self._find(name)
+        if found is not None and found[1] in _REALS:
+            function, kind = _REALS[found[1]]
+            return float(self._call(f"gguf_get_val_{function}", found[0], kind))
+        return self.numbers(name)[0] if found is not None and found[1] in _NUMBERS else None
 
     def numbers(self, name: str) -> list[int]:
         """Return a whole number, or an array of them, as a list; empty when the key is absent or something else."""

@@ -123,6 +123,16 @@ class Model:
         """
         return has_tensor(self.library, self._path, self._offset, _RANKING_TENSORS)
 
+    @property
+    def has_grid(self) -> bool:
+        """Whether a token has places in a picture beside its position, or its cell the token itself (n-gram hashes)."""
+        api = self.library.api
+        with_grids = (api.LLAMA_ROPE_TYPE_MROPE, api.LLAMA_ROPE_TYPE_IMROPE)
+        return (
+            api.llama_model_rope_type(self.handle) in with_grids
+            or self._architecture_value("ple.ngram_size") is not None
+        )
+
     def metadata(self, key: str) -> str | None:
         """Return a metadata value as text, None when the model doesn't have it."""
         api = self.library.api
@@ -187,15 +197,18 @@ class Model:
 
     def _tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         data = text.encode("utf-8", "surrogatepass")
-        # No token is shorter than a byte; the slack is for BOS, EOS and a prefix space.
+        # Hardly a token is shorter than a byte; the slack is for BOS, EOS and a prefix space. But a vocabulary without
+        # the space's own mark spells that out in three bytes: then llama.cpp says how many tokens there are.
         capacity = len(data) + 16
-        tokens = (ctypes.c_int32 * capacity)()
-        count = self.library.api.llama_tokenize(
-            self.vocab, data, len(data), tokens, capacity, add_special, parse_special
-        )
-        if count < 0:
-            raise EngineError(f"llama.cpp could not tokenize a text of {len(data)} bytes")
-        return tokens[:count]
+        for _ in range(2):
+            tokens = (ctypes.c_int32 * capacity)()
+            count = self.library.api.llama_tokenize(
+                self.vocab, data, len(data), tokens, capacity, add_special, parse_special
+            )
+            if count >= 0:
+                return tokens[:count]
+            capacity = -count
+        raise EngineError(f"llama.cpp could not tokenize a text of {len(data)} bytes")
 
     def pair(self, first: str, second: str) -> list[int]:
         """Return two texts with the model's special tokens around and between them, as a ranking model reads them."""

@@ -1,8 +1,10 @@
 """What is done with slots beside generating, on the engine's thread with a real model."""
 
+import contextlib
 import queue
+import random
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from runtime.engine.values.params import EngineParams
 from runtime.engine.values.sampling import SamplingParams
 from runtime.errors import EngineError, HoldallError, RequestError, Unavailable
 from tests.asking import request_for
+from tests.tiny_models import write_windowed
 
 TEXT = "Once upon a time, there was a little girl named Lily"
 HEADER_BYTES = 12  # of llama.cpp's file: magic, version, number of words
@@ -142,6 +145,125 @@ def test_a_file_that_is_no_saved_slot_is_refused_and_the_slot_works_on(
         do(engine, RestoreSlot(0, tmp_path / "file"))
     assert str(tmp_path) not in str(refusal.value)
     assert say(engine, TEXT, slot=0)[0] == said
+
+
+def cells_of(data: bytes) -> tuple[int, int]:
+    """Return where the cells of a saved slot begin, and how many there are."""
+    place = HEADER_BYTES + 4 * struct.unpack_from("=I", data, HEADER_BYTES - 4)[0]
+    streams, num_cells = struct.unpack_from("=II", data, place)
+    assert streams == 1
+    return place + 8, num_cells
+
+
+def put_position(index: int, position: int) -> Callable[[bytearray], None]:
+    def put(data: bytearray) -> None:
+        cells, num_cells = cells_of(data)
+        struct.pack_into("=i", data, cells + 12 * (index % num_cells), position)
+
+    return put
+
+
+def put_number(*, key: bool, half: int) -> Callable[[bytearray], None]:
+    """Put an f16 into the first key of a file, or into its last value."""
+
+    def put(data: bytearray) -> None:
+        cells, num_cells = cells_of(data)
+        struct.pack_into("=H", data, cells + 12 * num_cells + 8 + 12 if key else len(data) - 2, half)
+
+    return put
+
+
+def put_token(token: int) -> Callable[[bytearray], None]:
+    return lambda data: struct.pack_into("=i", data, HEADER_BYTES + 12, token)
+
+
+DAMAGES: dict[str, Callable[[bytearray], None]] = {
+    "a position before the first": put_position(3, -1),
+    "a position far before the first": put_position(3, -(2**31)),
+    "a position twice": put_position(3, 4),
+    "a position twice, at the end": put_position(-2, 16),
+    "a position beyond the last": put_position(3, 2**31 - 1),
+    "a key that is no number": put_number(key=True, half=0x7E00),
+    "a key without an end": put_number(key=True, half=0xFC00),
+    "a value that is no number": put_number(key=False, half=0xFE01),
+    "a token beyond the vocabulary": put_token(2**31 - 1),
+    "a token that stands for a picture": put_token(-5),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_inside_a_saved_slot_is_refused_and_harms_neither_this_slot_nor_others(
+    engine: Engine, tmp_path: Path, damage: str
+) -> None:
+    said, _first = say(engine, TEXT, slot=0)
+    do(engine, SaveSlot(0, tmp_path / "good"))
+    data = bytearray((tmp_path / "good").read_bytes())
+    DAMAGES[damage](data)
+    (tmp_path / "bad").write_bytes(data)
+    for slot in (0, 1, 0):
+        with pytest.raises(RequestError, match="can't be restored"):
+            do(engine, RestoreSlot(slot, tmp_path / "bad"))
+    assert do(engine, ListSlots())[0].num_tokens == 0
+    assert say(engine, TEXT, slot=1)[0] == said
+    do(engine, RestoreSlot(0, tmp_path / "good"))
+    again, finished = say(engine, TEXT, slot=0)
+    assert (again, finished.timings.num_prompt_tokens) == (said, 1)
+
+
+def damaged(good: bytes, chance: random.Random) -> bytes:
+    """Return a saved slot's file with numbers, bytes or a stretch of it changed, most often near its head."""
+    data = bytearray(good)
+    cells, num_cells = cells_of(good)
+    head_bytes = cells + 12 * num_cells + 40
+    for _ in range(chance.choice((1, 1, 2, 5))):
+        place = chance.randrange(head_bytes if chance.random() < 0.8 else len(data) - 8)
+        match chance.randrange(5):
+            case 0:
+                struct.pack_into("=I", data, place & ~3, chance.choice((0, 1, 2, 17, 255, 2**16, 2**31, 2**32 - 1)))
+            case 1:
+                data[place] ^= 1 << chance.randrange(8)
+            case 2:
+                data[place : place + 4] = chance.randbytes(4)
+            case 3:
+                del data[place : place + chance.choice((1, 4, 12, 1000))]
+            case 4:
+                data[place:place] = chance.randbytes(chance.choice((1, 4, 12, 1000)))
+        if len(data) <= head_bytes + 8:
+            break
+    return bytes(data)
+
+
+@pytest.mark.parametrize("num_files", [100, pytest.param(2000, marks=pytest.mark.fuzz)])
+def test_no_damaged_file_harms_its_slot_or_another(engine: Engine, tmp_path: Path, num_files: int) -> None:
+    said, _first = say(engine, TEXT, slot=0)
+    do(engine, SaveSlot(0, tmp_path / "good"))
+    good = (tmp_path / "good").read_bytes()
+    for seed in range(num_files):
+        (tmp_path / "bad").write_bytes(damaged(good, random.Random(seed)))
+        with contextlib.suppress(RequestError):  # a changed number may be as good as the one that it was
+            do(engine, RestoreSlot(0, tmp_path / "bad"))
+        say(engine, TEXT, slot=0, max_tokens=1)
+        assert say(engine, TEXT, slot=1)[0] == said, seed
+        do(engine, RestoreSlot(0, tmp_path / "good"))
+        assert say(engine, TEXT, slot=0)[0] == said, seed
+
+
+def test_a_saved_slot_of_a_model_with_a_window_comes_back_or_is_refused(stories: Model, tmp_path: Path) -> None:
+    """It has two caches, one after the other; of the second only the window is kept."""
+    model = Model(stories.library, write_windowed(tmp_path / "windowed.gguf", window=8))
+    engine = Engine(model, EngineParams(n_ctx=128, n_batch=64, num_slots=2), post=lambda call: call())
+    try:
+        say(engine, "abc" * 20, slot=0)
+        saved = do(engine, SaveSlot(0, tmp_path / "good"))
+        assert do(engine, RestoreSlot(1, tmp_path / "good")) == saved
+        data = bytearray((tmp_path / "good").read_bytes())
+        put_number(key=False, half=0x7C00)(data)  # in the second cache
+        (tmp_path / "bad").write_bytes(data)
+        with pytest.raises(RequestError, match="can't be restored"):
+            do(engine, RestoreSlot(1, tmp_path / "bad"))
+    finally:
+        engine.close()
+        model.close()
 
 
 def test_a_file_that_is_not_there_is_told_by_its_name_alone(engine: Engine, tmp_path: Path) -> None:

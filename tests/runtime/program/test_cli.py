@@ -99,3 +99,26 @@ def test_default_arguments_that_cannot_be_used_are_said_to_be_the_bundles(
     monkeypatch.setattr(sys, "argv", ["holdall"])
     assert cli.main() == 2
     assert capsys.readouterr().err == "error: .args: there is no flag --tmep, did you mean --temp?\n"
+
+
+@pytest.mark.parametrize("words", [(), ("--verbose",)], ids=["one line", "traced"])
+def test_names_from_files_do_not_reach_the_terminal_raw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    name = "\x1b]0;pwned\x07\x9b2J.gguf"
+    monkeypatch.setattr(sys, "argv", ["holdall", "-m", str(tmp_path / name), *words])
+    assert cli.main() == 4
+    said = capsys.readouterr().err
+    assert "\\u001b]0;pwned\\u0007\\u009b2J.gguf" in said
+    assert not set("\x1b\x07\x9b") & set(said)
+
+
+def test_a_bundles_name_does_not_reach_the_terminal_raw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = bundle(tmp_path / "bundle")
+    inside = replace(plain, manifest=replace(plain.manifest, name="a\x1b[2J"))
+    monkeypatch.setattr(cli, "locate", lambda _executable: inside)
+    monkeypatch.setattr(sys, "argv", ["holdall", "--version"])
+    assert cli.main() == 0
+    assert capsys.readouterr().out.endswith("with a\\u001b[2J\n")

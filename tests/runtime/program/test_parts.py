@@ -141,7 +141,7 @@ def test_all_that_is_found_goes_to_the_engine_and_the_page_together(tmp_path: Pa
     named = Settings(model=other, draft_model=other, projector=other)
     place = Extent(other, 0, 5)
     assert parts.find(named, inside, executable) == parts.Found(
-        name="other", parts=Parts(weights=place, draft=place, projector=place)
+        name="other", parts=Parts(weights=place, draft=place, projector=place), from_outside=(other, other, other)
     )
 
 
