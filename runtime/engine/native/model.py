@@ -17,6 +17,7 @@ from runtime.engine.native.library import Library
 from runtime.engine.values.facts import FillTokens, ModelFacts, Pooling
 from runtime.errors import EngineError, ModelError, RequestError
 
+_TOO_MANY_TOKENS = -(2**31)  # says llama_tokenize where their number doesn't fit in 32 bits
 _RANKING_TENSORS = ("cls.weight", "cls.output.weight")  # llama.cpp's names; a model has one of them or both
 
 
@@ -153,15 +154,19 @@ class Model:
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Return token ids. `add_special` adds BOS/EOS where the model wants them; `parse_special` reads `<|x|>`."""
         data = text.encode("utf-8", "surrogatepass")
-        # No token is shorter than a byte; the slack is for BOS, EOS and a prefix space.
+        # Few tokens are shorter than a byte; the slack is for BOS, EOS and a prefix space.
         capacity = len(data) + 16
-        tokens = (ctypes.c_int32 * capacity)()
-        count = self.library.api.llama_tokenize(
-            self.vocab, data, len(data), tokens, capacity, add_special, parse_special
-        )
-        if count < 0:
-            raise EngineError(f"llama.cpp could not tokenize a text of {len(data)} bytes")
-        return tokens[:count]
+        while True:
+            tokens = (ctypes.c_int32 * capacity)()
+            count = self.library.api.llama_tokenize(
+                self.vocab, data, len(data), tokens, capacity, add_special, parse_special
+            )
+            if count >= 0:
+                return tokens[:count]
+            if count == _TOO_MANY_TOKENS:
+                raise EngineError(f"llama.cpp could not tokenize a text of {len(data)} bytes")
+            # A vocabulary may have no token for what llama.cpp writes for a space or makes of a character.
+            capacity = -count
 
     def pair(self, first: str, second: str) -> list[int]:
         """Return two texts with the model's special tokens around and between them, as a ranking model reads them."""

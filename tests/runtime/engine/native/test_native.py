@@ -2,6 +2,8 @@
 
 import math
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from runtime.engine.values.edits import BatchEntry
 from runtime.engine.values.facts import FillTokens
 from runtime.engine.values.sampling import Sampler, SamplingParams
 from runtime.errors import EngineError, ModelError, RequestError
+from tests.tiny_models import write_windowed
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +98,43 @@ def test_words_have_the_same_tokens_each_time(library: Library, smollm2: Path) -
         assert models[0].detokenize(found) == text
     for model in models:
         model.close()
+
+
+LOGS_AFTER_THE_END = """
+import gc
+from llama_cpp import llama_cpp as api
+from runtime.engine.native import Library
+library = Library()
+del library
+gc.collect()
+others = [api.llama_log_callback(lambda *said: print("heard by another")) for _ in range(50)]
+api.llama_model_load_from_file(b"/no/such.gguf", api.llama_model_default_params())
+"""
+
+
+def test_what_llama_cpp_says_after_its_library_is_gone_reaches_nobody_else() -> None:
+    command = [sys.executable, "-c", LOGS_AFTER_THE_END]
+    root = Path(__file__).parents[4]
+    ended = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout) == (0, ""), ended.stderr
+
+
+def test_there_are_no_logits_where_none_were_wanted(model: Model, context: Context) -> None:
+    context.decode(entries([1, 403, 407]))
+    assert len(context.logits(2)) == model.facts.n_vocab
+    for index in (0, 3, -4):
+        with pytest.raises(EngineError, match="has no logits"):
+            context.logits(index)
+
+
+def test_a_text_may_have_more_tokens_than_bytes(library: Library, tmp_path: Path) -> None:
+    """A vocabulary without a token for the mark that stands for a space has its three bytes instead."""
+    model = Model(library, write_windowed(tmp_path / "model.gguf", window=16))
+    for text in (" " * 100, "x y  " * 1000):
+        tokens = model.tokenize(text, add_special=False, parse_special=False)
+        assert len(tokens) > len(text) + 16
+        assert model.detokenize(tokens).replace("\u2581", " ").strip() == text.strip()
+    model.close()
 
 
 def test_a_token_outside_the_vocabulary_is_the_callers_mistake(model: Model) -> None:
