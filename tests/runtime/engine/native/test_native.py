@@ -127,6 +127,51 @@ def test_there_are_no_logits_where_none_were_wanted(model: Model, context: Conte
             context.logits(index)
 
 
+INFINITE = ((5, 3e38), (5, 3e38))
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        SamplingParams(logit_bias=((5, 1e9),), top_k=200),
+        SamplingParams(logit_bias=((5, 1e9),), top_k=0, min_p=0, typical_p=0.9, order=(Sampler.TYPICAL_P,)),
+        SamplingParams(logit_bias=INFINITE, order=()),
+        SamplingParams(logit_bias=INFINITE, top_k=200),
+        SamplingParams(logit_bias=INFINITE, order=(Sampler.ADAPTIVE_P,), adaptive_target=1.0),
+        SamplingParams(logit_bias=INFINITE, mirostat=1),
+        SamplingParams(logit_bias=INFINITE, mirostat=2),
+    ],
+    ids=lambda params: f"{params.logit_bias[0][1]:g}-{params.top_k}-{params.mirostat}-{len(params.order)}",
+)
+def test_numbers_beyond_the_usual_choose_what_they_mean(model: Model, context: Context, params: SamplingParams) -> None:
+    context.decode(entries([1, 403, 407]))
+    chain, candidates = SamplerChain(model, params, seed=3), Candidates(model)
+    assert [context.sample(chain, 2) for _ in range(5)] == [5] * 5
+    candidates.fill(context.logits(2))
+    assert candidates.choose(chain) == 5
+    assert candidates.remaining(1) == (1.0, [(5, 1.0)])
+    candidates.close()
+    chain.close()
+
+
+@pytest.mark.parametrize("last", [(), (Sampler.ADAPTIVE_P,)], ids=["dist", "adaptive_p"])
+def test_a_logit_that_is_no_number_is_never_chosen(model: Model, context: Context, last: tuple[Sampler, ...]) -> None:
+    """Infinity less infinity, of the token that stands first."""
+    context.decode(entries([1, 403, 407]))
+    order = (Sampler.PENALTIES, *last)
+    infinite = ((0, 3e38), (0, 3e38))
+    chain = SamplerChain(
+        model,
+        SamplingParams(logit_bias=infinite, frequency_penalty=3e38, order=order, adaptive_target=0.5),
+        seed=3,
+    )
+    for _ in range(3):
+        chain.accept(0)
+    chosen = {context.sample(chain, 2) for _ in range(20)}
+    assert chosen.isdisjoint({0, 511})
+    chain.close()
+
+
 def test_a_text_may_have_more_tokens_than_bytes(library: Library, tmp_path: Path) -> None:
     """A vocabulary without a token for the mark that stands for a space has its three bytes instead."""
     model = Model(library, write_windowed(tmp_path / "model.gguf", window=16))
