@@ -191,8 +191,13 @@ class Context:
         return token
 
     def logits(self, index: int) -> "memoryview[float]":
-        """Return the logits of the batch's entry `index`, a float for each token; valid until the next decode."""
+        """Return the logits of the batch's entry `index`, a float for each token; valid until the next decode.
+
+        Raises EngineError for an entry that wanted none.
+        """
         pointer = self._api.llama_get_logits_ith(self.handle, index)
+        if not pointer:
+            raise EngineError(f"the batch's entry {index} has no logits")
         values = (ctypes.c_float * self._model.facts.n_vocab).from_address(ctypes.addressof(pointer.contents))
         return memoryview(values).cast("B").cast("f")
 

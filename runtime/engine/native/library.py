@@ -10,6 +10,8 @@ from typing import Any
 from runtime.engine.native.bindings import ggml, libc
 
 _LOG_LEVEL_DEBUG, _LOG_LEVEL_ERROR = 1, 4  # enum ggml_log_level
+# llama.cpp calls the last one it was given, also when the library that gave it is gone.
+_log_callbacks: list[Any] = []
 _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 
 
@@ -25,7 +27,8 @@ class Library:
         self.api: Any = api
         self._last_errors: deque[str] = deque(maxlen=3)
         self._on_log = on_log
-        self.log_callback = api.llama_log_callback(self._log)  # kept alive as long as llama.cpp may call it
+        self.log_callback = api.llama_log_callback(self._log)
+        _log_callbacks.append(self.log_callback)
         api.llama_log_set(self.log_callback, None)
         folder = Path(api.__file__).parent / "lib"
         ggml().ggml_backend_load_all_from_path(os.fsencode(folder))

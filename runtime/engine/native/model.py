@@ -19,6 +19,7 @@ from runtime.engine.values.facts import ControlToken, FillTokens, ModelFacts, Po
 from runtime.engine.values.request import MAX_TEXT_TOKENS
 from runtime.errors import EngineError, ModelError, RequestError, TooManyTokens
 
+_TOO_MANY_TOKENS = -(2**31)  # says llama_tokenize where their number doesn't fit in 32 bits
 _RANKING_TENSORS = ("cls.weight", "cls.output.weight")  # llama.cpp's names; a model has one of them or both
 
 
@@ -197,18 +198,19 @@ class Model:
 
     def _tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         data = text.encode("utf-8", "surrogatepass")
-        # Hardly a token is shorter than a byte; the slack is for BOS, EOS and a prefix space. But a vocabulary without
-        # the space's own mark spells that out in three bytes: then llama.cpp says how many tokens there are.
+        # Hardly a token is shorter than a byte; the slack is for BOS, EOS and a prefix space. But a vocabulary may have no
+        # token for what llama.cpp writes for a space or makes of a character: then it says how many tokens there are.
         capacity = len(data) + 16
-        for _ in range(2):
+        while True:
             tokens = (ctypes.c_int32 * capacity)()
             count = self.library.api.llama_tokenize(
                 self.vocab, data, len(data), tokens, capacity, add_special, parse_special
             )
             if count >= 0:
                 return tokens[:count]
+            if count == _TOO_MANY_TOKENS:
+                raise EngineError(f"llama.cpp could not tokenize a text of {len(data)} bytes")
             capacity = -count
-        raise EngineError(f"llama.cpp could not tokenize a text of {len(data)} bytes")
 
     def pair(self, first: str, second: str) -> list[int]:
         """Return two texts with the model's special tokens around and between them, as a ranking model reads them."""

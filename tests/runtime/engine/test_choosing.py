@@ -25,6 +25,7 @@ from runtime.errors import RequestError
 from tests.asking import request_for
 from tests.runtime.engine.test_guidance import JSON
 from tests.schemas import random_schema
+from tests.tiny_models import write_windowed
 
 GREEDY = SamplingParams(temperature=0)
 
@@ -200,6 +201,15 @@ def test_forbidding_all_that_a_grammar_allows_changes_nothing(engine: Engine) ->
     forbidden = tuple((token, -math.inf) for token in range(engine.info.n_vocab))
     heard = generate(engine, "Once", under(GrammarKind.GBNF, 'root ::= "yes"', logit_bias=forbidden))
     assert heard.text == "yes"
+
+
+def test_a_bias_on_a_text_with_more_tokens_than_bytes_stops_nobody(tmp_path: Path) -> None:
+    model = Model(Library(), write_windowed(tmp_path / "model.gguf", window=16))
+    engine = Engine(model, EngineParams(n_ctx=256, n_batch=64), post=lambda call: call())
+    biased = SamplingParams(seed=1, logit_bias=((" " * 300, 1.0),))
+    assert generate(engine, "a", biased, max_tokens=2, ignore_eos=True).reason is FinishReason.LENGTH
+    engine.close()
+    model.close()
 
 
 def test_penalties_and_a_grammar_work_together(engine: Engine) -> None:

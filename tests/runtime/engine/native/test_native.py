@@ -2,6 +2,8 @@
 
 import math
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,6 +98,88 @@ def test_words_have_the_same_tokens_each_time(library: Library, smollm2: Path) -
         assert models[0].detokenize(found) == text
     for model in models:
         model.close()
+
+
+LOGS_AFTER_THE_END = """
+import gc
+from llama_cpp import llama_cpp as api
+from runtime.engine.native import Library
+library = Library()
+del library
+gc.collect()
+others = [api.llama_log_callback(lambda *said: print("heard by another")) for _ in range(50)]
+api.llama_model_load_from_file(b"/no/such.gguf", api.llama_model_default_params())
+"""
+
+
+def test_what_llama_cpp_says_after_its_library_is_gone_reaches_nobody_else() -> None:
+    command = [sys.executable, "-c", LOGS_AFTER_THE_END]
+    root = Path(__file__).parents[4]
+    ended = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout) == (0, ""), ended.stderr
+
+
+def test_there_are_no_logits_where_none_were_wanted(model: Model, context: Context) -> None:
+    context.decode(entries([1, 403, 407]))
+    assert len(context.logits(2)) == model.facts.n_vocab
+    for index in (0, 3, -4):
+        with pytest.raises(EngineError, match="has no logits"):
+            context.logits(index)
+
+
+INFINITE = ((5, 3e38), (5, 3e38))
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        SamplingParams(logit_bias=((5, 1e9),), top_k=200),
+        SamplingParams(logit_bias=((5, 1e9),), top_k=0, min_p=0, typical_p=0.9, order=(Sampler.TYPICAL_P,)),
+        SamplingParams(logit_bias=INFINITE, order=()),
+        SamplingParams(logit_bias=INFINITE, top_k=200),
+        SamplingParams(logit_bias=INFINITE, order=(Sampler.ADAPTIVE_P,), adaptive_target=1.0),
+        SamplingParams(logit_bias=INFINITE, mirostat=1),
+        SamplingParams(logit_bias=INFINITE, mirostat=2),
+    ],
+    ids=lambda params: f"{params.logit_bias[0][1]:g}-{params.top_k}-{params.mirostat}-{len(params.order)}",
+)
+def test_numbers_beyond_the_usual_choose_what_they_mean(model: Model, context: Context, params: SamplingParams) -> None:
+    context.decode(entries([1, 403, 407]))
+    chain, candidates = SamplerChain(model, params, seed=3), Candidates(model)
+    assert [context.sample(chain, 2) for _ in range(5)] == [5] * 5
+    candidates.fill(context.logits(2))
+    assert candidates.choose(chain) == 5
+    assert candidates.remaining(1) == (1.0, [(5, 1.0)])
+    candidates.close()
+    chain.close()
+
+
+@pytest.mark.parametrize("last", [(), (Sampler.ADAPTIVE_P,)], ids=["dist", "adaptive_p"])
+def test_a_logit_that_is_no_number_is_never_chosen(model: Model, context: Context, last: tuple[Sampler, ...]) -> None:
+    """Infinity less infinity, of the token that stands first."""
+    context.decode(entries([1, 403, 407]))
+    order = (Sampler.PENALTIES, *last)
+    infinite = ((0, 3e38), (0, 3e38))
+    chain = SamplerChain(
+        model,
+        SamplingParams(logit_bias=infinite, frequency_penalty=3e38, order=order, adaptive_target=0.5),
+        seed=3,
+    )
+    for _ in range(3):
+        chain.accept(0)
+    chosen = {context.sample(chain, 2) for _ in range(20)}
+    assert chosen.isdisjoint({0, 511})
+    chain.close()
+
+
+def test_a_text_may_have_more_tokens_than_bytes(library: Library, tmp_path: Path) -> None:
+    """A vocabulary without a token for the mark that stands for a space has its three bytes instead."""
+    model = Model(library, write_windowed(tmp_path / "model.gguf", window=16))
+    for text in (" " * 100, "x y  " * 1000):
+        tokens = model.tokenize(text, add_special=False, parse_special=False)
+        assert len(tokens) > len(text) + 16
+        assert model.detokenize(tokens).replace("\u2581", " ").strip() == text.strip()
+    model.close()
 
 
 def test_a_token_outside_the_vocabulary_is_the_callers_mistake(model: Model) -> None:
