@@ -198,8 +198,8 @@ class Model:
 
     def _tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         data = text.encode("utf-8", "surrogatepass")
-        # Hardly a token is shorter than a byte; the slack is for BOS, EOS and a prefix space. But a vocabulary may have no
-        # token for what llama.cpp writes for a space or makes of a character: then it says how many tokens there are.
+        # Hardly a token is shorter than a byte; the slack is for BOS, EOS and a prefix space. But a vocabulary may have
+        # no token for what llama.cpp writes for a space or makes of a character: then it says how many there are.
         capacity = len(data) + 16
         while True:
             tokens = (ctypes.c_int32 * capacity)()

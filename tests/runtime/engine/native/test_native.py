@@ -546,12 +546,3 @@ def test_a_template_that_cannot_write_a_chat_says_so(library: Library) -> None:
     assert refused.value.param == "messages"
     with pytest.raises(EngineError, match="no chat template 'nobody'"):
         write_messages(library, "nobody", [("user", "a")], adds_generation_prompt=True)
-
-
-def test_a_text_may_have_more_tokens_than_bytes(library: Library, tmp_path: Path) -> None:
-    """A vocabulary without the space's own mark spells each space out in the three bytes of that."""
-    model = Model(library, write_windowed(tmp_path / "windowed.gguf", window=16))
-    tokens = model.tokenize(" " * 100, add_special=False, parse_special=False)
-    assert len(tokens) >= 300
-    assert model.detokenize(tokens).count("▁") >= 100
-    model.close()
