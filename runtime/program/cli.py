@@ -58,11 +58,12 @@ def _run(words: list[str], environment: Mapping[str, str], executable: Path) -> 
         args=container.args() if container else (),
         manifest=container.manifest.defaults if container else {},
     )
-    nursery = Nursery.start()
     found = parts.find(chosen, container, executable)
-    chosen = parts.with_files_read(chosen)
-    bound = launch.bind(chosen.host, chosen.port)
-    with contextlib.closing(Peers(bound[0])) as peers:
+    with contextlib.ExitStack() as at_the_end:
+        nursery = at_the_end.enter_context(contextlib.closing(Nursery.start()))  # before there is a key or a socket
+        chosen = parts.with_files_read(chosen)
+        bound = launch.bind(chosen.host, chosen.port)
+        peers = at_the_end.enter_context(contextlib.closing(Peers(bound[0])))
         _greet(found.name, chosen, bound, peers, environment)
         open_store = None if chosen.no_history else lambda: _open_store(container, found.name, environment)
         trial = _begin_trial(found)

@@ -150,8 +150,8 @@ from runtime.program.cli import main
 def break_down(*_given):
     raise ZeroDivisionError("in secret")
 
-def load(*given):
-    engine = whole(*given)
+def load(*given, **named):
+    engine = whole(*given, **named)
     Worker.turn = break_down
     {second}
     return engine
