@@ -9,7 +9,7 @@
 How the model of a template thinks and calls tools is learnt from the template, once.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
@@ -27,7 +27,7 @@ from runtime.chat.template import ChatTemplate, MessageFormat, load_template, wi
 from runtime.chat.tools import with_calls_written_out, with_tools_described
 from runtime.engine.interface import AnyEngine
 from runtime.engine.values.grammar import Grammar, GrammarKind
-from runtime.engine.values.request import GenerationParams, GenerationRequest, Prompt
+from runtime.engine.values.request import GenerationParams, GenerationRequest, Prompt, TextPart
 from runtime.errors import RequestError
 from runtime.nursery import Patience
 
@@ -131,18 +131,24 @@ def next_turn(
     shown = (*(thinking.marks.texts if thinking else ()), *(calls.form.texts if calls else ()))
     text = without_bos(prompt, info.bos_token, adds_bos=info.add_bos or not is_first)
     parts = control_names(engine.vocabulary).parts(text, stand_ins)
-    attachments = [file for message in conversation.messages for file in message.attachments]
-    if attachments:
-        assert is_first, "what follows other tokens can't have pictures"
     return Turn(
-        prompt=engine.read(parts, attachments, "messages")
-        if attachments
-        else Prompt(tokens_of(engine, parts, is_first=is_first, is_counted=is_counted)),
+        prompt=_read(engine, parts, conversation, is_first=is_first, is_counted=is_counted),
         grammar=grammar,
         shown_tokens=writer.control_tokens(*shown),
         thinking=thinking if conversation.splits_thinking else None,
         calls=calls,
     )
+
+
+def _read(
+    engine: AnyEngine, parts: Sequence[TextPart], conversation: Conversation, *, is_first: bool, is_counted: bool
+) -> Prompt:
+    """Return the prompt that a text in parts is, with the conversation's pictures and sounds."""
+    attachments = [file for message in conversation.messages for file in message.attachments]
+    if not attachments:
+        return Prompt(tokens_of(engine, parts, is_first=is_first, is_counted=is_counted))
+    assert is_first, "what follows other tokens can't have pictures"
+    return engine.read(parts, attachments, "messages")
 
 
 def prompt_of(engine: AnyEngine, conversation: Conversation) -> str:
