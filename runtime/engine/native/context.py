@@ -285,8 +285,9 @@ class Context:
             magic, version, num_words = _FILE_HEAD.unpack(head)
             if (magic, version) != (api.LLAMA_STATE_SEQ_MAGIC, api.LLAMA_STATE_SEQ_VERSION):
                 return []
-            data = file.read(4 * num_words)
-        return array("i", data).tolist() if len(data) == 4 * num_words else []
+            if _FILE_HEAD.size + 4 * num_words > os.fstat(file.fileno()).st_size:
+                return []
+            return array("i", file.read(4 * num_words)).tolist()
 
     def are_tokens(self, words: Sequence[int]) -> bool:
         """Whether all of these are tokens of the vocabulary."""
