@@ -40,6 +40,8 @@ def libc() -> Any:
     _declare(found.fclose, ctypes.c_int, ctypes.c_void_p)
     _declare(found.mmap, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_int64)
     _declare(found.munmap, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
+    if hasattr(found, "mallopt"):  # glibc's
+        _declare(found.mallopt, ctypes.c_int, ctypes.c_int, ctypes.c_int)
     _declare(found.mincore, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p)
     return found
 

@@ -15,6 +15,20 @@ _log_callbacks: list[Any] = []
 _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
+
+
+def give_memory_back() -> None:
+    """Have libc give what is freed back to the system, as far as it can be told to.
+
+    glibc learns from each large piece that is freed to take the next ones from its heaps, which shrink at their ends
+    only, and has a heap for each thread: after a few large requests hundreds of megabytes would stay.
+    """
+    if hasattr(libc(), "mallopt"):
+        for parameter, value in ((_M_MMAP_THRESHOLD, 1 << 18), (_M_TRIM_THRESHOLD, 1 << 20), (_M_ARENA_MAX, 2)):
+            libc().mallopt(parameter, value)
+
+
 class Library:
     """llama.cpp itself, loaded once a process, with its CPU backends.
 
@@ -24,6 +38,7 @@ class Library:
     def __init__(self, on_log: Callable[[str], None] | None = None) -> None:
         import llama_cpp.llama_cpp as api
 
+        give_memory_back()
         self.api: Any = api
         self._last_errors: deque[str] = deque(maxlen=3)
         self._on_log = on_log

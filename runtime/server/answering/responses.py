@@ -121,11 +121,18 @@ async def _while_connected(receive: Receive, parts: Sequence[Part], work: Corout
 
 
 async def _hear_all(parts: Sequence[Part], probs: _ProbCount) -> None:
-    for generation, reply in parts:
-        async for event in generation:
-            probs.hear(event)
-            for _heard in reply.hear(event):
-                pass
+    """Hear all at once: what one says while another is heard would count as unread."""
+    if len(parts) == 1:
+        await _hear(*parts[0], probs)
+    else:
+        await _all_done([asyncio.create_task(_hear(*part, probs)) for part in parts])
+
+
+async def _hear(generation: Generation, reply: Reply[Any], probs: _ProbCount) -> None:
+    async for event in generation:
+        probs.hear(event)
+        for _heard in reply.hear(event):
+            pass
 
 
 async def _follow(send: Send, generation: Generation, reply: Reply[Any], probs: _ProbCount) -> None:

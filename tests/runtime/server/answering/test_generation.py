@@ -285,3 +285,21 @@ def test_a_stream_that_was_read_too_slowly_ends_in_its_clients_shape(monkeypatch
             writer.close()
 
     run(scenario)
+
+
+def test_answers_that_are_wanted_whole_are_heard_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "_MAX_UNREAD", 30_000)
+
+    async def scenario() -> None:
+        engine = ScriptedEngine(["x"] * 40, is_held=True)
+        async with listening(make_app(engine)) as address:
+            reader, writer = await post(address, "/completion", {"prompt": "Hi", "n_cmpl": 3, "n_probs": 1000})
+            await engine.submitted.wait()
+            for _ in range(41):
+                engine.step()
+                for _ in range(3):
+                    await asyncio.sleep(0)  # who listens hears it
+            assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
+            writer.close()
+
+    run(scenario)
