@@ -93,7 +93,8 @@ class Child:
     def close(self) -> None:
         """End it and free what it takes here."""
         self.kill()
-        self._status()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # a large model takes its time to be given back
+            self._status()
         self._hear_the_last()
         for pipe in (self._process.stdout, self._process.stderr):
             assert pipe is not None
@@ -130,10 +131,13 @@ class Child:
             return self._process.wait(_SECONDS_TO_END)
 
     def _ended(self) -> ChildEnded:
-        status = self._status()
+        try:
+            how = f"ended with {_how(self._status())}"
+        except subprocess.TimeoutExpired:
+            how = "doesn't end"
         self._hear_the_last()
         words = " ".join(line.decode("utf-8", "replace").strip() for line in self._lines)
-        how = "gave no answer in time" if self._is_late else f"ended with {_how(status)}"
+        how = "gave no answer in time" if self._is_late else how
         return ChildEnded(how, words, has_started=self._has_started, is_late=self._is_late)
 
     def _hear_the_last(self) -> None:

@@ -4,8 +4,9 @@ Python can end no thread, and nothing bounds what a library allocates; a process
 the program is small and has one thread, so it costs a millisecond and little memory. For each task it forks a child,
 which shares everything that the nursery has prepared and is gone with its task.
 
-A task is the name of a function, `module:function`, from bytes to bytes: the program sends no code, and the child
-imports what it needs. Both ends of a task hold one socket. The child writes its result there; a socket that closes ends
+A task is the name of a function, `module:function`, from bytes to bytes, which whoever starts the nursery has named: no
+code is sent, and who takes over the program, which is in the sandbox, can't have the nursery, which isn't, do anything
+else. Both ends of a task hold one socket. The child writes its result there; a socket that closes ends
 the other side: the child when nobody waits any longer, the waiting when the child is dead. When the program dies, all
 its sockets close, and no process is left behind.
 
@@ -20,7 +21,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from importlib import import_module
@@ -91,13 +92,13 @@ class Nursery:
     """The program's end. Any thread."""
 
     @classmethod
-    def start(cls) -> "Nursery":
-        """Fork it. Call it before the program has a second thread, a socket or a secret."""
+    def start(cls, *, preparations: Collection[str], tasks: Collection[str]) -> "Nursery":
+        """Fork it, for these and no other. Call it before the program has a second thread, a socket or a secret."""
         ours, theirs = socket.socketpair()
         process_id = os.fork()
         if process_id == 0:
             ours.close()
-            _tend(theirs)
+            _tend(theirs, preparations, tasks)
         theirs.close()
         return cls(ours, process_id)
 
@@ -127,6 +128,8 @@ class Nursery:
 
     def close(self) -> None:
         """End it and all tasks."""
+        with contextlib.suppress(OSError):  # it is gone already
+            self._control.shutdown(socket.SHUT_RDWR)  # a process forked meanwhile may have it open, too
         self._control.close()
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self._process_id, 0)
@@ -152,7 +155,7 @@ def _hang_up(channel: socket.socket) -> None:
 # -- the nursery's own process ----------------------------------------------------------------------------------------
 
 
-def _tend(control: socket.socket) -> NoReturn:
+def _tend(control: socket.socket, preparations: Collection[str], tasks: Collection[str]) -> NoReturn:
     """Prepare and fork, until the program is gone."""
     try:
         # A terminal sends these to the program as well, which decides what they mean.
@@ -161,30 +164,42 @@ def _tend(control: socket.socket) -> NoReturn:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system buries the children
         while True:
             kind, fds, _flags, _address = socket.recv_fds(control, 1, 1)
-            if not fds:
+            if not kind:
                 break
-            with socket.socket(fileno=fds[0]) as channel:
-                if kind == _PREPARE:
-                    _answer(channel)
-                elif os.fork() == 0:
-                    control.close()
-                    _answer(channel)
-                    break
+            for fd in fds:
+                with socket.socket(fileno=fd) as channel, contextlib.suppress(OSError, EOFError):
+                    # Whoever asked is gone, or there may be no more processes at the moment.
+                    if kind == _PREPARE:
+                        _prepare(channel, preparations)
+                    elif os.fork() == 0:
+                        control.close()
+                        _carry_out(channel, tasks)
+                        os._exit(0)
     finally:
         os._exit(0)
 
 
-def _answer(channel: socket.socket) -> None:
-    with contextlib.suppress(OSError, EOFError):  # whoever asked is gone
-        asked = json.loads(_read_bytes(channel))
-        given = _read_bytes(channel)
-        module, function = asked["work"].split(":")
-        work: Work = getattr(import_module(module), function)
-        if "limits" in asked:
-            _bound(Limits(**asked["limits"]))
-            sandbox.enter_without_files()
-            threading.Thread(target=_end_when_left, args=(channel,), daemon=True).start()
-        _write_bytes(channel, work(given))
+def _prepare(channel: socket.socket, preparations: Collection[str]) -> None:
+    asked, given = json.loads(_read_bytes(channel)), _read_bytes(channel)
+    if asked["work"] in preparations:
+        _function(asked["work"])(given)
+
+
+def _carry_out(channel: socket.socket, tasks: Collection[str]) -> None:
+    asked, given = json.loads(_read_bytes(channel)), _read_bytes(channel)
+    if asked["work"] not in tasks:
+        return
+    work = _function(asked["work"])
+    _bound(Limits(**asked["limits"]))
+    sandbox.enter_without_files()
+    threading.Thread(target=_end_when_left, args=(channel,), daemon=True).start()
+    _write_bytes(channel, work(given))
+
+
+def _function(name: str) -> Work:
+    module, function = name.split(":")
+    found: Work = getattr(import_module(module), function)
+    return found
 
 
 def _end_when_left(channel: socket.socket) -> None:

@@ -121,7 +121,8 @@ def in_a_fork(work: Callable[[], bytes], *, data_bytes: int) -> Ended:
 def try_first(path: Path) -> bytes:
     """Use a model as the child of a trial does."""
     size = path.stat().st_size
-    return first_use.use(json.dumps({**trial.NO_COMPANIONS, "weights": [str(path), 0, size]}).encode())
+    request = {**trial.NO_COMPANIONS, "weights": [str(path), 0, size], "is_sandboxed": True}
+    return first_use.use(json.dumps(request).encode())
 
 
 def serve(path: Path) -> bytes:

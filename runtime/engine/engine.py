@@ -10,6 +10,7 @@ one, or the thread itself fails, is the engine at its end, and `on_end` hears wh
 """
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from collections.abc import Sequence as Tokens
 from dataclasses import replace
@@ -48,6 +49,8 @@ from runtime.nursery import Nursery, Patience
 T = TypeVar("T")
 
 _JOIN_SECONDS = 2.0
+# So many times the queue may wait where most of it is one client's.
+_TIMES_WITH_OTHERS = 2
 # Vectors of pictures that are kept: of a model with 2,560 numbers to a vector, some hundred pictures.
 _KEPT_MEDIA_BYTES = 256 * 1024 * 1024
 _RETRY_AFTER_SECONDS = 5  # about an answer's length; how long the queue takes depends on what it asks for
@@ -162,14 +165,15 @@ class Engine:
         """
         self._guide.constraint(grammar, patience)
 
-    def prepare(self, sampling: SamplingParams, patience: Patience | None = None) -> None:
+    def prepare(self, sampling: SamplingParams, patience: Patience | None = None) -> object:
         """Do what takes long before `submit`, which then doesn't block, nor does the engine's thread.
 
-        Blocks; call from a thread. Raises what `compile` raises.
+        That holds as long as what is returned is kept. Blocks; call from a thread. Raises what `compile` raises.
         """
-        if sampling.grammar is not None:
-            self.compile(sampling.grammar, patience)
+        grammar = sampling.grammar
+        constraint = None if grammar is None else self._guide.constraint(grammar, patience)
         self._worker.prepare(sampling, patience)
+        return constraint
 
     def submit(self, request: GenerationRequest, sink: Sink) -> int:
         """Queue a request and return its sequence's id.
@@ -342,7 +346,9 @@ class Engine:
 
 
 def _num_waiting(sequences: Collection[Sequence], group: object, max_waiting: int) -> int:
-    """Count the sequences that wait; the clients instead where a new one would find the queue full of others' many."""
-    waiting = [sequence for sequence in sequences if sequence.slot is None]
-    is_new = group is None or all(sequence.group is not group for sequence in sequences)
-    return len({sequence.group for sequence in waiting}) if is_new and len(waiting) >= max_waiting else len(waiting)
+    """Count the sequences that wait; the clients instead for one that would find the queue full of another's many."""
+    waiting = Counter(sequence.group for sequence in sequences if sequence.slot is None)
+    num_own = 0 if group is None else waiting[group]
+    has_fewer = num_own + 1 < max(waiting.values(), default=0)
+    is_full_of_others = max_waiting <= waiting.total() < _TIMES_WITH_OTHERS * max_waiting and has_fewer
+    return len(waiting) if is_full_of_others else waiting.total()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from runtime import __version__, sandbox
 from runtime.container import Container, locate
+from runtime.engine.guidance import compiler
 from runtime.errors import HistoryError, HoldallError
 from runtime.nursery import Nursery
 from runtime.printable import printable
@@ -60,17 +61,21 @@ def _run(words: list[str], environment: Mapping[str, str], executable: Path) -> 
     )
     found = parts.find(chosen, container, executable)
     with contextlib.ExitStack() as at_the_end:
-        nursery = at_the_end.enter_context(contextlib.closing(Nursery.start()))  # before there is a key or a socket
+        nursery = at_the_end.enter_context(contextlib.closing(_nursery()))  # before there is a key or a socket
         chosen = parts.with_files_read(chosen)
         bound = launch.bind(chosen.host, chosen.port)
         peers = at_the_end.enter_context(contextlib.closing(Peers(bound[0])))
         _greet(found.name, chosen, bound, peers, environment)
         open_store = None if chosen.no_history else lambda: _open_store(container, found.name, environment)
-        trial = _begin_trial(found)
+        trial = _begin_trial(found, is_sandboxed=not chosen.no_sandbox)
         if not chosen.no_sandbox:
             _enter_sandbox(chosen, found, container, environment)
         program = Program(chosen, found, peers, nursery=nursery, trial=trial, open_store=open_store)
         return asyncio.new_event_loop().run_until_complete(program.serve(bound))
+
+
+def _nursery() -> Nursery:
+    return Nursery.start(preparations=[compiler.PREPARATION], tasks=[compiler.TASK])
 
 
 def _greet(
@@ -87,10 +92,10 @@ def _greet(
     if not chosen.api_keys and keeps_chats and not peers.can_tell:
         _say("warning: other users of this computer can read its chats; --api-key KEY keeps them out")
     if chosen.ui and not (chosen.server or chosen.nobrowser):
-        launch.open_page(url, environment, bound)
+        launch.open_page(url, environment)
 
 
-def _begin_trial(found: Found) -> Trial | None:
+def _begin_trial(found: Found, *, is_sandboxed: bool) -> Trial | None:
     """Have files from outside used in a child, which is started before the sandbox."""
     if not found.from_outside:
         return None
@@ -102,6 +107,7 @@ def _begin_trial(found: Found) -> Trial | None:
             projector=files.projector,
             adapters=[adapter.extent for adapter in files.adapters],
             blamed=found.from_outside,
+            is_sandboxed=is_sandboxed,
         )
     except NotTried as error:
         _say(f"warning: the model could not be tried before its use: {error}")

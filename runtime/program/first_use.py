@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from runtime import sandbox
 from runtime.engine.engine import Engine
 from runtime.engine.loading import AdapterPart, LoadParams, Parts, load
 from runtime.engine.values.embedding import EmbeddingJob
@@ -47,6 +48,8 @@ def use(request: bytes) -> bytes:
         projector=found["projector"] and _extent(found["projector"]),
         adapters=tuple(AdapterPart(packed[0], _extent(packed), 1.0) for packed in found["adapters"]),
     )
+    if found["is_sandboxed"]:
+        sandbox.enter([extent.path for extent in parts.extents()], [])
     try:
         use_parts(parts)
     except ModelError as error:

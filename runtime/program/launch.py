@@ -86,12 +86,12 @@ def restore_environment(environment: MutableMapping[str, str]) -> None:
         environment.pop("LD_LIBRARY_PATH", None)
 
 
-def open_page(url: str, environment: Mapping[str, str], bound: Sequence[socket.socket]) -> None:
+def open_page(url: str, environment: Mapping[str, str]) -> None:
     """Open the page in the person's browser, beside the caller, where there is a screen to show it on.
 
     On Linux a process of its own does it, which the sandbox that this process enters doesn't hold for: a browser has to
-    start programs, and now and then one with more rights. Call it while this process has no other threads. `bound` are
-    the program's sockets: that process lets go of them, or the port would stay taken for as long as it lives.
+    start programs, and now and then one with more rights. Call it while this process has no other threads. That
+    process lets go of what is open here: the port would stay taken, and the nursery live, for as long as the browser.
     """
     if not sys.platform.startswith("linux"):
         threading.Thread(target=webbrowser.open, args=(url,), name="browser", daemon=True).start()
@@ -105,8 +105,7 @@ def open_page(url: str, environment: Mapping[str, str], bound: Sequence[socket.s
         return
     try:
         if os.fork() == 0:  # whose parent ends at once, so that nobody has to wait for it
-            for each in bound:
-                each.close()
+            os.closerange(3, os.sysconf("SC_OPEN_MAX"))
             webbrowser.open(url)
     finally:
         os._exit(0)

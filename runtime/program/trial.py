@@ -40,8 +40,11 @@ class Trial:
         adapters: Sequence[Extent] = (),
         blamed: Sequence[Path] = (),
         program: Sequence[str] = (),
+        is_sandboxed: bool = True,
     ) -> None:
         """Begin. `program` starts the program, by default this one; `blamed` are the files named, by default all.
+
+        In the sandbox the child can read these files and do nothing else.
 
         Raises NotTried when the program can't be started.
         """
@@ -51,6 +54,7 @@ class Trial:
             "draft": _packed(draft),
             "projector": _packed(projector),
             "adapters": [_packed(adapter) for adapter in adapters],
+            "is_sandboxed": is_sandboxed,
         }
         self._num_bytes = sum(file.size for file in files)
         self._named = " with ".join(str(path) for path in blamed or [file.path for file in files])

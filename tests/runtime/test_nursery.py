@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from runtime.nursery import Limits, NoTimeLeft, Nursery, Patience, TaskFailed
+from tests import nursery_tasks
 
 TASKS = "tests.nursery_tasks"
 LIMITS = Limits(cpu_seconds=20, seconds=30.0, memory_bytes=64 * 1024 * 1024)
 ROOT = Path(__file__).parents[2]
+TASKS_OF_TESTS = [f"{TASKS}:{name}" for name in dir(nursery_tasks) if not name.startswith("_") and name != "prepare"]
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 @pytest.fixture
 def nursery(pipe: tuple[int, int]) -> Iterator[Nursery]:
-    nursery = Nursery.start()
+    nursery = Nursery.start(preparations=[f"{TASKS}:prepare"], tasks=TASKS_OF_TESTS)
     yield nursery
     nursery.close()
 
@@ -50,7 +52,7 @@ def within_a_minute(condition: Callable[[], bool]) -> bool:
 def is_gone(process_id: int) -> bool:
     try:
         state = Path(f"/proc/{process_id}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return True
     return state == "Z"
 
@@ -131,8 +133,9 @@ def test_a_childs_last_words_are_not_heard(nursery: Nursery, capfd: pytest.Captu
 
 def test_no_process_is_left_when_the_program_is_killed() -> None:
     program = (
-        "from runtime.nursery import *; nursery = Nursery.start(); print(nursery._process_id, flush=True);"
-        f"nursery.run('{TASKS}:sleep_without_end', b'1', Limits(cpu_seconds=60, seconds=60.0, memory_bytes=2**26))"
+        f"from runtime.nursery import *; task = '{TASKS}:sleep_without_end'\n"
+        "nursery = Nursery.start(preparations=[], tasks=[task]); print(nursery._process_id, flush=True)\n"
+        "nursery.run(task, b'1', Limits(cpu_seconds=60, seconds=60.0, memory_bytes=2**26))"
     )
     with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -142,8 +145,41 @@ def test_no_process_is_left_when_the_program_is_killed() -> None:
         assert within_a_minute(lambda gone=process_id: is_gone(gone))
 
 
+@pytest.mark.parametrize("work", ["os:system", f"{TASKS}:prepare", "tests.nursery_tasks:echo "])
+def test_what_it_was_not_started_for_it_does_not_do(nursery: Nursery, tmp_path: Path, work: str) -> None:
+    """Not even for who has taken over the program, which can send it anything."""
+    if work != f"{TASKS}:prepare":
+        nursery.prepare(work, b"touch " + bytes(tmp_path / "made"))
+    nursery.prepare(f"{TASKS}:echo", b"")  # a task, but no preparation
+    with pytest.raises(TaskFailed):
+        nursery.run(work, b"touch " + bytes(tmp_path / "made"), LIMITS)
+    assert run(nursery, "echo", b"a") == b"nothing a"
+    assert not (tmp_path / "made").exists()
+
+
+def test_it_outlives_a_moment_without_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        forked = iter([os.fork, no_process, os.fork])
+        patched.setattr(os, "fork", lambda: next(forked)())
+        nursery = Nursery.start(preparations=[], tasks=[f"{TASKS}:echo"])
+    with pytest.raises(TaskFailed):
+        run(nursery, "echo")
+    assert run(nursery, "echo", b"a") == b"nothing a"
+    nursery.close()
+
+
+def no_process() -> int:
+    raise BlockingIOError
+
+
+def test_its_end_is_not_kept_off_by_another_process_that_has_its_socket() -> None:
+    nursery = Nursery.start(preparations=[], tasks=[])
+    with nursery._control.dup():
+        nursery.close()
+
+
 def test_after_its_end_tasks_fail_at_once() -> None:
-    nursery = Nursery.start()
+    nursery = Nursery.start(preparations=[f"{TASKS}:prepare"], tasks=TASKS_OF_TESTS)
     nursery.close()
     with pytest.raises(TaskFailed, match="gone"):
         run(nursery, "echo")

@@ -9,7 +9,6 @@ again here, where it is needed.
 
 import json
 import os
-import pickle
 import re
 import resource
 import threading
@@ -31,6 +30,8 @@ _TRIAL_BYTES = 64 * 1024 * 1024
 _TRIAL = Limits(cpu_seconds=3, seconds=20.0, memory_bytes=_STACK_BYTES + _TRIAL_BYTES)
 _MAX_REASON = 200
 _NICENESS = 5
+# What a nursery has to be started for.
+PREPARATION, TASK = f"{__name__}:prepare_trials", f"{__name__}:try_grammar"
 # Without `no_forcing` llguidance works out ahead what a grammar leaves no choice about, without a limit, and allows but
 # one of the ways to cut it into tokens.
 _HEADER = '%llguidance {"no_forcing": true}\n'
@@ -58,7 +59,7 @@ class Compiler:
     def __init__(self, tokens: Sequence[bytes], end_tokens: Sequence[int], nursery: Nursery | None) -> None:
         self._nursery = nursery
         if nursery is not None:
-            nursery.prepare(f"{__name__}:prepare_trials", pickle.dumps((tokens, end_tokens)))
+            nursery.prepare(PREPARATION, _packed(tokens, end_tokens))
         self._tokenizer = _make_tokenizer(tokens, end_tokens)
 
     def compiled(self, lark: str, patience: Patience | None = None) -> Compiled:
@@ -69,7 +70,7 @@ class Compiler:
     def _try(self, lark: str, patience: Patience | None) -> int:
         assert self._nursery is not None
         try:
-            outcome = json.loads(self._nursery.run(f"{__name__}:try_grammar", lark.encode(), _TRIAL, patience))
+            outcome = json.loads(self._nursery.run(TASK, lark.encode(), _TRIAL, patience))
         except (NurseryGone, NoTimeLeft):
             raise
         except TaskFailed as failure:
@@ -83,6 +84,11 @@ class Compiler:
         return int(outcome["num_bytes"])
 
 
+def _packed(tokens: Sequence[bytes], end_tokens: Sequence[int]) -> bytes:
+    packed = {"tokens": [token.decode("latin-1") for token in tokens], "end_tokens": list(end_tokens)}
+    return json.dumps(packed).encode()
+
+
 # -- in the nursery ---------------------------------------------------------------------------------------------------
 
 _trial_tokenizer: "LLTokenizer | None" = None
@@ -91,7 +97,8 @@ _trial_tokenizer: "LLTokenizer | None" = None
 def prepare_trials(given: bytes) -> bytes:
     """Make the tokenizer that every trial needs."""
     global _trial_tokenizer
-    _trial_tokenizer = _make_tokenizer(*pickle.loads(given))
+    packed = json.loads(given)
+    _trial_tokenizer = _make_tokenizer([each.encode("latin-1") for each in packed["tokens"]], packed["end_tokens"])
     return b""
 
 

@@ -8,7 +8,7 @@ import re
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 from runtime.engine.guidance.compiler import CannotCompile, Compiled, Compiler
 from runtime.engine.guidance.constraint import GrammarConstraint, refused
@@ -45,7 +45,8 @@ class Guide:
         self._end_tokens: frozenset[int] = frozenset()
         self._lock = threading.Lock()  # of what is compiled; nobody holds it for long
         self._compiled: OrderedDict[tuple[GrammarKind, str], Compiled] = OrderedDict()
-        self._alive: WeakSet[Compiled] = WeakSet()  # those, and what sequences are held to
+        # Those, and what sequences are held to.
+        self._alive: WeakValueDictionary[tuple[GrammarKind, str], Compiled] = WeakValueDictionary()
 
     def constraint(self, grammar: Grammar, patience: "Patience | None" = None) -> GrammarConstraint:
         """Return where a sequence under this grammar begins.
@@ -55,7 +56,7 @@ class Guide:
         """
         key = grammar.kind, grammar.source
         with self._lock:
-            compiled = self._compiled.get(key)
+            compiled = self._alive.get(key)
         if compiled is None:
             if patience is not None:
                 patience.check()
@@ -81,8 +82,7 @@ class Guide:
     def _keep(self, key: tuple[GrammarKind, str], compiled: Compiled) -> None:
         """Keep it as the latest. Raises Unavailable when those that sequences are held to leave no memory for it."""
         with self._lock:
-            self._alive.add(compiled)
-            self._compiled[key] = compiled
+            self._alive[key] = self._compiled[key] = compiled
             self._compiled.move_to_end(key)
             while len(self._compiled) > 1 and (len(self._compiled) > _MAX_COMPILED or self._is_too_much()):
                 self._compiled.popitem(last=False)
@@ -91,7 +91,7 @@ class Guide:
                 raise Unavailable("the grammars of other requests take all memory that is kept for them; try again")
 
     def _is_too_much(self) -> bool:
-        return sum(each.num_bytes for each in self._alive) > _MAX_COMPILED_BYTES
+        return sum(each.num_bytes for each in self._alive.values()) > _MAX_COMPILED_BYTES
 
     def _lark(self, grammar: Grammar) -> str:
         match grammar.kind:

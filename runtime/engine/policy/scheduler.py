@@ -186,7 +186,7 @@ class Scheduler:
         if self.generating:
             return min(beside_decode, n_batch)
         # Another client's short prompt, and then its answer, must not wait for long steps either.
-        is_alone = len({sequence.group for sequence in self.sequences}) == 1
+        is_alone = len({sequence.group for sequence in self._running}) == 1
         return n_batch if is_alone else min(_TIMES_BESIDE_PREFILL * beside_decode, n_batch)
 
     def _prefilling(self, lora: tuple[float, ...]) -> list[Sequence]:
@@ -246,7 +246,9 @@ class Scheduler:
             if self.cache.give_up_an_idle_cache():
                 continue
             others = [other for other in self._running if id(other) not in planned]
-            youngest = youngest_of_largest(others, num_places(self._running))
+            # The oldest of all gets on, whoever else asks for how much.
+            givers = [other for other in others if other is not self._running[0]] or others
+            youngest = youngest_of_largest(givers, num_places(self._running))
             assert youngest is not None  # `sequence` isn't planned
             self._preempt(youngest)
             if youngest is sequence:

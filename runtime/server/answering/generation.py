@@ -48,12 +48,15 @@ class Generation:
         A thread prepares first what takes long: other streams must not wait for that.
         """
         samplings = (each.params.sampling for each in wanted)
-        for sampling in {replace(each, seed=None) for each in samplings if each.needs_preparing}:
+        kept = [  # until all are submitted
             await prepared(request, partial(engine.prepare, sampling))
+            for sampling in {replace(each, seed=None) for each in samplings if each.needs_preparing}
+        ]
         group = object()
         with contextlib.ExitStack() as begun:
             generations = [begun.enter_context(cls(engine, replace(each, group=group))) for each in wanted]
             begun.pop_all()
+        del kept
         return generations
 
     def __init__(self, engine: AnyEngine, request: GenerationRequest) -> None:

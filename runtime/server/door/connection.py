@@ -30,7 +30,7 @@ class Patience:
     `taking_seconds` something is taken of an answer that waits to be taken. For `parting_seconds` a client that is
     refused in the midst of its body may read why. Who has waited for `grace_seconds` makes room where room is needed.
     `max_pipelined_bytes` may follow a request that isn't answered yet. `max_unread_bytes` of answers wait in all
-    connections together; then those whose client takes nothing go, but for small ones.
+    connections together; then those whose client takes nothing for `crowded_seconds` go, but for small ones.
     """
 
     head_seconds: float = 15.0
@@ -39,6 +39,7 @@ class Patience:
     parting_seconds: float = 2.0
     max_connections: int = 512  # less than the 1,024 files that a process may have open by default
     taking_seconds: float = 120.0  # somebody may have stopped a client in a debugger, or closed a laptop for a moment
+    crowded_seconds: float = 10.0
     grace_seconds: float = 1.0
     max_pipelined_bytes: int = 64 * 1024
     max_unread_bytes: int = 128 * 1024 * 1024
@@ -186,7 +187,9 @@ class Connection(H11Protocol):
         # More may wait than before where several answers are written at once, though some of it was taken.
         if num_unread != self._num_unread:
             self._since = now
-        elif now - self._since >= self.patience.taking_seconds or self._is_one_too_large(num_unread):
+        elif now - self._since >= self.patience.taking_seconds or (
+            now - self._since >= self.patience.crowded_seconds and self._is_one_too_large(num_unread)
+        ):
             self.transport.abort()
             return
         self._num_unread = num_unread

@@ -13,6 +13,8 @@ import ipaddress
 import os
 import socket
 import struct
+from collections.abc import Mapping
+from functools import cache
 
 Address = tuple[str, int]
 
@@ -40,6 +42,7 @@ class Peers:
         self._owner = os.geteuid() if owner is None and hasattr(os, "geteuid") else owner
         self._num_asked = 0
         self._kernel = _connected_to_kernel()
+        _interfaces()  # asks by a socket, too
         here = listening.getsockname()
         found = self._look_up(here[:2], ("::" if ":" in here[0] else "0.0.0.0", 0))
         self.can_tell = found is not None and found[0] == _LISTENING
@@ -71,7 +74,7 @@ class Peers:
                 _length, kind, _flags, number, _port = _HEADER.unpack_from(answer)
                 if number == self._num_asked:
                     break
-        except (OSError, ValueError):
+        except (OSError, LookupError, ValueError):
             return None
         if kind != _SOCK_DIAG_BY_FAMILY:
             return None
@@ -79,6 +82,12 @@ class Peers:
             answer, _HEADER.size
         )
         return state, user
+
+
+@cache
+def _interfaces() -> Mapping[str, int]:
+    """The numbers of the network interfaces by their names, as they are when this is asked first."""
+    return {name: index for index, name in socket.if_nameindex()}
 
 
 def _connected_to_kernel() -> "socket.socket | None":
@@ -93,13 +102,13 @@ def _connected_to_kernel() -> "socket.socket | None":
 
 
 def _question(near: Address, far: Address, number: int) -> bytes:
-    """Return the message that asks for one socket. Raises OSError and ValueError for what is no address."""
+    """Return the message that asks for one socket. Raises LookupError, OSError, ValueError for no address."""
     host, _, interface = near[0].partition("%")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     ends = (socket.inet_pton(family, each.partition("%")[0]) for each in (host, far[0]))
     question = (
         _QUESTION.pack(family, socket.IPPROTO_TCP, 0, 0, _ANY)
         + _SOCKET.pack(near[1], far[1], *ends)
-        + _PLACE.pack(socket.if_nametoindex(interface) if interface else 0, _ANY, _ANY)
+        + _PLACE.pack(_interfaces()[interface] if interface else 0, _ANY, _ANY)
     )
     return _HEADER.pack(_HEADER.size + len(question), _SOCK_DIAG_BY_FAMILY, _REQUEST, number, 0) + question

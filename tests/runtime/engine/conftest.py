@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.engine.guidance import compiler
 from runtime.engine.native import Library, Model
 from runtime.nursery import Nursery
 
@@ -18,6 +19,6 @@ def stories(stories260k: Path) -> Iterator[Model]:
 
 @pytest.fixture(scope="session")
 def nursery() -> Iterator[Nursery]:
-    nursery = Nursery.start()
+    nursery = Nursery.start(preparations=[compiler.PREPARATION], tasks=[compiler.TASK])
     yield nursery
     nursery.close()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.engine.guidance import compiler
 from runtime.engine.guidance.compiler import Compiler
 from runtime.engine.guidance.constraint import GrammarConstraint
 from runtime.engine.guidance.guide import Guide
@@ -140,6 +141,15 @@ def test_only_the_latest_grammars_are_kept(model: Model, monkeypatch: pytest.Mon
     for letter in "ababc":
         guide.constraint(gbnf(f'root ::= "{letter}"'))
     assert [source for _kind, source in guide._compiled] == ['root ::= "b"', 'root ::= "c"']
+
+
+def test_a_grammar_that_somebody_holds_is_not_compiled_again(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime.engine.guidance.guide._MAX_COMPILED", 1)
+    guide = Guide(model)
+    held = guide.constraint(gbnf('root ::= "a"'))
+    guide.constraint(gbnf('root ::= "b"'))
+    monkeypatch.setattr(guide, "_compile", lambda *_: pytest.fail("compiled again"))
+    assert guide.constraint(gbnf('root ::= "a"')) is not held
 
 
 # -- lazy grammars ----------------------------------------------------------------------------------------------------
@@ -336,7 +346,7 @@ def test_what_compiled_grammars_take_is_bounded_and_those_in_use_count(
 
 
 def test_a_child_that_cannot_be_had_refuses_the_grammar(model: Model) -> None:
-    gone = Nursery.start()
+    gone = Nursery.start(preparations=[compiler.PREPARATION], tasks=[compiler.TASK])
     gone.close()
     with pytest.raises(Unavailable, match="start the program again"):
         Guide(model, gone).constraint(gbnf('root ::= "a"'))

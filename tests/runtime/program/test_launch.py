@@ -4,6 +4,7 @@ import socket
 import sys
 import webbrowser
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -97,35 +98,37 @@ def test_programs_we_start_get_their_own_library_path_back(monkeypatch: pytest.M
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere there is always a screen")
-def test_the_page_opens_only_where_there_is_a_screen(monkeypatch: pytest.MonkeyPatch) -> None:
-    told, telling = os.pipe()
-    monkeypatch.setattr(webbrowser, "open", lambda url: os.write(telling, f"{url} ".encode()))
-    with bound_to("127.0.0.1") as bound, open(told, "rb") as opened:
-        launch.open_page("http://127.0.0.1:1", {}, bound)
-        launch.open_page("http://127.0.0.1:2", {"DISPLAY": ":0"}, bound)
-        os.close(telling)
-        assert opened.read() == b"http://127.0.0.1:2 "  # all, once nobody is left who writes
+def test_the_page_opens_only_where_there_is_a_screen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "told")
+    monkeypatch.setattr(webbrowser, "open", lambda url: (tmp_path / "told").write_text(url, encoding="ascii"))
+    launch.open_page("http://127.0.0.1:1", {})
+    launch.open_page("http://127.0.0.1:2", {"DISPLAY": ":0"})
+    assert (tmp_path / "told").read_text(encoding="ascii") == "http://127.0.0.1:2"
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only on Linux a process of its own opens the page")
-def test_the_port_is_free_while_the_browser_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    told, telling = os.pipe()
-    held, holding = os.pipe()
+def test_nothing_of_the_program_stays_open_for_as_long_as_the_browser(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("told", "held"):
+        os.mkfifo(tmp_path / name)
 
     def browse(_url: str) -> None:
-        os.close(holding)
-        os.write(telling, b"open")
-        os.read(held, 1)  # until the test lets go
+        (tmp_path / "told").write_text("open", encoding="ascii")
+        (tmp_path / "held").read_bytes()  # until the test lets go
 
     monkeypatch.setattr(webbrowser, "open", browse)
-    with bound_to("127.0.0.1") as bound:
+    ours, theirs = socket.socketpair()
+    with bound_to("127.0.0.1") as bound, ours:
         address = bound[0].getsockname()
-        launch.open_page("http://127.0.0.1:1", {"DISPLAY": ":0"}, bound)
-        assert os.read(told, 4) == b"open"
+        launch.open_page("http://127.0.0.1:1", {"DISPLAY": ":0"})
+        assert (tmp_path / "told").read_text(encoding="ascii") == "open"
+        theirs.close()
+        ours.settimeout(30)
+        assert ours.recv(1) == b""  # its other end is closed everywhere
     with socket.create_server(address):
         pass
-    for each in (told, telling, held, holding):
-        os.close(each)
+    (tmp_path / "held").write_bytes(b"")
 
 
 @pytest.mark.parametrize(("host", "expected"), [("127.0.0.1", True), ("localhost", True), ("0.0.0.0", False)])

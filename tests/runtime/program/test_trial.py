@@ -1,5 +1,6 @@
 """Models from outside are used in a child first."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -7,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from runtime.child import Child
 from runtime.errors import ModelError
 from runtime.extent import Extent
+from runtime.program import first_use
 from runtime.program.trial import NotTried, Trial
+from runtime.sandbox import landlock
 from tests.gguf_mutants import STRING, Model, Value, parse, write
 from tests.tiny_models import write_adapter, write_encoder, write_windowed
 from tests.tiny_projectors import Projecting, write_projector, write_text_model
@@ -136,3 +140,26 @@ def test_the_program_ends_in_words_with_a_model_that_cannot_be_used(stories260k:
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
     assert ended.returncode == 4
     assert ended.stderr.splitlines()[-1].startswith(f"error: {path}: this model can't be used: llama.cpp ended with")
+
+
+def use_and_read(request: bytes) -> bytes:
+    """In a child: try a model, and then what somebody would who has taken over the process that reads it."""
+    answer = first_use.use(request)
+    try:
+        return answer + Path(json.loads(request)["secret"]).read_bytes()
+    except PermissionError:
+        return answer + b"refused"
+
+
+@pytest.mark.skipif(landlock.abi_version() == 0, reason="this kernel has no Landlock, which guards the files")
+@pytest.mark.parametrize(("is_sandboxed", "found"), [(True, b"refused"), (False, b"Dear diary")])
+def test_a_file_from_outside_is_read_where_nothing_else_can_be(
+    stories260k: Path, tmp_path: Path, is_sandboxed: bool, found: bytes
+) -> None:
+    (tmp_path / "secret").write_bytes(b"Dear diary")
+    trial = Trial(whole(stories260k), is_sandboxed=is_sandboxed)
+    trial.finish()
+    child = Child(f"{__name__}:use_and_read")
+    request = {**trial._request, "secret": str(tmp_path / "secret")}
+    assert child.ask(json.dumps(request).encode(), 60) == found
+    child.close()

@@ -3,6 +3,8 @@
 import os
 import socket
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,7 @@ from tests.runtime.store.chats import chat
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="owners and modes are POSIX's")
 needs_root = pytest.mark.skipif(os.name == "posix" and os.geteuid() != 0, reason="only root gives files away")
 
+ROOT = Path(__file__).parents[3]
 NOBODY = 65534
 SECONDS_TO_REFUSE = 20.0
 
@@ -77,12 +80,12 @@ def test_a_disk_that_keeps_no_rights_is_told_of_and_used(path: Path, monkeypatch
     path.touch()
     path.chmod(0o666)
 
-    def refused(_path: Path, _mode: int) -> None:
+    def refused(_descriptor: int, _mode: int) -> None:
         raise PermissionError
 
     said: list[str] = []
-    for change in (refused, lambda _path, _mode: None):
-        monkeypatch.setattr(Path, "chmod", change)
+    for change in (refused, lambda _descriptor, _mode: None):
+        monkeypatch.setattr(os, "fchmod", change)
         ChatStore(path, said.append).close()
     assert len(said) == 2
     assert all("can read the chats" in each for each in said)
@@ -173,3 +176,16 @@ def test_roots_file_is_taken(path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(rights, "_ROOT", path.stat().st_uid)
     monkeypatch.setattr(os, "geteuid", lambda: NOBODY)
     ChatStore(path).close()
+
+
+def test_rights_are_mended_in_the_sandbox_too(path: Path) -> None:
+    ChatStore(path, lambda _remark: None).close()
+    path.chmod(0o644)
+    program = (
+        "import sys; from pathlib import Path; from runtime import sandbox; from runtime.store import rights\n"
+        "path = Path(sys.argv[1]); sandbox.enter([], [path.parent]); rights.make_private(path, print)"
+    )
+    words = [sys.executable, "-c", program, str(path)]
+    said = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert "now it is yours alone" in said
+    assert mode(path) == 0o600

@@ -373,7 +373,8 @@ def test_a_request_that_does_not_come_makes_room(sent: bytes) -> None:
 
 def test_answers_nobody_takes_do_not_fill_the_memory() -> None:
     async def scenario() -> None:
-        client = Unread(taking_seconds=NEVER, grace_seconds=SOON, max_unread_bytes=HUGE, max_connections=32)
+        patience = {"taking_seconds": NEVER, "crowded_seconds": SOON, "grace_seconds": SOON}
+        client = Unread(**patience, max_unread_bytes=HUGE, max_connections=32)
         async with client.listening() as port, client.asking(port, get("/huge")), client.asking(port, get("/huge")):
             await client.lost.wait()
 
