@@ -34,7 +34,7 @@ export default {
   noChats: "Your chats will be listed here.",
   noneFound: "No chat has these words.",
   noHistory: "Chats are not kept: they are gone when you close this page.",
-  noHistoryBecause: (why) => `Chats are not kept: they are gone when you close this page. The reason: ${why}.`,
+  noHistoryBecause: (why) => ` The reason: ${why}.`,
   pinned: "Pinned",
   today: "Today",
   yesterday: "Yesterday",

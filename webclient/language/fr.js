@@ -35,8 +35,7 @@ export default {
   noChats: "Vos conversations apparaîtront ici.",
   noneFound: "Aucune conversation ne contient ces mots.",
   noHistory: "Les conversations ne sont pas conservées : elles disparaissent quand vous fermez cette page.",
-  noHistoryBecause: (why) =>
-    `Les conversations ne sont pas conservées : elles disparaissent quand vous fermez cette page. La raison : ${why}.`,
+  noHistoryBecause: (why) => ` La raison : ${why}.`,
   pinned: "Épinglées",
   today: "Aujourd’hui",
   yesterday: "Hier",

@@ -30,7 +30,7 @@ export function showFace(face, { onSuggestion }) {
   );
   $("no-history").hidden = face.has_history !== false;
   const why = face.history_problem;
-  $("no-history").textContent = why ? strings.noHistoryBecause(why) : strings.noHistory;
+  $("no-history").textContent = strings.noHistory + (why ? strings.noHistoryBecause(why) : "");
 }
 
 /** A line above the composer while the model is not ready: `readHealth`'s answer, or `{status: "locked", isWrong}`. */
