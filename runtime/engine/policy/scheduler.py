@@ -240,15 +240,16 @@ class Scheduler:
         return max(room, 0)
 
     def _make_room(self, sequence: Sequence, batch: Batch, num_cells: int = 1) -> bool:
-        """Free cells for `sequence`: idle ones, then those of the largest group's youngest; False when it was that."""
+        """Free cells for `sequence`: idle ones, then those of the largest group's youngest; False if it has to wait."""
         planned = {id(part) for part, _count in batch.parts}
         while self.cache.slots.num_free_cells < num_cells:
             if self.cache.give_up_an_idle_cache():
                 continue
             others = [other for other in self._running if id(other) not in planned]
-            # The oldest of all gets on, whoever else asks for how much.
-            givers = [other for other in others if other is not self._running[0]] or others
-            youngest = youngest_of_largest(givers, num_places(self._running))
+            givers = [other for other in others if other is not self._running[0]]
+            if not givers and planned:  # the oldest of all keeps its cells; in the next step others have to give theirs
+                return False
+            youngest = youngest_of_largest(givers or others, num_places(self._running))
             assert youngest is not None  # `sequence` isn't planned
             self._preempt(youngest)
             if youngest is sequence:

@@ -184,3 +184,20 @@ def test_a_place_is_there_in_the_next_step_while_a_group_has_two_too_many(
     machine.step()
     if num_groups < num_slots:
         assert 1 in machine.ends or newcomer.slot is not None
+
+
+@settings(max_examples=200)
+@given(
+    requests=st.lists(st.tuples(st.integers(0, 2), st.integers(1, 40), st.integers(1, 40)), min_size=2, max_size=8),
+    num_cells=st.integers(42, 90),
+)
+def test_the_oldest_of_all_gets_on_whoever_else_asks_for_how_much(
+    requests: list[tuple[int, int, int]], num_cells: int
+) -> None:
+    machine = Machine(num_slots=4, n_ctx=num_cells, n_batch=8)
+    for number, (group, length, max_tokens) in enumerate(requests):
+        machine.add(number, [number % 6 + 1] * min(length, num_cells - 2), max_tokens, group)
+    while len(machine.ends) < len(requests):
+        oldest = next(iter(machine.scheduler._running), None)
+        machine.step()
+        assert oldest is None or oldest.id in machine.ends or oldest.slot is not None
