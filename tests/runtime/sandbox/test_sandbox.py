@@ -162,8 +162,8 @@ from tests.runtime.sandbox.attempts import attempts, outcomes
 spare = socket.socket()
 
 def then_trying(work, name):
-    def wrapped(*arguments):
-        result = work(*arguments)
+    def wrapped(*arguments, **named):
+        result = work(*arguments, **named)
         tried = attempts(Path({secret!r}), {port}, spare)
         Path({said!r}, name).write_text(json.dumps(outcomes(tried)))
         return result
