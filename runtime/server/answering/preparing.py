@@ -54,12 +54,12 @@ async def prepared(request: Request, work: Callable[..., T], *, size: int = 0) -
     Raises RequestError when it takes longer than any may, and ClientDisconnect, which ends the work, when the client
     leaves. The request's body must have been read.
     """
-    return await while_connected(request.receive, _in_stages(work, size))
-
-
-async def _in_stages(work: Callable[..., T], size: int) -> T:
-    with contextlib.suppress(NoTimeLeft):
+    with contextlib.suppress(NoTimeLeft):  # nearly all have nothing to compile, or what is compiled already
         return await in_thread(size, work, patience=Patience(0.0))
+    return await while_connected(request.receive, _in_stages(work))
+
+
+async def _in_stages(work: Callable[..., T]) -> T:
     for threads, seconds in _STAGES:
         patience = Patience(seconds)
         try:

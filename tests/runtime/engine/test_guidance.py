@@ -6,9 +6,7 @@ import random
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -16,17 +14,15 @@ from runtime.engine.guidance import compiler
 from runtime.engine.guidance.compiler import Compiler
 from runtime.engine.guidance.constraint import GrammarConstraint
 from runtime.engine.guidance.guide import Guide
-from runtime.engine.native import Library, Model
+from runtime.engine.native import Model
 from runtime.engine.values.grammar import Grammar, GrammarKind
 from runtime.errors import RequestError, Unavailable
 from runtime.nursery import Nursery, Patience
 
 
 @pytest.fixture(scope="module")
-def model(stories260k: Path) -> Iterator[Model]:
-    model = Model(Library(), stories260k)
-    yield model
-    model.close()
+def model(stories: Model) -> Model:
+    return stories
 
 
 @pytest.fixture(scope="module")
